@@ -1,1 +1,18 @@
+//! Currant's broker: stores jobs in Postgres, streams them to workers over gRPC, records outcomes.
+//!
+//! Layers, each using only those to its right:
+//! `cli -> app -> rpc, http, timers -> pipeline -> store | engine -> domain`.
 
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod engine;
+pub mod http;
+pub mod pipeline;
+pub mod private_postgres;
+pub mod rpc;
+pub mod store;
+pub mod telemetry;
+pub mod timers;

@@ -1,1 +1,108 @@
-fn main() {}
+//! Load tests for Currant: jobs through a real broker on a real Postgres, every one of them checked.
+//! See docs/loadtest.md.
+
+mod broker_process;
+mod channels;
+mod cli;
+mod clock;
+mod drain;
+mod histogram;
+mod idle;
+mod jobs;
+mod latency;
+mod limit;
+mod open_loop;
+mod pacer;
+mod probe;
+mod producers;
+mod recorder;
+mod report;
+mod run;
+mod sessions;
+mod settings;
+mod stack;
+mod sweep;
+mod trial;
+mod verify;
+mod watch;
+mod workers;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    cli::{Cli, Command},
+    report::Report,
+    settings::{Mode, Settings},
+};
+
+/// The broker's, too: it runs as a process of this program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(Command::BrokerProcess { args }) = cli.command {
+        return broker_process::be_the_broker(args);
+    }
+    match load_test(cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// True if every job was found where it should be.
+fn load_test(cli: Cli) -> Result<bool> {
+    let (settings, options) = Settings::resolve(cli)?;
+    raise_open_files_limit();
+    let mut builder = match settings.load_threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.worker_threads(settings.load_threads as usize).enable_all();
+    let runtime = builder.build().context("can't start the runtime")?;
+    let report = runtime.block_on(async {
+        tokio::select! {
+            report = measure(&settings) => report,
+            error = interrupted() => error,
+        }
+    })?;
+    report.publish(&options.json, &options.report)?;
+    Ok(report.passed)
+}
+
+async fn measure(settings: &Settings) -> Result<Report> {
+    match settings.mode {
+        Mode::Run => limit::around(settings, run::run).await,
+        Mode::Drain => limit::around(settings, drain::run).await,
+        Mode::Latency => latency::run(settings).await,
+        Mode::Idle => idle::run(settings).await,
+        Mode::Sweep => sweep::run(settings).await,
+        Mode::Limit => limit::run(settings).await,
+    }
+}
+
+/// SIGINT and SIGTERM end the run in order: dropping it stops the broker and Postgres.
+async fn interrupted() -> Result<Report> {
+    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed.context("can't listen for SIGINT")?,
+        _ = terminate.recv() => {}
+    }
+    bail!("interrupted")
+}
+
+/// Ten thousand connections need as many files, here and in the broker, which inherits the limit.
+/// Where it can't be raised, opening the connections will say so.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}

@@ -1,0 +1,242 @@
+//! Builds a broker from its settings, runs it, drains it.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    config::{self, Config},
+    domain::{Queue, QueueId, RetryPolicy, first_id_at_ms},
+    engine,
+    http::{self, Readiness},
+    pipeline::{CoalescerLimits, Core, CoreLimits},
+    rpc::{self, RpcSettings},
+    store::{self, Settings, Store},
+    telemetry,
+    timers::{self, TimerSettings},
+};
+
+/// How long answers and streams may take to end after the drain.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Runs a broker until the shutdown, then drains it.
+///
+/// # Errors
+/// When it can't start, and when a part of it fails for good.
+pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    for migration in migrate(&config).await? {
+        tracing::info!(migration, "the schema was brought up to date");
+    }
+    let core = connect(&config).await?;
+    let grpc = bind("grpc.listen", config.grpc.listen).await?;
+    let http = bind("http.listen", config.http.listen).await?;
+
+    let [stop, dead, draining, closed] = std::array::from_fn(|_| CancellationToken::new());
+    timers::start(&core, &timer_settings(&config), &stop, &dead);
+    let readiness = Readiness::default();
+    let mut http = tokio::spawn(http::serve(
+        http,
+        readiness.clone(),
+        telemetry::metrics(),
+        closed.clone(),
+    ));
+    let mut grpc = tokio::spawn(rpc::serve(
+        grpc,
+        Arc::clone(&core),
+        rpc_settings(&config),
+        draining.clone(),
+        closed.clone(),
+    ));
+    readiness.set(true);
+    tracing::info!(
+        grpc = %config.grpc.listen,
+        http = %config.http.listen,
+        broker = core.broker.id,
+        "the broker is ready"
+    );
+
+    let failed = tokio::select! {
+        () = shutdown.cancelled() => None,
+        () = dead.cancelled() => Some("other brokers hold this one for dead".to_owned()),
+        ended = &mut grpc => Some(format!("the gRPC server ended: {ended:?}")),
+        ended = &mut http => Some(format!("the HTTP server ended: {ended:?}")),
+    };
+    readiness.set(false);
+    draining.cancel();
+    let deadline =
+        if failed.is_some() { Duration::ZERO } else { ms(config.broker.drain_deadline_ms) };
+    let held = core.drain(deadline).await;
+    tracing::info!(held, "drained; what workers still hold they take to the next broker");
+    retire(&core).await;
+    core.close_streams();
+    closed.cancel();
+    let ends = async { (grpc.await, http.await) };
+    if failed.is_none() && tokio::time::timeout(CLOSE_TIME_MAX, ends).await.is_err() {
+        tracing::debug!("connections were still open at the end");
+    }
+    stop.cancel();
+    core.store.close();
+    match failed {
+        None => Ok(()),
+        Some(reason) => bail!(reason),
+    }
+}
+
+/// Applies what the database's schema lacks and says what that was.
+///
+/// # Errors
+/// When the database can't be reached or has an unknown version.
+pub async fn migrate(config: &Config) -> anyhow::Result<Vec<String>> {
+    store::migrate(config.database.url.expose()).await.context("database.url")
+}
+
+async fn bind(key: &'static str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{key} = {address}"))
+}
+
+/// Registers this broker and starts what doesn't need a port.
+async fn connect(config: &Config) -> anyhow::Result<Arc<Core>> {
+    let store = Store::new(&Settings {
+        url: config.database.url.expose().to_owned(),
+        pool_size: config.database.pool_size,
+        connect_timeout: ms(config.database.connect_timeout_ms),
+        statement_timeout: ms(config.database.statement_timeout_ms),
+        completion_synchronous_commit: config.database.completion_synchronous_commit,
+    })
+    .context("database.url")?;
+    let client = store.client().await.context("database.url")?;
+    let now = store::database_time(&client).await.context("database.url")?;
+    let clock = Clock::new(now);
+    let name = broker_name(config);
+    let low = first_id_at_ms(now.timestamp_millis() - STARTUP_MARGIN_MS);
+    let broker = store::register_broker(&client, &name, low).await.context("registering")?;
+    drop(client);
+    tracing::info!(name, id = broker.id, slot = broker.slot, "registered");
+    Ok(Core::start(store, clock, broker, queue_defaults(config), core_limits(config)))
+}
+
+/// Between the database's clock and the ids made from it.
+const STARTUP_MARGIN_MS: i64 = 60_000;
+
+fn broker_name(config: &Config) -> String {
+    if !config.broker.name.is_empty() {
+        return config.broker.name.clone();
+    }
+    let host = gethostname::gethostname();
+    format!("{}:{}", host.to_string_lossy(), config.grpc.listen.port())
+}
+
+/// Others may rescue what is held here, after the grace.
+async fn retire(core: &Core) {
+    let retired = async {
+        let client = core.store.client().await?;
+        store::retire_broker(&client, core.broker.id).await
+    };
+    if let Err(error) = retired.await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the end could not be written down; others will notice it by silence"
+        );
+    }
+}
+
+fn ms(value: u64) -> Duration {
+    Duration::from_millis(value)
+}
+
+fn queue_defaults(config: &Config) -> Queue {
+    let config::QueueDefaults {
+        max_attempts,
+        retry_base_ms,
+        retry_max_ms,
+        retry_factor,
+        retry_jitter,
+        timeout_ms,
+    } = config.queue_defaults;
+    Queue {
+        id: QueueId(0),
+        name: String::new(),
+        max_attempts,
+        retry: RetryPolicy {
+            base_ms: retry_base_ms,
+            max_ms: retry_max_ms,
+            factor: retry_factor,
+            jitter: retry_jitter,
+        },
+        timeout_ms: Some(timeout_ms).filter(|ms| *ms > 0),
+    }
+}
+
+fn core_limits(config: &Config) -> CoreLimits {
+    let Config { enqueue, complete, session, dispatch, .. } = config;
+    CoreLimits {
+        engine: engine::Limits {
+            sessions_max: session.sessions_max,
+            claim_rows_max: dispatch.claim_rows_max,
+            buffered_bytes_max: dispatch.buffered_bytes_max,
+            unacknowledged_bytes_max: session.unacknowledged_bytes_max,
+            message_bytes_max: config.grpc.message_bytes_max / 4,
+            message_jobs_max: MESSAGE_JOBS_MAX,
+            completing_max: complete.pending_items_max / 2,
+            session_timeout: ms(session.timeout_ms),
+            reconnect_grace: ms(session.reconnect_grace_ms),
+            acknowledge_timeout: ms(session.acknowledge_timeout_ms),
+            keep_alive_interval: ms(session.keep_alive_interval_ms),
+        },
+        enqueue: CoalescerLimits {
+            rows_per_flush_max: enqueue.rows_per_flush_max,
+            bytes_per_flush_max: enqueue.bytes_per_flush_max,
+            flushes_in_flight_max: enqueue.flushes_in_flight_max,
+            pending_rows_max: enqueue.pending_jobs_max,
+            pending_bytes_max: enqueue.pending_bytes_max,
+        },
+        complete: CoalescerLimits {
+            rows_per_flush_max: complete.rows_per_flush_max,
+            bytes_per_flush_max: complete.bytes_per_flush_max,
+            flushes_in_flight_max: complete.flushes_in_flight_max,
+            pending_rows_max: complete.pending_items_max,
+            pending_bytes_max: complete.pending_bytes_max,
+        },
+        queues_max: dispatch.queues_max,
+        drain_deadline: ms(config.broker.drain_deadline_ms),
+        statement_timeout: ms(config.database.statement_timeout_ms),
+    }
+}
+
+/// Jobs of one Assignments: enough to share its cost, few enough to start on the first.
+const MESSAGE_JOBS_MAX: usize = 200;
+
+fn rpc_settings(config: &Config) -> RpcSettings {
+    let Config { grpc, enqueue, complete, session, .. } = config;
+    RpcSettings {
+        message_bytes_max: grpc.message_bytes_max,
+        concurrent_requests_max: grpc.concurrent_requests_max,
+        jobs_per_request_max: enqueue.jobs_per_request_max,
+        payload_bytes_max: enqueue.payload_bytes_max,
+        completions_per_request_max: complete.completions_per_request_max,
+        result_bytes_max: complete.result_bytes_max,
+        max_in_flight_max: session.max_in_flight_max,
+        queues_per_session_max: session.queues_max,
+        heartbeat_interval: ms(session.heartbeat_interval_ms),
+        keep_alive_interval: ms(session.keep_alive_interval_ms),
+        session_timeout: ms(session.timeout_ms),
+        reconnect_grace: ms(session.reconnect_grace_ms),
+    }
+}
+
+fn timer_settings(config: &Config) -> TimerSettings {
+    let Config { database, broker, dispatch, .. } = config;
+    let listen_url = database.listen_url.as_ref().unwrap_or(&database.url).expose();
+    TimerSettings {
+        listen_url: Some(listen_url.to_owned()).filter(|url| !url.is_empty()),
+        connect_timeout: ms(database.connect_timeout_ms),
+        heartbeat_interval: ms(broker.heartbeat_interval_ms),
+        dead_after: ms(broker.dead_after_ms),
+        adoption_grace: ms(broker.adoption_grace_ms),
+        sweep_interval: ms(dispatch.sweep_interval_ms),
+        poll_interval: ms(dispatch.poll_interval_ms),
+    }
+}

@@ -1,0 +1,213 @@
+//! What must hold before anything starts: ranges as at the fields, and relations between values.
+
+use std::str::FromStr;
+
+use serde_json::Value;
+
+use super::{Config, Secret, load::ConfigError, schema};
+
+impl Config {
+    /// Checks every range and relation.
+    ///
+    /// # Errors
+    /// One, with a line for each thing that is wrong, each naming key, value and limit.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let mut problems = out_of_range(&schema::values(self));
+        self.check_database(&mut problems);
+        self.check_relations(&mut problems);
+        self.check_log(&mut problems);
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(problems)) }
+    }
+
+    /// The name of this broker: the one set, else the host's name and the gRPC port.
+    pub fn broker_name(&self) -> String {
+        if !self.broker.name.is_empty() {
+            return self.broker.name.clone();
+        }
+        let host = gethostname::gethostname();
+        format!("{}:{}", host.to_string_lossy(), self.grpc.listen.port())
+    }
+
+    fn check_database(&self, problems: &mut Vec<String>) {
+        if self.database.url.is_empty() {
+            problems.push("database.url is not set (environment: CURRANT_DATABASE__URL)".into());
+        } else {
+            check_url("database.url", &self.database.url, problems);
+        }
+        if let Some(url) = self.database.listen_url.as_ref().filter(|url| !url.is_empty()) {
+            check_url("database.listen_url", url, problems);
+        }
+    }
+
+    fn check_log(&self, problems: &mut Vec<String>) {
+        if let Err(error) = tracing_subscriber::EnvFilter::from_str(&self.log.filter) {
+            problems.push(format!("log.filter is {:?}: {error}", self.log.filter));
+        }
+    }
+
+    fn check_relations(&self, problems: &mut Vec<String>) {
+        let Self { database, grpc, http, broker, enqueue, complete, session, .. } = self;
+        let mut at_least = |key: &str, value: u64, limit: u64, why: &str| {
+            if value < limit {
+                problems.push(format!("{key} is {value}; it must be at least {limit}: {why}"));
+            }
+        };
+        let message = grpc.message_bytes_max as u64;
+        let heartbeats = 2 * session.heartbeat_interval_ms + 1;
+        let why = "more than twice session.heartbeat_interval_ms";
+        at_least("session.timeout_ms", session.timeout_ms, heartbeats, why);
+        at_least("session.acknowledge_timeout_ms", session.acknowledge_timeout_ms, heartbeats, why);
+        let heartbeats = 2 * broker.heartbeat_interval_ms + 1;
+        let why = "more than twice broker.heartbeat_interval_ms";
+        at_least("broker.dead_after_ms", broker.dead_after_ms, heartbeats, why);
+        let why = "at least queue_defaults.retry_base_ms";
+        let defaults = &self.queue_defaults;
+        at_least("queue_defaults.retry_max_ms", defaults.retry_max_ms, defaults.retry_base_ms, why);
+
+        let payload = 2 * enqueue.payload_bytes_max as u64;
+        let why = "a message must hold twice enqueue.payload_bytes_max";
+        at_least("grpc.message_bytes_max", message, payload, why);
+        let result = 2 * complete.result_bytes_max as u64;
+        let why = "a message must hold twice complete.result_bytes_max";
+        at_least("grpc.message_bytes_max", message, result, why);
+        let why = "one message (grpc.message_bytes_max) must fit";
+        at_least("enqueue.pending_bytes_max", enqueue.pending_bytes_max as u64, message, why);
+        at_least("complete.pending_bytes_max", complete.pending_bytes_max as u64, message, why);
+        let (pending, one) = (enqueue.pending_jobs_max, enqueue.jobs_per_request_max);
+        let why = "one request (enqueue.jobs_per_request_max) must fit";
+        at_least("enqueue.pending_jobs_max", pending as u64, one as u64, why);
+        let (pending, one) = (complete.pending_items_max, complete.completions_per_request_max);
+        let why = "one request (complete.completions_per_request_max) must fit";
+        at_least("complete.pending_items_max", pending as u64, one as u64, why);
+        let payload = enqueue.payload_bytes_max as u64;
+        let why = "one payload (enqueue.payload_bytes_max) must fit";
+        let bytes = session.unacknowledged_bytes_max as u64;
+        at_least("session.unacknowledged_bytes_max", bytes, payload, why);
+        let bytes = self.dispatch.buffered_bytes_max as u64;
+        at_least("dispatch.buffered_bytes_max", bytes, payload, why);
+
+        let flushes = enqueue.flushes_in_flight_max + complete.flushes_in_flight_max;
+        let why = "enqueue.flushes_in_flight_max + complete.flushes_in_flight_max, and one for \
+                   everything else";
+        at_least("database.pool_size", database.pool_size as u64, flushes as u64 + 1, why);
+        if grpc.listen == http.listen && grpc.listen.port() != 0 {
+            problems.push(format!("grpc.listen and http.listen are both {}", grpc.listen));
+        }
+    }
+}
+
+/// Every number against the range at its field, every string against its length.
+fn out_of_range(values: &Value) -> Vec<String> {
+    let mut problems = Vec::new();
+    for section in schema::sections() {
+        for key in section.keys {
+            let value = &values[&section.name][&key.name];
+            let name = format!("{}.{}", section.name, key.name);
+            // NaN is outside of every range.
+            let inside = |number: f64| {
+                key.minimum.is_none_or(|minimum| number >= minimum)
+                    && key.maximum.is_none_or(|maximum| number <= maximum)
+            };
+            let number = if value.is_null() { Some(f64::NAN) } else { value.as_f64() };
+            let ranged = key.minimum.is_some() || key.maximum.is_some();
+            if ranged && number.is_some_and(|number| !inside(number)) {
+                let (minimum, maximum) = (limit(key.minimum), limit(key.maximum));
+                problems.push(format!("{name} is {value}; it must be {minimum} to {maximum}"));
+            }
+            let too_long = |length| value.as_str().is_some_and(|text| text.len() > length);
+            if let Some(length) = key.length_max.filter(|length| too_long(*length)) {
+                problems.push(format!("{name} is {value}; it may have {length} bytes"));
+            }
+        }
+    }
+    problems
+}
+
+/// A bound as people write it.
+pub(super) fn limit(bound: Option<f64>) -> String {
+    bound.map_or_else(|| "any".into(), |bound| bound.to_string())
+}
+
+/// Never shows the value: it has a password in it.
+fn check_url(key: &str, url: &Secret, problems: &mut Vec<String>) {
+    if tokio_postgres::Config::from_str(url.expose()).is_err() {
+        problems.push(format!(
+            "{key} is no connection string; it must be \
+             postgres://user:password@host/database or host=… user=… dbname=…"
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn valid() -> Config {
+        let mut config = Config::default();
+        config.database.url = "host=/tmp user=postgres".to_owned().into();
+        config
+    }
+
+    /// The lines that the change causes.
+    fn problems(change: impl FnOnce(&mut Config)) -> Vec<String> {
+        let mut config = valid();
+        change(&mut config);
+        match config.check() {
+            Ok(()) => Vec::new(),
+            Err(ConfigError::Invalid(problems)) => problems,
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_hold_but_for_the_url() {
+        assert_eq!(problems(|_| {}), Vec::<String>::new());
+        let told = problems(|config| config.database.url = Secret::default());
+        assert_eq!(told, ["database.url is not set (environment: CURRANT_DATABASE__URL)"]);
+    }
+
+    #[test]
+    fn a_value_out_of_its_range_is_named_with_key_value_and_limit() {
+        let told = problems(|config| config.complete.rows_per_flush_max = 1025);
+        assert_eq!(told, ["complete.rows_per_flush_max is 1025; it must be 1 to 1024"]);
+        let told = problems(|config| config.queue_defaults.retry_jitter = 1.5);
+        assert_eq!(told, ["queue_defaults.retry_jitter is 1.5; it must be 0 to 1"]);
+        let told = problems(|config| config.queue_defaults.retry_factor = f64::NAN);
+        assert_eq!(told.len(), 1, "{told:?}");
+        let told = problems(|config| config.broker.name = "x".repeat(201));
+        assert!(told[0].ends_with("it may have 200 bytes"), "{told:?}");
+    }
+
+    #[test]
+    fn every_relation_is_checked() {
+        type Change = fn(&mut Config);
+        let broken: [(&str, Change); 9] = [
+            ("session.timeout_ms", |c| c.session.timeout_ms = 10_000),
+            ("session.acknowledge_timeout_ms", |c| c.session.acknowledge_timeout_ms = 10_000),
+            ("broker.dead_after_ms", |c| c.broker.dead_after_ms = 6000),
+            ("queue_defaults.retry_max_ms", |c| c.queue_defaults.retry_max_ms = 999),
+            ("grpc.message_bytes_max", |c| c.enqueue.payload_bytes_max = 3 << 20),
+            ("enqueue.pending_bytes_max", |c| c.enqueue.pending_bytes_max = 2 << 20),
+            ("complete.pending_items_max", |c| c.complete.pending_items_max = 9999),
+            ("database.pool_size", |c| c.database.pool_size = 4),
+            ("grpc.listen and http.listen", |c| c.http.listen = c.grpc.listen),
+        ];
+        for (key, change) in broken {
+            let told = problems(change);
+            assert_eq!(told.len(), 1, "{key}: {told:?}");
+            assert!(told[0].starts_with(key), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_url_is_refused_without_being_shown() {
+        let url = Secret::from("postgres://u:hunter2@h:port/d".to_owned());
+        let told = problems(|config| config.database.url = url);
+        assert!(told[0].starts_with("database.url") && !told[0].contains("hunter2"), "{told:?}");
+    }
+
+    #[test]
+    fn a_broker_without_a_name_has_the_hosts_and_its_port() {
+        assert!(valid().broker_name().ends_with(":7070"));
+    }
+}

@@ -1,0 +1,401 @@
+//! Every setting. The comments are the users' reference: what it does, in which unit, and when to
+//! change it; default and range are added to them. Durations end in `_ms`, sizes in `_bytes_max` or
+//! `bytes_…`.
+
+use std::net::SocketAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Secret;
+
+/// All settings of a broker.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The Postgres that keeps the jobs. Workers never connect to it.
+    pub database: Database,
+    /// The port that producers and workers call.
+    pub grpc: Grpc,
+    /// The port with `/metrics`, `/health/live` and `/health/ready`.
+    pub http: Http,
+    /// This broker among the brokers of one database.
+    pub broker: Broker,
+    /// Storing jobs: everybody's requests of a moment go into one INSERT.
+    pub enqueue: Enqueue,
+    /// Recording outcomes: everybody's completions of a moment go into one UPDATE.
+    pub complete: Complete,
+    /// Workers' streams.
+    pub session: Session,
+    /// Taking jobs from the database into memory and giving them to sessions.
+    pub dispatch: Dispatch,
+    /// What applies to a job for which neither it nor its queue says otherwise.
+    pub queue_defaults: QueueDefaults,
+    /// Log lines, on standard error.
+    pub log: Log,
+}
+
+/// See [`Config::database`].
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// Where the database is: `postgres://user:password@host/database` or
+    /// `host=… user=… dbname=…`. Required. May lead through a pooler that keeps sessions.
+    #[schemars(with = "String")]
+    pub url: Secret,
+    /// Where to LISTEN, when `url` leads through a pooler that doesn't let it. Unset: the same as
+    /// `url`. Empty: no LISTEN, the broker looks every `dispatch.poll_interval_ms`.
+    #[schemars(with = "Option<String>")]
+    pub listen_url: Option<Secret>,
+    /// Connections, whatever the number of workers; one more is for LISTEN.
+    #[schemars(range(min = 2, max = 64))]
+    pub pool_size: usize,
+    /// How long a connection may take to come about, in milliseconds.
+    #[schemars(range(min = 10, max = 60_000))]
+    pub connect_timeout_ms: u64,
+    /// After how many milliseconds Postgres ends a statement, which is then tried again.
+    #[schemars(range(min = 100, max = 600_000))]
+    pub statement_timeout_ms: u64,
+    /// Whether a completion is answered only when it is on disk. `false` gives more throughput; jobs
+    /// finished in the last moments before a crash of Postgres may then run again.
+    /// Enqueues are always on disk before they are answered.
+    pub completion_synchronous_commit: bool,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            url: Secret::default(),
+            listen_url: None,
+            pool_size: 6,
+            connect_timeout_ms: 5000,
+            statement_timeout_ms: 30_000,
+            completion_synchronous_commit: true,
+        }
+    }
+}
+
+/// See [`Config::grpc`].
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grpc {
+    /// Address and port to listen on; port 0 takes a free one.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// The largest message taken, in bytes. A larger one is refused with OUT_OF_RANGE.
+    #[schemars(range(min = 65_536, max = 67_108_864))]
+    pub message_bytes_max: usize,
+    /// Calls under way at once, streams not counted. Further ones are refused with
+    /// RESOURCE_EXHAUSTED and a time to wait.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub concurrent_requests_max: usize,
+}
+
+impl Default for Grpc {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
+            message_bytes_max: 4 << 20,
+            concurrent_requests_max: 4096,
+        }
+    }
+}
+
+/// See [`Config::http`].
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Address and port to listen on; port 0 takes a free one.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7071)) }
+    }
+}
+
+/// See [`Config::broker`].
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Broker {
+    /// Tells brokers of one database apart; no two running ones may share it. A broker that starts
+    /// under the name of one that died takes its jobs over at once. Empty: the host's name and the
+    /// port of `grpc.listen`.
+    #[schemars(length(max = 200))]
+    pub name: String,
+    /// Threads of the runtime. One is as fast as two for batched load and faster for single calls;
+    /// more than one pays off only when it is busy all the time.
+    #[schemars(range(min = 1, max = 64))]
+    pub threads: usize,
+    /// How long a stopping broker lets workers finish what they hold, in milliseconds. What is left
+    /// then is handed to the other brokers or to the next start.
+    #[schemars(range(min = 0, max = 3_600_000))]
+    pub drain_deadline_ms: u64,
+    /// How often the broker says in the database that it lives, in milliseconds.
+    #[schemars(range(min = 100, max = 60_000))]
+    pub heartbeat_interval_ms: u64,
+    /// After how much silence other brokers take a broker for dead, in milliseconds. More than
+    /// twice `heartbeat_interval_ms`.
+    #[schemars(range(min = 500, max = 600_000))]
+    pub dead_after_ms: u64,
+    /// How long the workers of a dead broker may take to come back with the jobs that they hold, in
+    /// milliseconds. Only what nobody claims by then runs again.
+    #[schemars(range(min = 0, max = 600_000))]
+    pub adoption_grace_ms: u64,
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            threads: 1,
+            drain_deadline_ms: 25_000,
+            heartbeat_interval_ms: 3000,
+            dead_after_ms: 15_000,
+            adoption_grace_ms: 10_000,
+        }
+    }
+}
+
+/// See [`Config::enqueue`].
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Enqueue {
+    /// Jobs in one request.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub jobs_per_request_max: usize,
+    /// The largest payload of a job, in bytes. At most half of `grpc.message_bytes_max`.
+    #[schemars(range(min = 1, max = 33_554_432))]
+    pub payload_bytes_max: usize,
+    /// Rows that one INSERT takes; a larger request still goes in one piece.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub rows_per_flush_max: usize,
+    /// Payload bytes that one INSERT takes; a larger request still goes in one piece.
+    #[schemars(range(min = 1024, max = 268_435_456))]
+    pub bytes_per_flush_max: usize,
+    /// INSERTs under way at once. The second begins only when its batch is full.
+    #[schemars(range(min = 1, max = 16))]
+    pub flushes_in_flight_max: usize,
+    /// Jobs that wait to be stored. A request beyond is refused with RESOURCE_EXHAUSTED and a time
+    /// to wait.
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub pending_jobs_max: usize,
+    /// Payload bytes that wait to be stored; beyond as for `pending_jobs_max`.
+    #[schemars(range(min = 65_536, max = 17_179_869_184_u64))]
+    pub pending_bytes_max: usize,
+}
+
+impl Default for Enqueue {
+    fn default() -> Self {
+        Self {
+            jobs_per_request_max: 10_000,
+            payload_bytes_max: 1 << 20,
+            rows_per_flush_max: 2000,
+            bytes_per_flush_max: 8 << 20,
+            flushes_in_flight_max: 2,
+            pending_jobs_max: 200_000,
+            pending_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// See [`Config::complete`].
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Complete {
+    /// Completions in one request.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub completions_per_request_max: usize,
+    /// The largest result of a job, in bytes. At most half of `grpc.message_bytes_max`.
+    #[schemars(range(min = 0, max = 33_554_432))]
+    pub result_bytes_max: usize,
+    /// Rows that one UPDATE takes; a statement is prepared for every step up to it.
+    #[schemars(range(min = 1, max = 1024))]
+    pub rows_per_flush_max: usize,
+    /// Result bytes that one UPDATE takes; a larger single completion still goes through.
+    #[schemars(range(min = 1024, max = 268_435_456))]
+    pub bytes_per_flush_max: usize,
+    /// UPDATEs under way at once. The second begins only when its batch is full.
+    #[schemars(range(min = 1, max = 16))]
+    pub flushes_in_flight_max: usize,
+    /// Completions that wait to be recorded. A request beyond is refused with RESOURCE_EXHAUSTED
+    /// and a time to wait.
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub pending_items_max: usize,
+    /// Result bytes that wait to be recorded; beyond as for `pending_items_max`.
+    #[schemars(range(min = 65_536, max = 17_179_869_184_u64))]
+    pub pending_bytes_max: usize,
+}
+
+impl Default for Complete {
+    fn default() -> Self {
+        Self {
+            completions_per_request_max: 10_000,
+            result_bytes_max: 1 << 20,
+            rows_per_flush_max: 1024,
+            bytes_per_flush_max: 8 << 20,
+            flushes_in_flight_max: 2,
+            pending_items_max: 200_000,
+            pending_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// See [`Config::session`].
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Session {
+    /// Open streams. A further Subscribe is refused with RESOURCE_EXHAUSTED.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub sessions_max: usize,
+    /// Jobs that one session may ask to hold at once.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_in_flight_max: u32,
+    /// Queues that one session may subscribe to.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub queues_max: usize,
+    /// How often a worker is told to send a heartbeat, in milliseconds.
+    #[schemars(range(min = 50, max = 600_000))]
+    pub heartbeat_interval_ms: u64,
+    /// How often a silent stream carries a KeepAlive, in milliseconds; less than what proxies on
+    /// the way allow an idle stream.
+    #[schemars(range(min = 50, max = 600_000))]
+    pub keep_alive_interval_ms: u64,
+    /// After how many milliseconds without a heartbeat a session is over and its jobs run
+    /// elsewhere. More than twice `heartbeat_interval_ms`.
+    #[schemars(range(min = 200, max = 3_600_000))]
+    pub timeout_ms: u64,
+    /// How long a worker whose stream broke may take to come back to the jobs that it holds, in
+    /// milliseconds.
+    #[schemars(range(min = 0, max = 3_600_000))]
+    pub reconnect_grace_ms: u64,
+    /// After how many milliseconds a delivery that the worker hasn't acknowledged is taken back.
+    /// More than twice `heartbeat_interval_ms`, since heartbeats carry the acknowledgements.
+    #[schemars(range(min = 200, max = 3_600_000))]
+    pub acknowledge_timeout_ms: u64,
+    /// Payload bytes on their way to one session that it hasn't acknowledged.
+    #[schemars(range(min = 65_536, max = 1_073_741_824))]
+    pub unacknowledged_bytes_max: usize,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            sessions_max: 20_000,
+            max_in_flight_max: 10_000,
+            queues_max: 256,
+            heartbeat_interval_ms: 5000,
+            keep_alive_interval_ms: 10_000,
+            timeout_ms: 20_000,
+            reconnect_grace_ms: 10_000,
+            acknowledge_timeout_ms: 15_000,
+            unacknowledged_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// See [`Config::dispatch`].
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dispatch {
+    /// Queues that one broker serves; a further one is refused with RESOURCE_EXHAUSTED.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub queues_max: usize,
+    /// Jobs that one claim takes from the backlog.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub claim_rows_max: usize,
+    /// How long a delivery may be held back to fill a message, in milliseconds, while the session
+    /// has other jobs to run.
+    #[schemars(range(min = 0, max = 1000))]
+    pub hold_ms_max: u64,
+    /// How often a queue's backlog is searched from its beginning, in milliseconds, for what a
+    /// lost wake-up or another broker left behind.
+    #[schemars(range(min = 100, max = 3_600_000))]
+    pub sweep_interval_ms: u64,
+    /// How often the backlog is looked at while there is no LISTEN, in milliseconds.
+    #[schemars(range(min = 10, max = 600_000))]
+    pub poll_interval_ms: u64,
+    /// Payload bytes of jobs in memory, over all queues; beyond, jobs stay in the database.
+    #[schemars(range(min = 1_048_576, max = 68_719_476_736_u64))]
+    pub buffered_bytes_max: usize,
+}
+
+impl Default for Dispatch {
+    fn default() -> Self {
+        Self {
+            queues_max: 10_000,
+            claim_rows_max: 1000,
+            hold_ms_max: 50,
+            sweep_interval_ms: 15_000,
+            poll_interval_ms: 1000,
+            buffered_bytes_max: 256 << 20,
+        }
+    }
+}
+
+/// See [`Config::queue_defaults`].
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueDefaults {
+    /// How often a job may fail before it is dead.
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_attempts: u16,
+    /// The wait after the first failure, in milliseconds.
+    #[schemars(range(min = 1, max = 315_360_000_000_u64))]
+    pub retry_base_ms: u64,
+    /// The longest wait, in milliseconds.
+    #[schemars(range(min = 1, max = 315_360_000_000_u64))]
+    pub retry_max_ms: u64,
+    /// By what the wait grows with each failure.
+    #[schemars(range(min = 1, max = 100))]
+    pub retry_factor: f64,
+    /// The part of a wait that is random, so that jobs that failed together don't come back
+    /// together: 0.1 varies it by up to a tenth in both directions.
+    #[schemars(range(min = 0, max = 1))]
+    pub retry_jitter: f64,
+    /// How long an attempt may run, in milliseconds; it fails then. 0: as long as its worker lives.
+    #[schemars(range(min = 0, max = 2_592_000_000_u64))]
+    pub timeout_ms: u64,
+}
+
+impl Default for QueueDefaults {
+    fn default() -> Self {
+        Self {
+            max_attempts: 25,
+            retry_base_ms: 1000,
+            retry_max_ms: 3_600_000,
+            retry_factor: 2.0,
+            retry_jitter: 0.1,
+            timeout_ms: 0,
+        }
+    }
+}
+
+/// See [`Config::log`].
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module such
+    /// as `info,currant_broker=debug`.
+    pub filter: String,
+    /// `text` for people, `json` (an object a line) for log collectors.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// See [`Log::format`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object a line.
+    Json,
+}

@@ -1,0 +1,113 @@
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{JobId, QueueId, RetryPolicy};
+
+pub const PRIORITY_MIN: i16 = -100;
+pub const PRIORITY_MAX: i16 = 100;
+
+/// When a job may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    Now,
+    /// Microseconds since 1970, by the database's clock.
+    AtMicros(i64),
+    /// Microseconds after it is stored.
+    AfterMicros(i64),
+}
+
+/// A job as asked for: checked, not yet stored.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    pub queue: QueueId,
+    pub kind: String,
+    pub payload: Bytes,
+    pub priority: i16,
+    pub start: Start,
+    /// `None`: the queue's default.
+    pub max_attempts: Option<u16>,
+    /// `None`: nothing but defaults, as with most jobs.
+    pub options: Option<Box<JobOptions>>,
+}
+
+impl NewJob {
+    /// What it takes in memory, roughly.
+    pub fn bytes(&self) -> usize {
+        self.payload.len() + self.kind.len() + 128
+    }
+}
+
+/// What few jobs have. Stored as one JSON value, so that the others don't pay for it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobOptions {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryPolicy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub content_type: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub traceparent: String,
+    /// With an idempotency key: how many jobs the call had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_jobs: Option<u32>,
+}
+
+/// Names a stored job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobKey {
+    pub queue: QueueId,
+    pub id: JobId,
+}
+
+/// One run of a job, from 1. Only the current one may write an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt {
+    pub id: JobId,
+    pub number: i32,
+}
+
+/// A job that this broker has taken: in memory, or on its way to a worker.
+#[derive(Clone, Debug)]
+pub struct TakenJob {
+    pub id: JobId,
+    pub attempt: i32,
+    pub priority: i16,
+    pub failures: u16,
+    /// `None`: the queue's default.
+    pub max_attempts: Option<u16>,
+    pub kind: String,
+    pub payload: Bytes,
+    pub options: Option<Box<JobOptions>>,
+}
+
+impl TakenJob {
+    /// What it takes in memory, roughly.
+    pub fn bytes(&self) -> usize {
+        self.payload.len() + self.kind.len() + 128
+    }
+}
+
+/// A job as it stands in the database.
+#[derive(Clone, Debug)]
+pub struct StoredJob {
+    pub key: JobKey,
+    pub kind: String,
+    pub payload: Bytes,
+    pub priority: i16,
+    pub phase: i16,
+    pub outcome: Option<i16>,
+    pub attempt: i32,
+    pub failures: u16,
+    pub max_attempts: Option<u16>,
+    /// Microseconds since 1970, as are the others.
+    pub run_at: Option<i64>,
+    pub claimed_at: Option<i64>,
+    pub finished_at: Option<i64>,
+    pub result: Option<Bytes>,
+    pub error: Option<String>,
+    pub options: Option<Box<JobOptions>>,
+}

@@ -1,0 +1,17 @@
+//! Nouns and rules of a job queue: no I/O, no clock, no randomness.
+
+mod id;
+mod job;
+mod outcome;
+mod queue;
+mod retry;
+mod settle;
+
+pub use id::{IdMaker, JobId, first_id_at_ms};
+pub use job::{
+    Attempt, JobKey, JobOptions, NewJob, PRIORITY_MAX, PRIORITY_MIN, Start, StoredJob, TakenJob,
+};
+pub use outcome::{Completion, Outcome, Verdict};
+pub use queue::{Queue, QueueId};
+pub use retry::RetryPolicy;
+pub use settle::{Budget, Next, settle};

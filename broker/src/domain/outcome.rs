@@ -1,0 +1,52 @@
+use bytes::Bytes;
+
+use super::Attempt;
+
+/// What became of an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Succeeded {
+        result: Bytes,
+    },
+    Failed {
+        error: String,
+        /// No retry will help.
+        discard: bool,
+        /// Instead of what the retry policy says.
+        retry_after_ms: Option<u64>,
+    },
+    Snoozed {
+        delay_ms: u64,
+    },
+    Released,
+    Cancelled,
+}
+
+/// An outcome reported for an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    pub attempt: Attempt,
+    pub outcome: Outcome,
+}
+
+impl Completion {
+    /// What it takes in memory, roughly.
+    pub fn bytes(&self) -> usize {
+        96 + match &self.outcome {
+            Outcome::Succeeded { result } => result.len(),
+            Outcome::Failed { error, .. } => error.len(),
+            Outcome::Snoozed { .. } | Outcome::Released | Outcome::Cancelled => 0,
+        }
+    }
+}
+
+/// What a completion did, known after its commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Applied,
+    /// An outcome of this very attempt was already stored.
+    Duplicate,
+    /// The attempt is no longer current.
+    Stale,
+    NotFound,
+}

@@ -1,0 +1,120 @@
+use super::{Outcome, Queue, RetryPolicy};
+
+/// How a job goes on after an attempt that didn't succeed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Again at this time, in microseconds since 1970.
+    Scheduled { at: i64 },
+    /// Again at once.
+    Ready,
+    /// Never again.
+    Dead,
+    Cancelled,
+}
+
+/// What a job has that decides about its next attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget<'a> {
+    /// Before this outcome.
+    pub failures: u16,
+    /// The job's own; `None`: the queue's.
+    pub max_attempts: Option<u16>,
+    /// The job's own; `None`: the queue's.
+    pub retry: Option<&'a RetryPolicy>,
+}
+
+/// Decides how a job goes on. Returns the failures that it then has. `random`: uniform in [0, 1).
+///
+/// # Panics
+/// On a success, which is no matter of decision.
+pub fn settle(
+    outcome: &Outcome,
+    budget: Budget<'_>,
+    queue: &Queue,
+    now_micros: i64,
+    random: f64,
+) -> (Next, u16) {
+    let after = |delay_ms: u64| {
+        if delay_ms == 0 {
+            return Next::Ready;
+        }
+        let delay = i64::try_from(delay_ms.saturating_mul(1000)).unwrap_or(i64::MAX);
+        Next::Scheduled { at: now_micros.saturating_add(delay) }
+    };
+    match outcome {
+        Outcome::Succeeded { .. } => unreachable!("a success is recorded, not settled"),
+        Outcome::Failed { discard, retry_after_ms, .. } => {
+            let failures = budget.failures.saturating_add(1);
+            if *discard || failures >= budget.max_attempts.unwrap_or(queue.max_attempts) {
+                return (Next::Dead, failures);
+            }
+            let policy = budget.retry.unwrap_or(&queue.retry);
+            let delay = retry_after_ms.unwrap_or_else(|| policy.delay_ms(failures, random));
+            (after(delay), failures)
+        }
+        Outcome::Snoozed { delay_ms } => (after(*delay_ms), budget.failures),
+        Outcome::Released => (Next::Ready, budget.failures),
+        Outcome::Cancelled => (Next::Cancelled, budget.failures),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::QueueId;
+
+    const NOW: i64 = 1_000_000_000;
+
+    fn queue() -> Queue {
+        let retry = RetryPolicy { base_ms: 1000, max_ms: 60_000, factor: 2.0, jitter: 0.0 };
+        Queue { id: QueueId(1), name: "q".to_owned(), max_attempts: 3, retry, timeout_ms: None }
+    }
+
+    fn failed(discard: bool, retry_after_ms: Option<u64>) -> Outcome {
+        Outcome::Failed { error: String::new(), discard, retry_after_ms }
+    }
+
+    fn next(outcome: &Outcome, failures: u16, max_attempts: Option<u16>) -> (Next, u16) {
+        settle(outcome, Budget { failures, max_attempts, retry: None }, &queue(), NOW, 0.5)
+    }
+
+    #[test]
+    fn fails_until_the_budget_is_spent() {
+        let fail = failed(false, None);
+        assert_eq!(next(&fail, 0, None), (Next::Scheduled { at: NOW + 1_000_000 }, 1));
+        assert_eq!(next(&fail, 1, None), (Next::Scheduled { at: NOW + 2_000_000 }, 2));
+        assert_eq!(next(&fail, 2, None), (Next::Dead, 3));
+        assert_eq!(next(&fail, 2, Some(4)).1, 3);
+        assert_eq!(next(&fail, 0, Some(1)), (Next::Dead, 1));
+    }
+
+    #[test]
+    fn the_worker_has_a_say() {
+        assert_eq!(next(&failed(true, None), 0, None), (Next::Dead, 1));
+        assert_eq!(next(&failed(false, Some(0)), 0, None), (Next::Ready, 1));
+        assert_eq!(
+            next(&failed(false, Some(5)), 0, None),
+            (Next::Scheduled { at: NOW + 5000 }, 1)
+        );
+    }
+
+    #[test]
+    fn what_is_no_failure_spends_nothing() {
+        assert_eq!(
+            next(&Outcome::Snoozed { delay_ms: 7 }, 2, None),
+            (Next::Scheduled { at: NOW + 7000 }, 2)
+        );
+        assert_eq!(next(&Outcome::Released, 2, None), (Next::Ready, 2));
+        assert_eq!(next(&Outcome::Cancelled, 2, None), (Next::Cancelled, 2));
+    }
+
+    #[test]
+    fn the_jobs_own_policy_comes_first() {
+        let own = RetryPolicy { base_ms: 7, max_ms: 7, factor: 1.0, jitter: 0.0 };
+        let budget = Budget { failures: 0, max_attempts: None, retry: Some(&own) };
+        assert_eq!(
+            settle(&failed(false, None), budget, &queue(), NOW, 0.5).0,
+            Next::Scheduled { at: NOW + 7000 }
+        );
+    }
+}

@@ -1,0 +1,134 @@
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, VecDeque},
+};
+
+use crate::domain::TakenJob;
+
+/// The taken jobs of one queue that no session has yet: higher priority first, then by id.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    levels: BTreeMap<Reverse<i16>, VecDeque<TakenJob>>,
+    len: usize,
+    bytes: usize,
+}
+
+impl Buffer {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn lowest_priority(&self) -> Option<i16> {
+        self.levels.last_key_value().map(|(priority, _)| priority.0)
+    }
+
+    pub(super) fn push(&mut self, job: TakenJob) {
+        self.len += 1;
+        self.bytes += job.bytes();
+        let level = self.levels.entry(Reverse(job.priority)).or_default();
+        // Ids come nearly in order: the end is nearly always the place.
+        if level.back().is_none_or(|last| last.id < job.id) {
+            level.push_back(job);
+        } else {
+            let at = level.partition_point(|other| other.id < job.id);
+            level.insert(at, job);
+        }
+    }
+
+    /// Removes the first `count` jobs, or as many as there are.
+    pub(super) fn take(&mut self, count: usize) -> Vec<TakenJob> {
+        let mut taken = Vec::with_capacity(count.min(self.len));
+        while taken.len() < count
+            && let Some(mut level) = self.levels.first_entry()
+        {
+            let jobs = level.get_mut();
+            let share = jobs.len().min(count - taken.len());
+            taken.extend(jobs.drain(..share));
+            if jobs.is_empty() {
+                level.remove();
+            }
+        }
+        self.note_removed(&taken);
+        taken
+    }
+
+    /// Removes the last `count` jobs, or as many as there are: the least urgent.
+    pub(super) fn take_last(&mut self, count: usize) -> Vec<TakenJob> {
+        let mut taken = Vec::with_capacity(count.min(self.len));
+        while taken.len() < count
+            && let Some(mut level) = self.levels.last_entry()
+        {
+            match level.get_mut().pop_back() {
+                Some(job) => taken.push(job),
+                None => {
+                    level.remove();
+                }
+            }
+        }
+        self.levels.retain(|_, jobs| !jobs.is_empty());
+        self.note_removed(&taken);
+        taken
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &TakenJob> {
+        self.levels.values().flatten()
+    }
+
+    fn note_removed(&mut self, jobs: &[TakenJob]) {
+        self.len -= jobs.len();
+        self.bytes -= jobs.iter().map(TakenJob::bytes).sum::<usize>();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::JobId;
+
+    fn job(id: i64, priority: i16) -> TakenJob {
+        TakenJob {
+            id: JobId(id),
+            attempt: 1,
+            priority,
+            failures: 0,
+            max_attempts: None,
+            kind: String::new(),
+            payload: bytes::Bytes::new(),
+            options: None,
+        }
+    }
+
+    fn ids(jobs: Vec<TakenJob>) -> Vec<i64> {
+        jobs.into_iter().map(|job| job.id.0).collect()
+    }
+
+    #[test]
+    fn priority_first_then_by_id_whatever_the_order_of_arrival() {
+        let mut buffer = Buffer::default();
+        for (id, priority) in [(5, 0), (3, 0), (4, 9), (1, -1), (6, 9), (2, 0)] {
+            buffer.push(job(id, priority));
+        }
+        assert_eq!(ids(buffer.take(3)), [4, 6, 2]);
+        assert_eq!(ids(buffer.take(9)), [3, 5, 1]);
+        assert_eq!((buffer.len(), buffer.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn gives_back_the_least_urgent_first() {
+        let mut buffer = Buffer::default();
+        for (id, priority) in [(1, 0), (2, 9), (3, 0)] {
+            buffer.push(job(id, priority));
+        }
+        assert_eq!(ids(buffer.take_last(2)), [3, 1]);
+        assert_eq!(buffer.lowest_priority(), Some(9));
+        assert_eq!(buffer.len(), 1);
+    }
+}

@@ -1,0 +1,133 @@
+use std::time::Duration;
+
+use super::{Action, Dispatcher};
+use crate::{
+    domain::{JobId, JobKey, QueueId, TakenJob},
+    engine::ClaimFrom,
+};
+
+/// Why the broker fails an attempt by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailCause {
+    /// The worker's session ended while it held the job.
+    WorkerLost,
+    /// The attempt ran longer than its timeout.
+    Timeout,
+}
+
+impl Dispatcher {
+    /// Ready rows may stand in the database of which this broker doesn't know.
+    pub fn notified(&mut self, now: Duration, queue: QueueId, actions: &mut Vec<Action>) {
+        if let Some(state) = self.queues.get_mut(&queue) {
+            state.backlog.notify();
+            self.claim_more(now, queue, actions);
+        }
+    }
+
+    /// A ready row stands in the database: promoted, released or stored by this broker.
+    pub fn ready(
+        &mut self,
+        now: Duration,
+        queue: QueueId,
+        rows: impl IntoIterator<Item = (i16, JobId)>,
+        actions: &mut Vec<Action>,
+    ) {
+        let state = self.queue(queue);
+        for (priority, id) in rows {
+            state.backlog.note(priority, id);
+        }
+        self.claim_more(now, queue, actions);
+    }
+
+    /// The queues with sessions that have room for more.
+    pub fn hungry_queues(&self) -> Vec<QueueId> {
+        let hungry = |state: &&super::Queue| !state.sessions.is_empty() && state.room() > 0;
+        self.queues.iter().filter(|(_, state)| hungry(state)).map(|(queue, _)| *queue).collect()
+    }
+
+    /// A claim committed. `took`: how long it ran; `limit`: as in the action.
+    pub fn claimed(
+        &mut self,
+        now: Duration,
+        took: Duration,
+        queue: QueueId,
+        limit: usize,
+        mut jobs: Vec<TakenJob>,
+        actions: &mut Vec<Action>,
+    ) {
+        jobs.sort_unstable_by_key(|job| (std::cmp::Reverse(job.priority), job.id));
+        let rows: Vec<(i16, JobId)> = jobs.iter().map(|job| (job.priority, job.id)).collect();
+        let bytes: usize = jobs.iter().map(TakenJob::bytes).sum();
+        let state = self.queue(queue);
+        state.reserved -= limit;
+        state.backlog.claimed(now, took, limit, &rows);
+        for job in jobs {
+            state.buffer.push(job);
+        }
+        self.buffered_bytes += bytes;
+        self.deliver_queue(now, queue, actions);
+    }
+
+    /// A claim failed; whether it committed may be unknown.
+    pub fn claim_failed(&mut self, now: Duration, queue: QueueId, limit: usize) {
+        let state = self.queue(queue);
+        state.reserved -= limit;
+        state.backlog.claim_failed(now);
+    }
+
+    /// Starts a claim where there is a backlog and room for a worthwhile number of rows.
+    pub(super) fn claim_more(
+        &mut self,
+        now: Duration,
+        queue: QueueId,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.draining || self.throttled || self.buffered_bytes > self.limits.buffered_bytes_max
+        {
+            return;
+        }
+        let rows_max = self.limits.claim_rows_max;
+        let Some(state) = self.queues.get_mut(&queue) else { return };
+        let room = state.room();
+        // The low mark: a claim of a few rows costs as much as one of many.
+        let worthwhile = state.buffer.is_empty() || room >= rows_max.min(state.cap() / 4);
+        if state.sessions.is_empty() || room == 0 || !worthwhile || state.backlog.claiming() {
+            return;
+        }
+        if let Some(from) = state.backlog.next_claim(now) {
+            let limit = room.min(rows_max);
+            state.reserved += limit;
+            actions.push(Action::Claim { queue, from, limit });
+        }
+    }
+
+    /// Gives back what is in memory beyond what the sessions can use, the least urgent first.
+    pub(super) fn give_back_excess(&mut self, queue: QueueId, actions: &mut Vec<Action>) {
+        let draining = self.draining;
+        let Some(state) = self.queues.get_mut(&queue) else { return };
+        let cap = if draining { 0 } else { state.cap() + state.cap() / 2 };
+        let excess = (state.buffer.len() + state.held).saturating_sub(cap).min(state.buffer.len());
+        if excess == 0 {
+            return;
+        }
+        let jobs = state.buffer.take_last(excess);
+        self.buffered_bytes -= jobs.iter().map(TakenJob::bytes).sum::<usize>();
+        let jobs = jobs.iter().map(|job| (JobKey { queue, id: job.id }, job.attempt)).collect();
+        actions.push(Action::GiveBack { jobs });
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_backlog(&self, queue: QueueId) -> bool {
+        self.queues.get(&queue).is_some_and(|state| !state.backlog.is_empty())
+    }
+}
+
+impl ClaimFrom {
+    /// A word for metrics and spans.
+    pub fn name(self) -> &'static str {
+        match self {
+            ClaimFrom::Sweep => "sweep",
+            ClaimFrom::Cursor { .. } => "cursor",
+        }
+    }
+}

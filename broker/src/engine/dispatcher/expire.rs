@@ -1,0 +1,123 @@
+use std::{collections::HashMap, time::Duration};
+
+use super::{Action, Dispatcher, FailCause, LostReason};
+use crate::domain::{Attempt, JobKey};
+
+impl Dispatcher {
+    /// Does what time brings: sessions that are over, attempts past their timeout, deliveries that
+    /// nobody acknowledged, keep-alives.
+    pub fn tick(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        self.expire_attempts(now, actions);
+        let indexes: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
+        for index in indexes {
+            let session = &self.sessions[index];
+            let gone = !session.attached && now >= session.detached_at + self.limits.reconnect_grace;
+            let silent = now >= session.seen_at + self.limits.session_timeout;
+            if gone || silent {
+                self.expire_session(now, index, actions);
+            } else if session.attached {
+                self.take_back_unacknowledged(now, index, actions);
+                self.keep_alive(now, index, actions);
+            }
+        }
+        let queues: Vec<_> = self.queues.keys().copied().collect();
+        for queue in queues {
+            self.claim_more(now, queue, actions);
+        }
+    }
+
+    fn expire_attempts(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let mut lost: HashMap<usize, Vec<Attempt>> = HashMap::new();
+        let mut failed = Vec::new();
+        while let Some(&(at, index, id)) = self.deadlines.first()
+            && at <= now
+        {
+            self.deadlines.pop_first();
+            let Some(lease) = self.sessions[index].leases.get(&id) else { continue };
+            let number = lease.attempt;
+            failed.push((JobKey { queue: lease.queue, id }, number));
+            lost.entry(index).or_default().push(Attempt { id, number });
+            self.end_lease(index, id);
+        }
+        for (index, attempts) in lost {
+            let session = self.sessions[index].id;
+            actions.push(Action::LeaseLost { session, attempts, reason: LostReason::Timeout });
+            self.deliver_session(now, index, actions);
+        }
+        if !failed.is_empty() {
+            actions.push(Action::Fail { jobs: failed, cause: FailCause::Timeout });
+        }
+    }
+
+    /// What the worker had received counts as a failure, so that a job that kills its workers ends;
+    /// what it hadn't is ready again.
+    fn expire_session(&mut self, now: Duration, index: usize, actions: &mut Vec<Action>) {
+        if self.sessions[index].attached {
+            for queue in self.unsubscribe(index, now) {
+                self.give_back_excess(queue, actions);
+            }
+            actions.push(Action::Close { session: self.sessions[index].id });
+        }
+        let (mut failed, mut unseen) = (Vec::new(), Vec::new());
+        let session = &self.sessions[index];
+        for (id, lease) in session.leases.iter().filter(|(_, lease)| !lease.completing) {
+            let job = (JobKey { queue: lease.queue, id: *id }, lease.attempt);
+            if session.acknowledged(lease) { &mut failed } else { &mut unseen }.push(job);
+        }
+        for (key, _) in failed.iter().chain(&unseen) {
+            self.end_lease(index, key.id);
+        }
+        self.remove_session(index);
+        if !failed.is_empty() {
+            actions.push(Action::Fail { jobs: failed, cause: FailCause::WorkerLost });
+        }
+        if !unseen.is_empty() {
+            actions.push(Action::GiveBack { jobs: unseen });
+        }
+    }
+
+    /// The worker is alive but never said that it received this: the delivery got lost.
+    fn take_back_unacknowledged(
+        &mut self,
+        now: Duration,
+        index: usize,
+        actions: &mut Vec<Action>,
+    ) {
+        let (mut attempts, mut jobs) = (Vec::new(), Vec::new());
+        let timeout = self.limits.acknowledge_timeout;
+        loop {
+            let session = &mut self.sessions[index];
+            // A worker that has shown no life since can't have acknowledged it.
+            let overdue = |at: Duration| now >= at + timeout && session.seen_at > at;
+            if !session.unacknowledged.front().is_some_and(|sent| overdue(sent.at)) {
+                break;
+            }
+            let Some(sent) = session.unacknowledged.pop_front() else { break };
+            session.unacknowledged_bytes -= sent.bytes;
+            for id in sent.ids {
+                let session = &self.sessions[index];
+                let Some(lease) = session.leases.get(&id).filter(|lease| lease.seq == sent.seq)
+                else {
+                    continue;
+                };
+                attempts.push(Attempt { id, number: lease.attempt });
+                jobs.push((JobKey { queue: lease.queue, id }, lease.attempt));
+                self.end_lease(index, id);
+            }
+        }
+        if !jobs.is_empty() {
+            let session = self.sessions[index].id;
+            actions.push(Action::LeaseLost { session, attempts, reason: LostReason::Unacknowledged });
+            actions.push(Action::GiveBack { jobs });
+            self.deliver_session(now, index, actions);
+        }
+    }
+
+    fn keep_alive(&mut self, now: Duration, index: usize, actions: &mut Vec<Action>) {
+        let session = &mut self.sessions[index];
+        if now >= session.keep_alive_at {
+            session.keep_alive_at = now + self.limits.keep_alive_interval;
+            actions.push(Action::KeepAlive { session: session.id, seq: session.seq });
+        }
+    }
+}

@@ -1,0 +1,50 @@
+use std::time::Duration;
+
+use super::{Action, Dispatcher, SessionId};
+use crate::domain::Attempt;
+
+/// No session has this id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownSession;
+
+impl Dispatcher {
+    /// A worker shows life. Returns those of `held` that aren't its own any more.
+    pub fn heartbeat(
+        &mut self,
+        now: Duration,
+        session: SessionId,
+        epoch: u64,
+        received_seq: u64,
+        held: &[Attempt],
+        max_in_flight: Option<usize>,
+        actions: &mut Vec<Action>,
+    ) -> Result<Vec<Attempt>, UnknownSession> {
+        let index = *self.by_id.get(&session).ok_or(UnknownSession)?;
+        let state = &mut self.sessions[index];
+        state.seen_at = now;
+        if epoch == state.epoch {
+            state.acknowledge(received_seq.min(state.seq));
+        }
+        if let Some(credit) = max_in_flight {
+            self.set_credit(index, credit);
+        }
+        self.deliver_session(now, index, actions);
+        self.claim_for_session(now, index, actions);
+        for at in 0..self.sessions[index].queues.len() {
+            let queue = self.sessions[index].queues[at];
+            self.give_back_excess(queue, actions);
+        }
+        Ok(self.not_held(session, held))
+    }
+
+    fn set_credit(&mut self, index: usize, credit: usize) {
+        let session = &mut self.sessions[index];
+        let before = std::mem::replace(&mut session.max_in_flight, credit);
+        if session.attached {
+            for queue in session.queues.clone() {
+                let state = self.queue(queue);
+                state.credit = state.credit - before + credit;
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The dispatcher: one verb, one file.
+//!
+//! Invariants, checked by `simulation`:
+//! - a session holds at most its credit;
+//! - a job is in one place: the buffer of its queue, or the leases of one session;
+//! - `Queue::held` and `Queue::credit` are the sums over its sessions;
+//! - a queue without attached sessions keeps nothing in memory.
+
+mod claim;
+mod complete;
+mod deliver;
+mod drain;
+mod expire;
+mod heartbeat;
+mod store;
+mod subscribe;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use slab::Slab;
+
+pub use self::{
+    claim::FailCause,
+    complete::Completing,
+    heartbeat::UnknownSession,
+    store::Storing,
+    subscribe::{Opened, SessionRequest},
+};
+use super::{
+    ClaimFrom,
+    backlog::Backlog,
+    buffer::Buffer,
+    session::Session,
+};
+use crate::domain::{Attempt, JobId, JobKey, QueueId, TakenJob};
+
+/// Names a session; chosen at random when it begins, kept by the worker over reconnects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u128);
+
+/// Bounds and intervals; see the configuration reference.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub sessions_max: usize,
+    pub claim_rows_max: usize,
+    pub buffered_bytes_max: usize,
+    pub unacknowledged_bytes_max: usize,
+    /// Of the jobs of one Assignments, unless it is a single one.
+    pub message_bytes_max: usize,
+    pub message_jobs_max: usize,
+    /// Completions on their way to the database above which no job is delivered.
+    pub completing_max: usize,
+    pub session_timeout: Duration,
+    pub reconnect_grace: Duration,
+    pub acknowledge_timeout: Duration,
+    pub keep_alive_interval: Duration,
+}
+
+/// What the pipeline has to do, in this order.
+#[derive(Debug)]
+pub enum Action {
+    Deliver { session: SessionId, delivery: Delivery },
+    LeaseLost { session: SessionId, attempts: Vec<Attempt>, reason: LostReason },
+    KeepAlive { session: SessionId, seq: u64 },
+    Drain { session: SessionId },
+    /// End the session's stream.
+    Close { session: SessionId },
+    Claim { queue: QueueId, from: ClaimFrom, limit: usize },
+    /// Make them ready again in the database, not counted as failures.
+    GiveBack { jobs: Vec<(JobKey, i32)> },
+    /// Fail these attempts.
+    Fail { jobs: Vec<(JobKey, i32)>, cause: FailCause },
+}
+
+/// One Assignments message.
+#[derive(Debug)]
+pub struct Delivery {
+    pub seq: u64,
+    pub queue: QueueId,
+    pub jobs: Vec<TakenJob>,
+}
+
+/// Why a live worker loses an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostReason {
+    Timeout,
+    Unacknowledged,
+}
+
+/// See the module's doc.
+#[derive(Debug)]
+pub struct Dispatcher {
+    limits: Limits,
+    queues: HashMap<QueueId, Queue>,
+    sessions: Slab<Session>,
+    by_id: HashMap<SessionId, usize>,
+    /// Attempts with a timeout: when, whose.
+    deadlines: BTreeSet<(Duration, usize, JobId)>,
+    buffered_bytes: usize,
+    completing: usize,
+    /// Too many completions are on their way: no deliveries until they're half as many.
+    throttled: bool,
+    draining: bool,
+    /// Counts deliveries, so that odd jobs go round.
+    turn: usize,
+}
+
+#[derive(Debug)]
+struct Queue {
+    buffer: Buffer,
+    backlog: Backlog,
+    /// Attached sessions, by index.
+    sessions: Vec<usize>,
+    /// Sum of their credit.
+    credit: usize,
+    /// Leases of all sessions that aren't completing.
+    held: usize,
+    /// On their way into memory: taken in an insert, or asked for by a claim.
+    reserved: usize,
+    timeout: Option<Duration>,
+}
+
+impl Queue {
+    fn new() -> Self {
+        Self {
+            buffer: Buffer::default(),
+            backlog: Backlog::new(),
+            sessions: Vec::new(),
+            credit: 0,
+            held: 0,
+            reserved: 0,
+            timeout: None,
+        }
+    }
+
+    fn in_memory(&self) -> usize {
+        self.buffer.len() + self.held + self.reserved
+    }
+
+    /// How many jobs may be in memory: what the sessions can hold, and as many waiting.
+    fn cap(&self) -> usize {
+        if self.sessions.is_empty() { 0 } else { 2 * self.credit }
+    }
+
+    fn room(&self) -> usize {
+        self.cap().saturating_sub(self.in_memory())
+    }
+}
+
+impl Dispatcher {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            queues: HashMap::new(),
+            sessions: Slab::new(),
+            by_id: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            buffered_bytes: 0,
+            completing: 0,
+            throttled: false,
+            draining: false,
+            turn: 0,
+        }
+    }
+
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub fn buffered_count(&self) -> usize {
+        self.queues.values().map(|queue| queue.buffer.len()).sum()
+    }
+
+    /// Attempts that sessions hold, those completing among them.
+    pub fn held_count(&self) -> usize {
+        self.sessions.iter().map(|(_, session)| session.leases.len()).sum()
+    }
+
+    /// All jobs in memory, in no order.
+    pub fn jobs(&self) -> impl Iterator<Item = (JobKey, i32)> + '_ {
+        let buffered = self.queues.iter().flat_map(|(queue, state)| {
+            state.buffer.iter().map(|job| (JobKey { queue: *queue, id: job.id }, job.attempt))
+        });
+        let leased = self.sessions.iter().flat_map(|(_, session)| {
+            session
+                .leases
+                .iter()
+                .map(|(id, lease)| (JobKey { queue: lease.queue, id: *id }, lease.attempt))
+        });
+        buffered.chain(leased)
+    }
+
+    /// When `tick` is due for the timeout of an attempt. Everything else wants it a few times a second.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.deadlines.first().map(|(at, ..)| *at)
+    }
+
+    fn queue(&mut self, id: QueueId) -> &mut Queue {
+        self.queues.entry(id).or_insert_with(Queue::new)
+    }
+}

@@ -1,0 +1,99 @@
+use std::time::Duration;
+
+use super::{Action, Dispatcher};
+use crate::domain::{JobId, QueueId, TakenJob};
+
+/// A job about to be inserted.
+#[derive(Clone, Copy, Debug)]
+pub struct Storing {
+    pub queue: QueueId,
+    pub id: JobId,
+    pub priority: i16,
+    /// What it takes in memory.
+    pub bytes: usize,
+    /// Inserted as taken by this broker; else it goes to the backlog.
+    pub taken: bool,
+}
+
+impl Dispatcher {
+    /// Decides which of the jobs that start at once are taken while they're inserted: those of queues
+    /// with sessions and room, and no older row of the same or a higher priority. Each call is
+    /// followed by `stored` or `not_stored` with the same jobs.
+    pub fn storing(&mut self, jobs: &mut [Storing]) {
+        for job in jobs {
+            job.taken = self.takes(job);
+            let queue = self.queue(job.queue);
+            if job.taken {
+                queue.reserved += 1;
+                self.buffered_bytes += job.bytes;
+            } else {
+                queue.backlog.storing();
+            }
+        }
+    }
+
+    fn takes(&mut self, job: &Storing) -> bool {
+        if self.draining
+            || self.throttled
+            || self.buffered_bytes + job.bytes > self.limits.buffered_bytes_max
+        {
+            return false;
+        }
+        let queue = self.queue(job.queue);
+        // An urgent job may displace others: the memory has half as much again for it.
+        let urgent = queue.buffer.lowest_priority().is_some_and(|lowest| lowest < job.priority);
+        let cap = if urgent { queue.cap() + queue.cap() / 2 } else { queue.cap() };
+        queue.in_memory() < cap && queue.backlog.allows_direct(job.priority)
+    }
+
+    /// The insert committed. `taken` are the jobs that `storing` chose.
+    pub fn stored(
+        &mut self,
+        now: Duration,
+        jobs: &[Storing],
+        taken: impl IntoIterator<Item = (QueueId, TakenJob)>,
+        actions: &mut Vec<Action>,
+    ) {
+        let touched = self.end_storing(jobs);
+        for job in jobs.iter().filter(|job| !job.taken) {
+            self.queue(job.queue).backlog.note(job.priority, job.id);
+        }
+        for (queue, job) in taken {
+            self.buffered_bytes += job.bytes();
+            self.queue(queue).buffer.push(job);
+        }
+        for queue in touched {
+            self.deliver_queue(now, queue, actions);
+        }
+    }
+
+    /// The insert failed. `maybe`: it isn't known whether it committed.
+    pub fn not_stored(&mut self, jobs: &[Storing], maybe: bool) {
+        for queue in self.end_storing(jobs) {
+            if maybe {
+                self.queue(queue).backlog.notify();
+            }
+        }
+    }
+
+    /// Undoes the reservations; returns the queues concerned, each once.
+    fn end_storing(&mut self, jobs: &[Storing]) -> Vec<QueueId> {
+        let mut touched: Vec<QueueId> = Vec::new();
+        for job in jobs {
+            if job.taken {
+                self.buffered_bytes -= job.bytes;
+            }
+            let queue = self.queue(job.queue);
+            if job.taken {
+                queue.reserved -= 1;
+            } else {
+                queue.backlog.storing_ended(1);
+            }
+            // A batch is of few queues, mostly in runs.
+            if touched.last() != Some(&job.queue) && !touched.contains(&job.queue) {
+                touched.push(job.queue);
+            }
+        }
+        touched
+    }
+}

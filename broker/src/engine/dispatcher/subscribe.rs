@@ -1,0 +1,193 @@
+use std::{collections::HashMap, time::Duration};
+
+use super::{Action, Dispatcher, SessionId};
+use crate::{
+    domain::{Attempt, JobId, JobKey, QueueId},
+    engine::session::{Lease, Session},
+};
+
+/// What a worker asks for when it opens a stream.
+#[derive(Clone, Debug)]
+pub struct SessionRequest {
+    pub session: SessionId,
+    /// With the default timeout of each.
+    pub queues: Vec<(QueueId, Option<Duration>)>,
+    pub max_in_flight: usize,
+    pub concurrency: usize,
+    /// What the worker says it holds.
+    pub held: Vec<Attempt>,
+    /// Those of `held` that no session of this broker had and that were taken over in the database.
+    pub adopted: Vec<(Attempt, QueueId)>,
+}
+
+/// A stream is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    pub epoch: u64,
+    /// Of what the worker says it holds, what isn't its own any more.
+    pub lost: Vec<Attempt>,
+}
+
+impl Dispatcher {
+    /// Of the attempts that a worker presents, those that the session doesn't hold here: they may be
+    /// taken over in the database.
+    pub fn not_held(&self, session: SessionId, held: &[Attempt]) -> Vec<Attempt> {
+        let leases = self.by_id.get(&session).map(|&index| &self.sessions[index].leases);
+        let holds = |attempt: &Attempt| {
+            leases
+                .and_then(|leases| leases.get(&attempt.id))
+                .is_some_and(|lease| lease.attempt == attempt.number)
+        };
+        held.iter().filter(|attempt| !holds(attempt)).copied().collect()
+    }
+
+    /// Whether one session more may be opened.
+    pub fn has_room_for(&self, session: SessionId) -> bool {
+        self.by_id.contains_key(&session) || self.sessions.len() < self.limits.sessions_max
+    }
+
+    /// Opens a session or resumes it on a new stream, which replaces the older one.
+    pub fn subscribe(
+        &mut self,
+        now: Duration,
+        request: SessionRequest,
+        actions: &mut Vec<Action>,
+    ) -> Opened {
+        let index = match self.by_id.get(&request.session) {
+            Some(&index) => index,
+            None => {
+                let index = self.sessions.insert(Session::new(request.session, now));
+                self.by_id.insert(request.session, index);
+                index
+            }
+        };
+        if self.sessions[index].attached {
+            self.unsubscribe(index, now);
+        }
+        let lost = self.settle_held(index, &request, actions);
+
+        let session = &mut self.sessions[index];
+        session.epoch += 1;
+        session.attached = true;
+        session.seen_at = now;
+        session.keep_alive_at = now + self.limits.keep_alive_interval;
+        session.max_in_flight = request.max_in_flight;
+        session.concurrency = request.concurrency;
+        session.queues = request.queues.iter().map(|(queue, _)| *queue).collect();
+        session.turn = 0;
+        let epoch = session.epoch;
+        for &(queue, timeout) in &request.queues {
+            let state = self.queue(queue);
+            if state.sessions.is_empty() {
+                state.backlog.forget();
+            }
+            state.sessions.push(index);
+            state.credit += request.max_in_flight;
+            state.timeout = timeout;
+        }
+        for (queue, _) in request.queues {
+            self.deliver_queue(now, queue, actions);
+        }
+        Opened { epoch, lost }
+    }
+
+    /// Compares what the worker holds with what the session holds.
+    fn settle_held(
+        &mut self,
+        index: usize,
+        request: &SessionRequest,
+        actions: &mut Vec<Action>,
+    ) -> Vec<Attempt> {
+        for &(attempt, queue) in &request.adopted {
+            let lease = Lease { queue, attempt: attempt.number, seq: 0, completing: false, deadline: None };
+            if self.sessions[index].leases.contains_key(&attempt.id) {
+                self.end_lease(index, attempt.id);
+            }
+            let session = &mut self.sessions[index];
+            session.leases.insert(attempt.id, lease);
+            session.outstanding += 1;
+            self.queue(queue).held += 1;
+        }
+        let held: HashMap<JobId, i32> =
+            request.held.iter().map(|attempt| (attempt.id, attempt.number)).collect();
+        let session = &mut self.sessions[index];
+        // The worker has seen all it ever will of the older stream.
+        session.acknowledge(u64::MAX);
+        let forgotten: Vec<(JobKey, i32)> = session
+            .leases
+            .iter()
+            .filter(|(id, lease)| !lease.completing && held.get(id) != Some(&lease.attempt))
+            .map(|(id, lease)| (JobKey { queue: lease.queue, id: *id }, lease.attempt))
+            .collect();
+        for (key, _) in &forgotten {
+            self.end_lease(index, key.id);
+        }
+        if !forgotten.is_empty() {
+            actions.push(Action::GiveBack { jobs: forgotten });
+        }
+        self.not_held(request.session, &request.held)
+    }
+
+    /// A stream ended. Only that of the newest epoch counts.
+    pub fn stream_ended(
+        &mut self,
+        now: Duration,
+        session: SessionId,
+        epoch: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(&index) = self.by_id.get(&session) else { return };
+        if self.sessions[index].epoch != epoch || !self.sessions[index].attached {
+            return;
+        }
+        for queue in self.unsubscribe(index, now) {
+            self.give_back_excess(queue, actions);
+        }
+        let state = &self.sessions[index];
+        if state.leases.is_empty() {
+            self.remove_session(index);
+        }
+    }
+
+    /// Takes the session out of its queues.
+    pub(super) fn unsubscribe(&mut self, index: usize, now: Duration) -> Vec<QueueId> {
+        let session = &mut self.sessions[index];
+        session.attached = false;
+        session.detached_at = now;
+        let credit = session.max_in_flight;
+        let queues = session.queues.clone();
+        for queue in &queues {
+            let state = self.queue(*queue);
+            state.sessions.retain(|&other| other != index);
+            state.credit -= credit;
+        }
+        queues
+    }
+
+    /// Ends one lease, its credit and its timeout.
+    pub(super) fn end_lease(&mut self, index: usize, id: JobId) {
+        let session = &mut self.sessions[index];
+        let Some(lease) = session.leases.remove(&id) else { return };
+        if let Some(at) = lease.deadline {
+            self.deadlines.remove(&(at, index, id));
+        }
+        if !lease.completing {
+            session.outstanding -= 1;
+            self.queue(lease.queue).held -= 1;
+        }
+    }
+
+    /// Forgets a session that is detached and holds nothing open.
+    pub(super) fn remove_session(&mut self, index: usize) {
+        let session = self.sessions.remove(index);
+        self.by_id.remove(&session.id);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn leased(&self, session: SessionId) -> std::collections::HashSet<(JobId, i32)> {
+        self.by_id.get(&session).map_or_else(Default::default, |&index| {
+            let leases = &self.sessions[index].leases;
+            leases.iter().map(|(id, lease)| (*id, lease.attempt)).collect()
+        })
+    }
+}

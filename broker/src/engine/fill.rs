@@ -1,0 +1,99 @@
+/// What a session can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Whose room it is.
+    pub(super) index: usize,
+    /// Jobs that it holds.
+    pub(super) held: usize,
+    /// How many more it may be given.
+    pub(super) free: usize,
+}
+
+/// Shares `jobs` among the rooms so that the held counts come out as even as they can (water
+/// filling). The answer has an entry a room, in the same order; what is left over of an even share
+/// goes to the rooms from `turn` on.
+pub(super) fn fill(rooms: &[Room], jobs: usize, turn: usize) -> Vec<usize> {
+    let total: usize = rooms.iter().map(|room| room.free).sum();
+    if jobs >= total {
+        return rooms.iter().map(|room| room.free).collect();
+    }
+    let given_at = |level: usize| -> usize {
+        rooms.iter().map(|room| level.saturating_sub(room.held).min(room.free)).sum()
+    };
+    // The highest level that doesn't need more jobs than there are.
+    let (mut low, mut high) =
+        (0, rooms.iter().map(|room| room.held + room.free).max().unwrap_or(0));
+    while low < high {
+        let middle = (low + high).div_ceil(2);
+        if given_at(middle) <= jobs {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    let mut shares: Vec<usize> =
+        rooms.iter().map(|room| low.saturating_sub(room.held).min(room.free)).collect();
+    let mut left = jobs - shares.iter().sum::<usize>();
+    for offset in 0..rooms.len() {
+        if left == 0 {
+            break;
+        }
+        let at = (turn + offset) % rooms.len();
+        // Only those that stand at the level: others hold more already.
+        if rooms[at].held + shares[at] == low && shares[at] < rooms[at].free {
+            shares[at] += 1;
+            left -= 1;
+        }
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rooms(held_free: &[(usize, usize)]) -> Vec<Room> {
+        held_free
+            .iter()
+            .enumerate()
+            .map(|(index, &(held, free))| Room { index, held, free })
+            .collect()
+    }
+
+    #[test]
+    fn the_idle_come_first() {
+        assert_eq!(fill(&rooms(&[(9, 1), (0, 10)]), 2, 0), [0, 2]);
+        assert_eq!(fill(&rooms(&[(0, 10), (0, 10), (4, 6)]), 9, 0), [5, 4, 0]);
+    }
+
+    #[test]
+    fn the_odd_job_goes_round() {
+        let idle = rooms(&[(0, 1), (0, 1), (0, 1)]);
+        assert_eq!(fill(&idle, 1, 0), [1, 0, 0]);
+        assert_eq!(fill(&idle, 1, 1), [0, 1, 0]);
+        assert_eq!(fill(&idle, 1, 5), [0, 0, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn gives_all_it_can_and_evenly(
+            held_free in prop::collection::vec((0usize..20, 0usize..20), 1..12),
+            jobs in 0usize..150, turn in 0usize..50,
+        ) {
+            let rooms = rooms(&held_free);
+            let shares = fill(&rooms, jobs, turn);
+            let total: usize = held_free.iter().map(|room| room.1).sum();
+            prop_assert_eq!(shares.iter().sum::<usize>(), jobs.min(total));
+            for (room, share) in rooms.iter().zip(&shares) {
+                prop_assert!(*share <= room.free);
+                // Nobody was given a job who then holds two more than one who has room.
+                for (other, other_share) in rooms.iter().zip(&shares) {
+                    if *share > 0 && *other_share < other.free {
+                        prop_assert!(room.held + share <= other.held + other_share + 1);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Decisions: events in, actions out. No I/O, no clock, no randomness: time is an argument, so that
+//! the same code runs under simulation.
+//!
+//! [`Dispatcher`] knows every session, every job in this broker's memory and what is known of the
+//! backlog in the database. The pipeline tells it what happened and carries out what it answers.
+
+mod backlog;
+mod batcher;
+mod buffer;
+mod dispatcher;
+mod fill;
+mod session;
+
+pub use backlog::ClaimFrom;
+pub use batcher::Batcher;
+pub use dispatcher::{
+    Action, Completing, Delivery, Dispatcher, FailCause, Limits, LostReason, Opened, SessionId,
+    SessionRequest, Storing, UnknownSession,
+};
+
+#[cfg(test)]
+mod simulation;

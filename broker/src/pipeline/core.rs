@@ -1,0 +1,176 @@
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, RwLock, mpsc};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Budget, CoalescerLimits, QueueRegistry,
+    coalescer::coalesce,
+    complete::SuccessCall,
+    dispatch::Dispatch,
+    enqueue::EnqueueCall,
+    orphans::Orphans,
+    settle::SettleCall,
+    wakeup::Wakeup,
+};
+use crate::{
+    clock::{Clock, time_of_micros},
+    domain::{IdMaker, JobId, JobKey, Queue},
+    engine::{Dispatcher, Limits},
+    store::{BrokerRow, Store},
+};
+
+/// Bounds of the pipeline.
+#[derive(Clone, Debug)]
+pub struct CoreLimits {
+    pub engine: Limits,
+    pub enqueue: CoalescerLimits,
+    pub complete: CoalescerLimits,
+    pub queues_max: usize,
+    pub drain_deadline: Duration,
+    /// After it no statement of a lost connection can still commit.
+    pub statement_timeout: Duration,
+}
+
+/// What all tasks of the broker share. Each field is owned by the module that it is named after.
+pub struct Core {
+    pub store: Store,
+    pub clock: Clock,
+    pub broker: BrokerRow,
+    pub queues: QueueRegistry,
+    pub(super) limits: CoreLimits,
+    pub(super) ids: Mutex<IdMaker>,
+    pub(super) dispatch: Mutex<Dispatch>,
+    pub(super) enqueue_budget: Budget,
+    pub(super) enqueue_inlet: mpsc::UnboundedSender<EnqueueCall>,
+    pub(super) complete_budget: Budget,
+    pub(super) complete_inlet: mpsc::UnboundedSender<SuccessCall>,
+    pub(super) settle_inlet: mpsc::UnboundedSender<SettleCall>,
+    pub(super) wakeup: Wakeup,
+    pub(super) orphans: Orphans,
+    /// Claims read, the heartbeat writes: the watermark isn't raised over a claim in flight.
+    pub(super) watermark: RwLock<()>,
+    /// Flushes and claims in flight.
+    pub(super) tasks: TaskTracker,
+    pub(super) finished_micros: AtomicI64,
+    pub(super) draining: AtomicBool,
+    /// Wakes what waits for the drain to end.
+    pub(super) progress: Notify,
+    /// Wakes the timer when an earlier deadline may have come.
+    pub(super) deadline: Notify,
+}
+
+impl Core {
+    /// Builds the core and starts its coalescers on the current runtime.
+    pub fn start(
+        store: Store,
+        clock: Clock,
+        broker: BrokerRow,
+        defaults: Queue,
+        limits: CoreLimits,
+    ) -> Arc<Self> {
+        let (enqueue_inlet, enqueue) = mpsc::unbounded_channel();
+        let (complete_inlet, complete) = mpsc::unbounded_channel();
+        let (settle_inlet, settle) = mpsc::unbounded_channel();
+        let core = Arc::new(Self {
+            queues: QueueRegistry::new(defaults, limits.queues_max),
+            ids: Mutex::new(IdMaker::new(broker.slot)),
+            dispatch: Mutex::new(Dispatch {
+                engine: Dispatcher::new(limits.engine.clone()),
+                outboxes: HashMap::new(),
+            }),
+            enqueue_budget: Budget::new("enqueue", &limits.enqueue),
+            complete_budget: Budget::new("complete", &limits.complete),
+            wakeup: Wakeup::default(),
+            orphans: Orphans::default(),
+            watermark: RwLock::new(()),
+            tasks: TaskTracker::new(),
+            finished_micros: AtomicI64::new(0),
+            draining: AtomicBool::new(false),
+            progress: Notify::new(),
+            deadline: Notify::new(),
+            store,
+            clock,
+            broker,
+            limits: limits.clone(),
+            enqueue_inlet,
+            complete_inlet,
+            settle_inlet,
+        });
+        let flusher = Arc::clone(&core);
+        tokio::spawn(coalesce(enqueue, limits.enqueue, move |calls| {
+            Arc::clone(&flusher).flush_enqueue(calls)
+        }));
+        let flusher = Arc::clone(&core);
+        tokio::spawn(coalesce(complete, limits.complete, move |calls| {
+            Arc::clone(&flusher).flush_successes(calls)
+        }));
+        let flusher = Arc::clone(&core);
+        tokio::spawn(coalesce(settle, limits.complete, move |calls| {
+            Arc::clone(&flusher).flush_settlements(calls)
+        }));
+        core
+    }
+
+    /// A time to be stored as finished_at: the database's, and never the same twice, so that it tells
+    /// which flush wrote a row.
+    pub(super) fn unique_time(&self) -> chrono::DateTime<chrono::Utc> {
+        let now = self.clock.database_micros();
+        let before = self
+            .finished_micros
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1)))
+            .unwrap_or_else(|last| last);
+        time_of_micros(now.max(before + 1))
+    }
+
+    /// Lets claims end and keeps new ones waiting, until the answer is dropped.
+    pub async fn pause_claims(&self) -> impl Drop + '_ {
+        self.watermark.write().await
+    }
+
+    /// The jobs in memory with smaller ids.
+    pub fn held_before(&self, low: JobId) -> HashSet<JobKey> {
+        self.engine(|engine| {
+            engine.jobs().map(|(key, _)| key).filter(|key| key.id < low).collect()
+        })
+    }
+
+    /// Ends every worker's stream.
+    pub fn close_streams(&self) {
+        self.dispatch.lock().outboxes.clear();
+    }
+
+    /// Whether the broker is about to stop.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Stops taking and delivering jobs, and waits until workers have completed what they hold, at
+    /// most for `deadline`. Returns how many attempts are still held.
+    pub async fn drain(self: &Arc<Self>, deadline: Duration) -> usize {
+        self.draining.store(true, Ordering::Relaxed);
+        self.with_engine(|engine, _, actions| engine.drain(actions));
+        let drained = async {
+            loop {
+                let progress = self.progress.notified();
+                if self.engine(|engine| engine.drained()) && self.tasks.is_empty() {
+                    return;
+                }
+                // Claims and give-backs end without a word of their own.
+                let _ = tokio::time::timeout(Duration::from_millis(50), progress).await;
+            }
+        };
+        if tokio::time::timeout(deadline, drained).await.is_err() {
+            tracing::warn!("the drain's deadline passed with attempts still held");
+        }
+        self.engine(Dispatcher::held_count)
+    }
+}

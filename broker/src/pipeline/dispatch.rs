@@ -1,0 +1,144 @@
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+
+use super::{Core, settle::SettleCall};
+use crate::{
+    domain::{Attempt, Outcome},
+    engine::{Action, Delivery, Dispatcher, FailCause, LostReason, SessionId},
+};
+
+/// A message to a worker.
+#[derive(Debug)]
+pub enum Outgoing {
+    Assignments(Delivery),
+    LeaseLost { attempts: Vec<Attempt>, reason: LostReason },
+    Drain { deadline: Duration },
+    KeepAlive { seq: u64 },
+}
+
+/// The engine and the open streams.
+pub(super) struct Dispatch {
+    pub(super) engine: Dispatcher,
+    /// The way to each attached session's stream. Unbounded, since what is in it is bounded: an
+    /// Assignments carries at least one job, and those are within the session's credit; keep-alives
+    /// come by the minute, and a session that doesn't read ends by its time-out.
+    pub(super) outboxes: HashMap<SessionId, mpsc::UnboundedSender<Outgoing>>,
+}
+
+impl Core {
+    /// Asks the engine something.
+    pub(super) fn engine<T>(&self, ask: impl FnOnce(&Dispatcher) -> T) -> T {
+        ask(&self.dispatch.lock().engine)
+    }
+
+    /// Tells the engine what happened, at the current time, and carries out what it answers, in order
+    /// and under the same lock.
+    pub(super) fn with_engine<T>(
+        self: &Arc<Self>,
+        tell: impl FnOnce(&mut Dispatcher, Duration, &mut Vec<Action>) -> T,
+    ) -> T {
+        self.with_dispatch(|dispatch, now, actions| tell(&mut dispatch.engine, now, actions))
+    }
+
+    pub(super) fn with_dispatch<T>(
+        self: &Arc<Self>,
+        tell: impl FnOnce(&mut Dispatch, Duration, &mut Vec<Action>) -> T,
+    ) -> T {
+        let now = self.clock.now();
+        let mut actions = Vec::new();
+        let mut dispatch = self.dispatch.lock();
+        let deadline = dispatch.engine.next_deadline();
+        let answer = tell(&mut dispatch, now, &mut actions);
+        for action in actions {
+            self.act(&mut dispatch, action);
+        }
+        if dispatch.engine.next_deadline() != deadline {
+            self.deadline.notify_one();
+        }
+        if dispatch.engine.draining() {
+            self.progress.notify_one();
+        }
+        answer
+    }
+
+    fn act(self: &Arc<Self>, dispatch: &mut Dispatch, action: Action) {
+        match action {
+            Action::Deliver { session, delivery } => {
+                metrics::counter!("currant_jobs_delivered_total")
+                    .increment(delivery.jobs.len() as u64);
+                dispatch.send(session, Outgoing::Assignments(delivery));
+            }
+            Action::LeaseLost { session, attempts, reason } => {
+                dispatch.send(session, Outgoing::LeaseLost { attempts, reason });
+            }
+            Action::KeepAlive { session, seq } => {
+                dispatch.send(session, Outgoing::KeepAlive { seq });
+            }
+            Action::Drain { session } => {
+                let deadline = self.limits.drain_deadline;
+                dispatch.send(session, Outgoing::Drain { deadline });
+            }
+            Action::Close { session } => {
+                dispatch.outboxes.remove(&session);
+            }
+            Action::Claim { queue, from, limit } => {
+                self.tasks.spawn(Arc::clone(self).claim(queue, from, limit));
+            }
+            Action::GiveBack { jobs } => {
+                metrics::counter!("currant_jobs_given_back_total").increment(jobs.len() as u64);
+                self.settle(SettleCall::by_broker(jobs, self.broker.id, &Outcome::Released));
+            }
+            Action::Fail { jobs, cause } => {
+                let (error, label) = match cause {
+                    FailCause::WorkerLost => {
+                        ("the worker was lost while it held the job", "worker_lost")
+                    }
+                    FailCause::Timeout => ("the attempt ran longer than its timeout", "timeout"),
+                };
+                metrics::counter!("currant_attempts_failed_by_broker_total", "cause" => label)
+                    .increment(jobs.len() as u64);
+                let outcome = Outcome::Failed {
+                    error: error.to_owned(),
+                    discard: false,
+                    retry_after_ms: None,
+                };
+                self.settle(SettleCall::by_broker(jobs, self.broker.id, &outcome));
+            }
+        }
+    }
+
+    /// Lets time pass in the engine.
+    pub fn tick(self: &Arc<Self>) {
+        self.with_engine(|engine, now, actions| engine.tick(now, actions));
+        let (sessions, buffered, held) = self.engine(|engine| {
+            (engine.session_count(), engine.buffered_count(), engine.held_count())
+        });
+        metrics::gauge!("currant_sessions").set(sessions as f64);
+        metrics::gauge!("currant_jobs_buffered").set(buffered as f64);
+        metrics::gauge!("currant_attempts_held").set(held as f64);
+    }
+
+    /// Waits until the engine wants the time told: at a deadline, at the latest after `most`.
+    pub async fn next_tick(&self, most: Duration) {
+        let deadline = self.deadline.notified();
+        let wait = self
+            .engine(Dispatcher::next_deadline)
+            .map_or(most, |at| at.saturating_sub(self.clock.now()).min(most));
+        // A new deadline starts the wait anew; at most one a millisecond, so that it can't spin.
+        tokio::time::sleep(wait.min(Duration::from_millis(1))).await;
+        let rest = wait.saturating_sub(Duration::from_millis(1));
+        let _ = tokio::time::timeout(rest, deadline).await;
+    }
+}
+
+impl Dispatch {
+    /// A stream that has just ended is noticed by its own end; what was sent to it is taken back then.
+    fn send(&mut self, session: SessionId, message: Outgoing) {
+        if let Some(outbox) = self.outboxes.get(&session)
+            && outbox.send(message).is_err()
+        {
+            self.outboxes.remove(&session);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+use std::time::Duration;
+
+use crate::store::StoreError;
+
+/// Why a call has no result.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// Postgres can't be reached. A write may have been stored all the same.
+    #[error("the database is unavailable")]
+    DatabaseUnavailable,
+    /// As much waits to be written as may wait. Nothing was stored.
+    #[error("{what} is full: {limit}")]
+    Full { what: &'static str, limit: String, retry_after: Duration },
+    /// The broker is about to stop.
+    #[error("the broker is draining")]
+    Draining,
+    /// Nothing was stored.
+    #[error("{field}: {problem}")]
+    Invalid { field: &'static str, problem: String },
+    /// The database refused what this broker wrote: a defect, logged where it was met.
+    #[error("the database refused the statement")]
+    Internal,
+}
+
+impl From<&StoreError> for PipelineError {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { .. } => Self::DatabaseUnavailable,
+            StoreError::Unique { .. } | StoreError::Refused { .. } | StoreError::Corrupt { .. } => {
+                Self::Internal
+            }
+        }
+    }
+}
+
+/// Logs a store's error once, where it is handled.
+pub(super) fn log(error: &StoreError, what: &'static str) {
+    if error.is_passing() {
+        tracing::warn!(error = error as &dyn std::error::Error, "{what}");
+    } else {
+        tracing::error!(error = error as &dyn std::error::Error, "{what}");
+    }
+}

@@ -1,0 +1,37 @@
+use std::sync::Arc;
+
+use super::{Core, PipelineError, error::log};
+use crate::{
+    domain::{JobId, Queue, StoredJob},
+    store::{self, StoreError},
+};
+
+impl Core {
+    /// A job as stored, with its queue.
+    pub async fn get(
+        &self,
+        id: JobId,
+    ) -> Result<Option<(StoredJob, Arc<Queue>)>, PipelineError> {
+        self.try_get(id).await.map_err(|error| {
+            log(&error, "a job could not be read");
+            PipelineError::from(&error)
+        })
+    }
+
+    async fn try_get(&self, id: JobId) -> Result<Option<(StoredJob, Arc<Queue>)>, StoreError> {
+        let job = {
+            let client = self.store.client().await?;
+            store::get_job(&client, id).await?
+        };
+        let Some(job) = job else { return Ok(None) };
+        let queue = job.key.queue;
+        let queues = self.queues.by_id(&self.store, &self.clock, &[queue]).await?;
+        let queue = queues.get(&queue).cloned().ok_or_else(|| StoreError::Corrupt {
+            table: "job",
+            column: "queue_id",
+            key: id.to_string(),
+            problem: "there is no such queue".to_owned(),
+        })?;
+        Ok(Some((job, queue)))
+    }
+}

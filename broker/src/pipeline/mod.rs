@@ -1,0 +1,30 @@
+//! The path of a job as tasks: thin shells that wait and act around the engine's decisions.
+//!
+//! Everything shares one [`Core`]. The engine stands behind one lock, held for a batch at a time and
+//! never across an await.
+
+mod claim;
+mod coalescer;
+mod complete;
+mod core;
+mod dispatch;
+mod enqueue;
+mod error;
+mod get;
+mod orphans;
+mod persist;
+mod queues;
+mod settle;
+mod subscribe;
+mod wakeup;
+
+pub use self::{
+    coalescer::{Budget, CoalescerLimits},
+    core::{Core, CoreLimits},
+    dispatch::Outgoing,
+    enqueue::Enqueued,
+    error::PipelineError,
+    orphans::Suspect,
+    queues::QueueRegistry,
+    subscribe::{Subscription, SubscriptionRequest},
+};

@@ -1,0 +1,83 @@
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+
+use super::{Core, settle::SettleCall};
+use crate::{
+    domain::{JobId, JobKey, Outcome, QueueId},
+    store::{self, StoreError},
+};
+
+/// A write that took jobs of a queue, from `low` on, and whose fate is unknown: they may be ours in
+/// the database and nobody's in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Suspect {
+    pub queue: QueueId,
+    pub low: JobId,
+}
+
+/// Suspects, each with the time to look at it. Looked at twice: soon, and when no statement of the
+/// lost connection can still commit.
+#[derive(Default)]
+pub(super) struct Orphans {
+    due: Mutex<Vec<(Duration, Suspect)>>,
+}
+
+/// Suspects beyond this are merged: the lowest id of each queue then counts.
+const SUSPECTS_MAX: usize = 1000;
+const SOON: Duration = Duration::from_secs(1);
+
+impl Core {
+    pub(super) fn suspect(&self, suspect: Suspect) {
+        let now = self.clock.now();
+        let mut due = self.orphans.due.lock();
+        for after in [SOON, self.limits.statement_timeout + SOON] {
+            due.push((now + after, suspect));
+        }
+        if due.len() > SUSPECTS_MAX {
+            due.sort_unstable_by_key(|(at, suspect)| {
+                (suspect.queue, suspect.low, std::cmp::Reverse(*at))
+            });
+            due.dedup_by_key(|(_, suspect)| suspect.queue);
+        }
+    }
+
+    /// Gives back what the database says that this broker holds and its memory doesn't know.
+    pub async fn find_orphans(self: &Arc<Self>) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let suspects: HashSet<Suspect> = {
+            let mut due = self.orphans.due.lock();
+            let ripe = due.iter().filter(|(at, _)| *at <= now).map(|(_, one)| *one).collect();
+            due.retain(|(at, _)| *at > now);
+            ripe
+        };
+        for suspect in suspects {
+            if let Err(error) = self.look_at(suspect).await {
+                self.orphans.due.lock().push((self.clock.now() + SOON, suspect));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at(self: &Arc<Self>, suspect: Suspect) -> Result<(), StoreError> {
+        let client = self.store.client().await?;
+        let held = store::held_jobs(&client, self.broker.id, suspect.queue, suspect.low).await?;
+        drop(client);
+        if held.is_empty() {
+            return Ok(());
+        }
+        // What was on its way into memory during the look has arrived by then.
+        tokio::time::sleep(SOON).await;
+        let known: HashSet<(JobKey, i32)> = self.engine(|engine| engine.jobs().collect());
+        let orphans: Vec<_> = held.into_iter().filter(|job| !known.contains(job)).collect();
+        if !orphans.is_empty() {
+            tracing::warn!(
+                jobs = orphans.len(),
+                "a lost connection left jobs that nobody holds; they are given back"
+            );
+            self.settle(SettleCall::by_broker(orphans, self.broker.id, &Outcome::Released));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,299 @@
+//! Outcomes other than success, and jobs that the broker gives back or fails itself: the job's state
+//! is read, the domain decides how it goes on, and the decision is written, fenced by the attempt.
+
+use std::{collections::HashMap, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::oneshot;
+
+use super::{
+    Core, PipelineError,
+    coalescer::{Permit, Request},
+    complete::Verdicts,
+    error::log,
+    persist::Persistence,
+};
+use crate::{
+    clock::time_of_micros,
+    domain::{self, Attempt, JobId, JobKey, Next, Outcome, Queue, QueueId, Verdict},
+    engine::{Completing, SessionId},
+    store::{
+        self, JobState, OUTCOME_CANCELLED, OUTCOME_DEAD, PHASE_READY, PHASE_SCHEDULED,
+        PHASE_TAKEN, Settlement, StoreError,
+    },
+};
+
+/// The settlements of one call, or of one decision of the broker.
+pub(super) struct SettleCall {
+    items: Vec<Item>,
+    bytes: usize,
+    by: By,
+}
+
+struct Item {
+    key: JobKey,
+    attempt: i32,
+    outcome: Outcome,
+}
+
+/// What a try did.
+struct Written {
+    rows: Vec<Settlement>,
+    settled: Vec<store::Settled>,
+    /// As they were before.
+    states: HashMap<JobKey, JobState>,
+}
+
+enum By {
+    Worker {
+        session: SessionId,
+        completings: Vec<Completing>,
+        reply: oneshot::Sender<Verdicts>,
+        _permit: Arc<Permit>,
+    },
+    /// Only what this broker still owns. Nobody waits; and no budget is asked, since it makes room.
+    Broker { owner: i32 },
+}
+
+impl SettleCall {
+    pub(super) fn by_worker(
+        session: SessionId,
+        items: Vec<(Completing, JobKey, Outcome)>,
+        permit: Arc<Permit>,
+    ) -> (Self, oneshot::Receiver<Verdicts>) {
+        let (reply, answer) = oneshot::channel();
+        let completings = items.iter().map(|(completing, ..)| *completing).collect();
+        let item = |(completing, key, outcome): (Completing, JobKey, Outcome)| {
+            let Attempt { id: _, number } = completing.attempt;
+            Item { key, attempt: number, outcome }
+        };
+        let by = By::Worker { session, completings, reply, _permit: permit };
+        (Self::new(items.into_iter().map(item).collect(), by), answer)
+    }
+
+    pub(super) fn by_broker(jobs: Vec<(JobKey, i32)>, owner: i32, outcome: &Outcome) -> Self {
+        let item = |(key, attempt)| Item { key, attempt, outcome: outcome.clone() };
+        Self::new(jobs.into_iter().map(item).collect(), By::Broker { owner })
+    }
+
+    fn new(items: Vec<Item>, by: By) -> Self {
+        let bytes = |item: &Item| match &item.outcome {
+            Outcome::Failed { error, .. } => 128 + error.len(),
+            _ => 128,
+        };
+        Self { bytes: items.iter().map(bytes).sum(), items, by }
+    }
+}
+
+impl Request for SettleCall {
+    fn rows(&self) -> usize {
+        self.items.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Core {
+    pub(super) fn settle(&self, call: SettleCall) {
+        // The coalescer runs for as long as this core does.
+        let _ = self.settle_inlet.send(call);
+    }
+
+    pub(super) async fn flush_settlements(self: Arc<Self>, calls: Vec<SettleCall>) {
+        let _in_flight = self.tasks.token();
+        let mut items: Vec<(&Item, Option<i32>)> = Vec::new();
+        for call in &calls {
+            let owner = match &call.by {
+                By::Worker { .. } => None,
+                By::Broker { owner } => Some(*owner),
+            };
+            items.extend(call.items.iter().map(|item| (item, owner)));
+        }
+        let result = self.write_settlements(&items).await;
+        if let Err(error) = &result {
+            log(error, "outcomes could not be stored");
+        }
+        let verdict_of = |item: &Item, verdicts: &HashMap<(JobKey, i32), Verdict>| {
+            verdicts.get(&(item.key, item.attempt)).copied().unwrap_or(Verdict::NotFound)
+        };
+        for call in calls {
+            let By::Worker { session, completings, reply, _permit } = call.by else { continue };
+            let verdicts = match &result {
+                Ok(verdicts) => {
+                    self.with_engine(|engine, now, actions| {
+                        engine.completed(now, session, &completings, actions);
+                    });
+                    Ok(call.items.iter().map(|item| verdict_of(item, verdicts)).collect())
+                }
+                Err(error) => {
+                    self.with_engine(|engine, now, actions| {
+                        engine.completion_failed(now, session, &completings, actions);
+                    });
+                    Err(PipelineError::from(error))
+                }
+            };
+            // Nobody waits any more: the client has gone.
+            let _ = reply.send(verdicts);
+        }
+    }
+
+    async fn write_settlements(
+        self: &Arc<Self>,
+        items: &[(&Item, Option<i32>)],
+    ) -> Result<HashMap<(JobKey, i32), Verdict>, StoreError> {
+        let mut keys: Vec<JobKey> = items.iter().map(|(item, _)| item.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        // A repeated try may meet what an earlier one wrote without hearing of it: that is ours.
+        let mut tries = 0;
+        let finished_at = self.unique_time();
+        let mut persistence = Persistence::new("outcomes wait for the database");
+        let Written { rows, settled, states } = loop {
+            let result = self.try_settle(items, &keys, finished_at).await;
+            if !persistence.again(&result).await {
+                break result?;
+            }
+            tries += 1;
+        };
+        self.after_settlement(&rows, &settled);
+        let applied: HashMap<JobKey, i32> = {
+            let attempts: HashMap<JobKey, i32> =
+                rows.iter().map(|row| (row.key, row.attempt)).collect();
+            settled.iter().map(|one| (one.key, attempts[&one.key])).collect()
+        };
+        Ok(items
+            .iter()
+            .map(|(item, _)| {
+                let applied = applied.get(&item.key) == Some(&item.attempt);
+                let verdict = if applied {
+                    Verdict::Applied
+                } else {
+                    let at = finished_at.timestamp_micros();
+                    not_applied(item, states.get(&item.key), at, tries > 0)
+                };
+                ((item.key, item.attempt), verdict)
+            })
+            .collect())
+    }
+
+    async fn try_settle(
+        &self,
+        items: &[(&Item, Option<i32>)],
+        keys: &[JobKey],
+        finished_at: DateTime<Utc>,
+    ) -> Result<Written, StoreError> {
+        let client = self.store.client().await?;
+        let states: HashMap<JobKey, JobState> = store::job_states(&client, keys)
+            .await?
+            .into_iter()
+            .map(|state| (state.key, state))
+            .collect();
+        let ids: Vec<QueueId> = keys.iter().map(|key| key.queue).collect();
+        let queues = self.queues.by_id(&self.store, &self.clock, &ids).await?;
+        let mut rows = self.decide(items, &states, &queues, finished_at);
+        rows.sort_unstable_by_key(|row| row.key);
+        rows.dedup_by_key(|row| row.key);
+        let settled = if rows.is_empty() {
+            Vec::new()
+        } else {
+            store::settle_jobs(&client, &rows).await?
+        };
+        Ok(Written { rows, settled, states })
+    }
+
+    /// What is to be written for the items whose attempts are current.
+    fn decide(
+        &self,
+        items: &[(&Item, Option<i32>)],
+        states: &HashMap<JobKey, JobState>,
+        queues: &HashMap<QueueId, Arc<Queue>>,
+        finished_at: DateTime<Utc>,
+    ) -> Vec<Settlement> {
+        let now = self.clock.database_micros();
+        let settlement = |(item, owner): &(&Item, Option<i32>)| {
+            let state = states.get(&item.key)?;
+            let queue = queues.get(&item.key.queue)?;
+            let current = state.attempt == item.attempt
+                && state.phase == PHASE_TAKEN
+                && state.outcome.is_none();
+            if !current {
+                return None;
+            }
+            let budget = domain::Budget {
+                failures: state.failures,
+                max_attempts: state.max_attempts,
+                retry: state.retry.as_ref(),
+            };
+            let (next, failures) =
+                domain::settle(&item.outcome, budget, queue, now, fastrand::f64());
+            let (phase, run_at, outcome) = match next {
+                Next::Scheduled { at } => (PHASE_SCHEDULED, Some(time_of_micros(at)), None),
+                Next::Ready => (PHASE_READY, None, None),
+                Next::Dead => (PHASE_TAKEN, None, Some(OUTCOME_DEAD)),
+                Next::Cancelled => (PHASE_TAKEN, None, Some(OUTCOME_CANCELLED)),
+            };
+            let error = match &item.outcome {
+                Outcome::Failed { error, .. } => Some(error.clone()),
+                _ => None,
+            };
+            Some(Settlement {
+                key: item.key,
+                attempt: item.attempt,
+                owner: *owner,
+                phase,
+                run_at,
+                failures,
+                outcome,
+                error,
+                finished_at: outcome.map(|_| finished_at),
+            })
+        };
+        items.iter().filter_map(settlement).collect()
+    }
+
+    /// Wakes whoever cares for the rows that were written.
+    fn after_settlement(self: &Arc<Self>, rows: &[Settlement], settled: &[store::Settled]) {
+        let mut ready: HashMap<QueueId, Vec<(i16, JobId)>> = HashMap::new();
+        for one in settled.iter().filter(|one| one.phase == PHASE_READY) {
+            ready.entry(one.key.queue).or_default().push((one.priority, one.key.id));
+        }
+        for (queue, rows) in ready {
+            self.became_ready(queue, rows);
+        }
+        let due = rows.iter().filter_map(|row| row.run_at).min();
+        if let Some(at) = due {
+            self.will_be_due(at.timestamp_micros());
+        }
+        for row in rows {
+            let name = match row.outcome {
+                Some(OUTCOME_DEAD) => "dead",
+                Some(_) => "cancelled",
+                None if row.phase == PHASE_SCHEDULED => "scheduled",
+                None => "ready",
+            };
+            metrics::counter!("currant_settlements_total", "next" => name).increment(1);
+        }
+    }
+}
+
+/// `repeated`: an earlier try of the same flush may have committed.
+fn not_applied(
+    item: &Item,
+    state: Option<&JobState>,
+    finished_micros: i64,
+    repeated: bool,
+) -> Verdict {
+    match state {
+        None => Verdict::NotFound,
+        Some(state)
+            if repeated && state.attempt == item.attempt && state.phase != PHASE_TAKEN =>
+        {
+            Verdict::Applied
+        }
+        Some(state) if state.attempt != item.attempt || state.outcome.is_none() => Verdict::Stale,
+        Some(state) if state.finished_at == Some(finished_micros) => Verdict::Applied,
+        Some(_) => Verdict::Duplicate,
+    }
+}

@@ -1,0 +1,120 @@
+//! Sessions: opening, heartbeats, ends.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+
+use super::{Core, Outgoing, PipelineError, error::log};
+use crate::{
+    domain::{Attempt, Queue, QueueId},
+    engine::{SessionId, SessionRequest, UnknownSession},
+    store::{self, StoreError},
+};
+
+/// What a worker asks for when it opens a stream, checked.
+#[derive(Clone, Debug)]
+pub struct SubscriptionRequest {
+    pub session: SessionId,
+    pub queues: Vec<Arc<Queue>>,
+    pub max_in_flight: usize,
+    pub concurrency: usize,
+    pub held: Vec<Attempt>,
+}
+
+/// An open stream. Dropping it ends the stream, not the session: that lives on for the grace.
+pub struct Subscription {
+    core: Arc<Core>,
+    session: SessionId,
+    pub epoch: u64,
+    /// Of what the worker presented, what isn't its own any more.
+    pub lost: Vec<Attempt>,
+    pub messages: mpsc::UnboundedReceiver<Outgoing>,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let (session, epoch) = (self.session, self.epoch);
+        self.core.with_engine(|engine, now, actions| {
+            engine.stream_ended(now, session, epoch, actions);
+        });
+    }
+}
+
+impl Core {
+    /// Opens or resumes a session.
+    pub async fn subscribe(
+        self: &Arc<Self>,
+        request: SubscriptionRequest,
+    ) -> Result<Subscription, PipelineError> {
+        if self.is_draining() {
+            return Err(PipelineError::Draining);
+        }
+        let SubscriptionRequest { session, queues, max_in_flight, concurrency, held } = request;
+        if !self.engine(|engine| engine.has_room_for(session)) {
+            return Err(PipelineError::Full {
+                what: "the number of sessions",
+                limit: format!("at most {} sessions", self.limits.engine.sessions_max),
+                retry_after: Duration::from_secs(5),
+            });
+        }
+        let adopted = self.adopt(session, &held).await?;
+        let (outbox, messages) = mpsc::unbounded_channel();
+        let request = SessionRequest {
+            session,
+            queues: queues
+                .iter()
+                .map(|queue| (queue.id, queue.timeout_ms.map(Duration::from_millis)))
+                .collect(),
+            max_in_flight,
+            concurrency,
+            held,
+            adopted,
+        };
+        let opened = self.with_dispatch(|dispatch, now, actions| {
+            // In the place of an older stream's, which ends with that.
+            dispatch.outboxes.insert(session, outbox);
+            dispatch.engine.subscribe(now, request, actions)
+        });
+        Ok(Subscription {
+            core: Arc::clone(self),
+            session,
+            epoch: opened.epoch,
+            lost: opened.lost,
+            messages,
+        })
+    }
+
+    /// Takes over, in the database, what another broker delivered to this worker.
+    async fn adopt(
+        &self,
+        session: SessionId,
+        held: &[Attempt],
+    ) -> Result<Vec<(Attempt, QueueId)>, PipelineError> {
+        let strange = self.engine(|engine| engine.not_held(session, held));
+        if strange.is_empty() {
+            return Ok(Vec::new());
+        }
+        let adopt = async {
+            let client = self.store.client().await?;
+            store::adopt_jobs(&client, self.broker.id, &strange).await
+        };
+        adopt.await.map_err(|error: StoreError| {
+            log(&error, "attempts could not be taken over");
+            PipelineError::from(&error)
+        })
+    }
+
+    /// A worker shows life. Returns what it holds but has lost.
+    pub fn heartbeat(
+        self: &Arc<Self>,
+        session: SessionId,
+        epoch: u64,
+        received_seq: u64,
+        held: &[Attempt],
+        max_in_flight: Option<usize>,
+    ) -> Result<Vec<Attempt>, UnknownSession> {
+        self.with_engine(|engine, now, actions| {
+            engine.heartbeat(now, session, epoch, received_seq, held, max_in_flight, actions)
+        })
+    }
+}

@@ -1,0 +1,154 @@
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{Core, error::log};
+use crate::{
+    domain::{JobId, QueueId},
+    store,
+};
+
+/// A notification holds a lock of the whole cluster while it commits: not more often than this.
+const NOTIFY_PAUSE: Duration = Duration::from_millis(5);
+
+/// Who has to be woken: other brokers, and the promoter of this one.
+pub(super) struct Wakeup {
+    /// Whether other brokers are there.
+    others: AtomicBool,
+    /// Queues of which they have to be told.
+    untold: Mutex<BTreeSet<QueueId>>,
+    telling: AtomicBool,
+    /// When the next scheduled job that we know of is due, in microseconds since 1970.
+    next_due: AtomicI64,
+    due: Notify,
+}
+
+impl Default for Wakeup {
+    fn default() -> Self {
+        Self {
+            others: AtomicBool::new(false),
+            untold: Mutex::new(BTreeSet::new()),
+            telling: AtomicBool::new(false),
+            next_due: AtomicI64::new(i64::MAX),
+            due: Notify::new(),
+        }
+    }
+}
+
+impl Core {
+    /// Rows of these queues became ready by this broker's hand: it may claim them itself, and so may
+    /// others.
+    pub fn became_ready(
+        self: &Arc<Self>,
+        queue: QueueId,
+        rows: impl IntoIterator<Item = (i16, JobId)>,
+    ) {
+        self.with_engine(|engine, now, actions| engine.ready(now, queue, rows, actions));
+        self.tell_others([queue]);
+    }
+
+    /// Somebody else made rows of this queue ready.
+    pub fn notified(self: &Arc<Self>, queue: QueueId) {
+        self.with_engine(|engine, now, actions| engine.notified(now, queue, actions));
+    }
+
+    /// Rows of this queue, which ones isn't known, became ready by this broker's hand.
+    pub fn rescued(self: &Arc<Self>, queue: QueueId) {
+        self.notified(queue);
+        self.tell_others([queue]);
+    }
+
+    /// Queues whose sessions here wait for jobs.
+    pub fn hungry_queues(&self) -> Vec<QueueId> {
+        self.engine(crate::engine::Dispatcher::hungry_queues)
+    }
+
+    /// Whether there are other brokers to be told.
+    pub fn set_others(&self, others: bool) {
+        self.wakeup.others.store(others, Ordering::Relaxed);
+    }
+
+    /// Tells the other brokers, if there are any, in one transaction for all that gathers meanwhile.
+    pub(super) fn tell_others(self: &Arc<Self>, queues: impl IntoIterator<Item = QueueId>) {
+        if !self.wakeup.others.load(Ordering::Relaxed) {
+            return;
+        }
+        self.wakeup.untold.lock().extend(queues);
+        if !self.wakeup.telling.swap(true, Ordering::AcqRel) {
+            self.tasks.spawn(Arc::clone(self).tell());
+        }
+    }
+
+    async fn tell(self: Arc<Self>) {
+        loop {
+            let queues: Vec<QueueId> =
+                std::mem::take(&mut *self.wakeup.untold.lock()).into_iter().collect();
+            if queues.is_empty() {
+                self.wakeup.telling.store(false, Ordering::Release);
+                // Somebody may have come between the look and the store.
+                if self.wakeup.untold.lock().is_empty()
+                    || self.wakeup.telling.swap(true, Ordering::AcqRel)
+                {
+                    return;
+                }
+                continue;
+            }
+            let told = async {
+                let client = self.store.client().await?;
+                store::notify_ready(&client, self.broker.id, &queues).await
+            };
+            if let Err(error) = told.await {
+                // Their slow poll finds the rows.
+                log(&error, "other brokers could not be told of ready jobs");
+            }
+            tokio::time::sleep(NOTIFY_PAUSE).await;
+        }
+    }
+
+    /// A job will be due at this time, in microseconds since 1970.
+    pub(super) fn will_be_due(&self, at: i64) {
+        if at < self.wakeup.next_due.fetch_min(at, Ordering::AcqRel) {
+            self.wakeup.due.notify_one();
+        }
+    }
+
+    /// Somebody else scheduled jobs: look when the next one is due.
+    pub fn something_scheduled(&self) {
+        self.will_be_due(i64::MIN);
+    }
+
+    /// When to look for due jobs next, in microseconds since 1970; forgets it.
+    pub fn take_next_due(&self) -> i64 {
+        self.wakeup.next_due.swap(i64::MAX, Ordering::AcqRel)
+    }
+
+    /// The database says that the next job is due then.
+    pub fn set_next_due(&self, at: i64) {
+        self.wakeup.next_due.fetch_min(at, Ordering::AcqRel);
+    }
+
+    /// Waits until a job is due, as far as is known, at most for `most`.
+    pub async fn wait_until_due(&self, most: Duration) {
+        let wait = async {
+            loop {
+                let due = self.wakeup.due.notified();
+                let at = self.wakeup.next_due.load(Ordering::Acquire);
+                let micros = at.saturating_sub(self.clock.database_micros());
+                let Ok(micros) = u64::try_from(micros) else { return };
+                if micros == 0 {
+                    return;
+                }
+                let _ = tokio::time::timeout(Duration::from_micros(micros), due).await;
+            }
+        };
+        let _ = tokio::time::timeout(most, wait).await;
+    }
+}

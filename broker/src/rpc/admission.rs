@@ -1,0 +1,73 @@
+use std::{
+    sync::Arc,
+    task::{self, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
+use tower::{Layer, Service};
+
+use super::status;
+
+/// Refuses requests beyond a number in progress, at once and with a gRPC status: what waits in a
+/// queue of its own would only time out there. A stream counts until its first answer.
+#[derive(Clone, Debug)]
+pub(super) struct AdmissionLayer {
+    permits: Arc<Semaphore>,
+    max: usize,
+}
+
+impl AdmissionLayer {
+    pub(super) fn new(max: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(max)), max }
+    }
+}
+
+impl<S> Layer<S> for AdmissionLayer {
+    type Service = Admission<S>;
+
+    fn layer(&self, inner: S) -> Admission<S> {
+        Admission { inner, layer: self.clone() }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Admission<S> {
+    inner: S,
+    layer: AdmissionLayer,
+}
+
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+impl<S, Request, Body> Service<Request> for Admission<S>
+where
+    S: Service<Request, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+    Body: Default + Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Ok(permit) = Arc::clone(&self.layer.permits).try_acquire_owned() else {
+            metrics::counter!("currant_requests_refused_total").increment(1);
+            let max = self.layer.max;
+            let refusal =
+                status::full(format!("at most {max} requests are in progress"), RETRY_AFTER);
+            return Box::pin(async move { Ok(refusal.into_http()) });
+        };
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answer = answer.await;
+            drop(permit);
+            answer
+        })
+    }
+}

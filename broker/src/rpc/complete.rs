@@ -1,0 +1,44 @@
+use currant_proto::v1 as pb;
+use tonic::Status;
+
+use super::{Context, check, convert, status, status::Violations};
+use crate::{domain::Completion, engine::SessionId};
+
+impl Context {
+    pub(super) async fn complete(
+        &self,
+        request: pb::CompleteRequest,
+    ) -> Result<pb::CompleteResponse, Status> {
+        let pb::CompleteRequest { session_id, completions, received_seq } = request;
+        let mut violations = Violations::default();
+        let session = if session_id.is_empty() {
+            SessionId(0)
+        } else {
+            check::session(&session_id).unwrap_or_else(|problem| {
+                violations.add("session_id", problem);
+                SessionId(0)
+            })
+        };
+        let max = self.settings.completions_per_request_max;
+        if let Err(problem) = check::count(completions.len(), 1, max) {
+            violations.add("completions", problem);
+        }
+        let mut checked: Vec<Completion> = Vec::with_capacity(completions.len().min(max));
+        for (index, completion) in completions.into_iter().take(max).enumerate() {
+            match convert::completion(completion, self.settings.result_bytes_max) {
+                Ok(completion) => checked.push(completion),
+                Err((field, problem)) => {
+                    violations.add(format!("completions[{index}].{field}"), problem);
+                }
+            }
+        }
+        violations.into_result()?;
+        let verdicts = self
+            .core
+            .complete(session, received_seq, checked)
+            .await
+            .map_err(|error| status::of(&error))?;
+        let verdicts = verdicts.into_iter().map(|one| convert::verdict(one).into()).collect();
+        Ok(pb::CompleteResponse { verdicts })
+    }
+}

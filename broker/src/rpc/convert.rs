@@ -1,0 +1,337 @@
+//! Generated types to the domain's and back. Every field is named, so that a new one fails to compile
+//! until somebody decides what it means.
+
+use bytes::Bytes;
+use currant_proto::v1 as pb;
+
+use super::check::{self, AHEAD_MS_MAX};
+use crate::domain::{
+    Attempt, Completion, JobId, JobOptions, NewJob, Outcome, PRIORITY_MAX, PRIORITY_MIN, QueueId,
+    RetryPolicy, Start, StoredJob, TakenJob, Verdict,
+};
+
+const TAGS_MAX: usize = 16;
+const TAG_CHARS_MAX: usize = 64;
+const TEXT_CHARS_MAX: usize = 128;
+const ATTEMPTS_MAX: u32 = 1000;
+const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
+const ERROR_BYTES_MAX: usize = 16 * 1024;
+const RETRY_BASE_MS: u64 = 1000;
+const RETRY_MAX_MS: u64 = 3_600_000;
+const RETRY_FACTOR: f64 = 2.0;
+const RETRY_JITTER: f64 = 0.1;
+
+/// What a job's check depends on.
+pub(super) struct Defaults {
+    /// The request names a queue for those that don't.
+    pub(super) queue: bool,
+    pub(super) kind: bool,
+    pub(super) payload_bytes_max: usize,
+    /// Microseconds since 1970.
+    pub(super) now: i64,
+}
+
+/// Says what is wrong with a job, field by field.
+pub(super) fn check_new_job(
+    job: &pb::NewJob,
+    defaults: &Defaults,
+    mut wrong: impl FnMut(&str, String),
+) {
+    let pb::NewJob {
+        queue,
+        kind,
+        payload,
+        content_type,
+        priority,
+        start,
+        max_attempts,
+        retry,
+        timeout,
+        tags,
+        traceparent,
+    } = job;
+    let mut see = |field: &str, result: Result<(), String>| {
+        if let Err(problem) = result {
+            wrong(field, problem);
+        }
+    };
+    if !(queue.is_empty() && defaults.queue) {
+        see("queue", check::name(queue));
+    }
+    if !(kind.is_empty() && defaults.kind) {
+        see("kind", check::name(kind));
+    }
+    see("payload", check::bytes(payload, defaults.payload_bytes_max));
+    if !(i32::from(PRIORITY_MIN)..=i32::from(PRIORITY_MAX)).contains(priority) {
+        see("priority", Err(format!("{PRIORITY_MIN} to {PRIORITY_MAX}; this is {priority}")));
+    }
+    match start {
+        None => {}
+        Some(pb::new_job::Start::RunAt(at)) => {
+            see("run_at", check::time_micros(at, defaults.now).map(drop));
+        }
+        Some(pb::new_job::Start::Delay(delay)) => {
+            see("delay", check::duration_ms(delay, 0, AHEAD_MS_MAX).map(drop));
+        }
+    }
+    if *max_attempts > ATTEMPTS_MAX {
+        see("max_attempts", Err(format!("1 to {ATTEMPTS_MAX}; this is {max_attempts}")));
+    }
+    if let Some(timeout) = timeout {
+        see("timeout", check::duration_ms(timeout, 1, TIMEOUT_MS_MAX).map(drop));
+    }
+    if let Some(retry) = retry {
+        see("retry", retry_policy(retry).map(drop));
+    }
+    if !content_type.is_empty() {
+        see("content_type", check::text(content_type, TEXT_CHARS_MAX));
+    }
+    if !traceparent.is_empty() {
+        see("traceparent", check::text(traceparent, TEXT_CHARS_MAX));
+    }
+    see("tags", check::count(tags.len(), 0, TAGS_MAX));
+    for tag in tags.iter().take(TAGS_MAX) {
+        see("tags", check::text(tag, TAG_CHARS_MAX));
+    }
+}
+
+/// A job that `check_new_job` found nothing wrong with.
+pub(super) fn new_job(job: pb::NewJob, queue: QueueId, default_kind: &str) -> NewJob {
+    let pb::NewJob {
+        queue: _,
+        kind,
+        payload,
+        content_type,
+        priority,
+        start,
+        max_attempts,
+        retry,
+        timeout,
+        tags,
+        traceparent,
+    } = job;
+    let start = match start {
+        None => Start::Now,
+        Some(pb::new_job::Start::RunAt(at)) => {
+            Start::AtMicros(at.seconds * 1_000_000 + i64::from(at.nanos / 1000))
+        }
+        Some(pb::new_job::Start::Delay(delay)) => {
+            Start::AfterMicros(delay.seconds * 1_000_000 + i64::from(delay.nanos / 1000))
+        }
+    };
+    let options = JobOptions {
+        retry: retry.and_then(|retry| retry_policy(&retry).ok().flatten()),
+        timeout_ms: timeout
+            .and_then(|timeout| check::duration_ms(&timeout, 1, TIMEOUT_MS_MAX).ok()),
+        content_type,
+        tags,
+        traceparent,
+        call_jobs: None,
+    };
+    NewJob {
+        queue,
+        kind: if kind.is_empty() { default_kind.to_owned() } else { kind },
+        payload,
+        priority: i16::try_from(priority).unwrap_or_default(),
+        start,
+        max_attempts: u16::try_from(max_attempts).ok().filter(|max| *max > 0),
+        options: (options != JobOptions::default()).then(|| Box::new(options)),
+    }
+}
+
+fn retry_policy(policy: &pb::RetryPolicy) -> Result<Option<RetryPolicy>, String> {
+    let pb::RetryPolicy { policy } = policy;
+    let Some(pb::retry_policy::Policy::Exponential(policy)) = policy else { return Ok(None) };
+    let pb::ExponentialRetry { base_delay, max_delay, factor, jitter } = policy;
+    let ms = |value: &Option<prost_types::Duration>, min, default| match value {
+        None => Ok(default),
+        Some(value) => check::duration_ms(value, min, AHEAD_MS_MAX),
+    };
+    let base_ms = ms(base_delay, 1, RETRY_BASE_MS).map_err(|e| format!("base_delay: {e}"))?;
+    let max_ms = ms(max_delay, base_ms, RETRY_MAX_MS.max(base_ms))
+        .map_err(|e| format!("max_delay: {e}"))?;
+    let factor = if *factor == 0.0 { RETRY_FACTOR } else { *factor };
+    if !(1.0..=100.0).contains(&factor) {
+        return Err(format!("factor: 1 to 100; this is {factor}"));
+    }
+    let jitter = jitter.unwrap_or(RETRY_JITTER);
+    if !(0.0..=1.0).contains(&jitter) {
+        return Err(format!("jitter: 0 to 1; this is {jitter}"));
+    }
+    Ok(Some(RetryPolicy { base_ms, max_ms, factor, jitter }))
+}
+
+/// A completion, or what is wrong with it: field and problem.
+pub(super) fn completion(
+    completion: pb::Completion,
+    result_bytes_max: usize,
+) -> Result<Completion, (&'static str, String)> {
+    let pb::Completion { job_id, attempt, outcome } = completion;
+    let attempt = attempt_of(job_id, attempt).map_err(|problem| ("attempt", problem))?;
+    let outcome = match outcome {
+        None => return Err(("outcome", "one has to be set".to_owned())),
+        Some(pb::completion::Outcome::Succeeded(pb::Succeeded { result })) => {
+            check::bytes(&result, result_bytes_max)
+                .map_err(|problem| ("succeeded.result", problem))?;
+            Outcome::Succeeded { result }
+        }
+        Some(pb::completion::Outcome::Failed(pb::Failed { error, discard, retry_after })) => {
+            let retry_after_ms = retry_after
+                .map(|after| check::duration_ms(&after, 0, AHEAD_MS_MAX))
+                .transpose()
+                .map_err(|problem| ("failed.retry_after", problem))?;
+            Outcome::Failed { error: cut(error), discard, retry_after_ms }
+        }
+        Some(pb::completion::Outcome::Snoozed(pb::Snoozed { delay })) => {
+            let delay_ms = delay
+                .map(|delay| check::duration_ms(&delay, 0, AHEAD_MS_MAX))
+                .transpose()
+                .map_err(|problem| ("snoozed.delay", problem))?;
+            Outcome::Snoozed { delay_ms: delay_ms.unwrap_or_default() }
+        }
+        Some(pb::completion::Outcome::Released(pb::Released {})) => Outcome::Released,
+        Some(pb::completion::Outcome::Cancelled(pb::Cancelled {})) => Outcome::Cancelled,
+    };
+    Ok(Completion { attempt, outcome })
+}
+
+/// An error message that can be stored.
+fn cut(mut error: String) -> String {
+    if error.len() > ERROR_BYTES_MAX {
+        error.truncate(error.floor_char_boundary(ERROR_BYTES_MAX));
+    }
+    if error.contains('\0') {
+        error = error.replace('\0', "\u{fffd}");
+    }
+    error
+}
+
+pub(super) fn attempts(held: Vec<pb::Attempt>) -> Result<Vec<Attempt>, (usize, String)> {
+    held.into_iter()
+        .enumerate()
+        .map(|(index, pb::Attempt { job_id, attempt })| {
+            attempt_of(job_id, attempt).map_err(|problem| (index, problem))
+        })
+        .collect()
+}
+
+fn attempt_of(job_id: i64, attempt: u32) -> Result<Attempt, String> {
+    i32::try_from(attempt)
+        .ok()
+        .filter(|number| *number > 0)
+        .map(|number| Attempt { id: JobId(job_id), number })
+        .ok_or_else(|| format!("1 to {}; this is {attempt}", i32::MAX))
+}
+
+pub(super) fn pb_attempts(attempts: Vec<Attempt>) -> Vec<pb::Attempt> {
+    let attempt = |Attempt { id, number }| pb::Attempt {
+        job_id: id.0,
+        attempt: number.cast_unsigned(),
+    };
+    attempts.into_iter().map(attempt).collect()
+}
+
+/// `max_attempts`: the queue's default.
+pub(super) fn assignment(job: TakenJob, default_max_attempts: u16) -> pb::Assignment {
+    let TakenJob { id, attempt, priority, failures, max_attempts, kind, payload, options } = job;
+    let JobOptions { retry: _, timeout_ms, content_type, tags, traceparent, call_jobs: _ } =
+        options.map(|options| *options).unwrap_or_default();
+    pb::Assignment {
+        job_id: id.0,
+        attempt: attempt.cast_unsigned(),
+        kind,
+        payload,
+        content_type,
+        priority: i32::from(priority),
+        failures: u32::from(failures),
+        max_attempts: u32::from(max_attempts.unwrap_or(default_max_attempts)),
+        timeout: timeout_ms.map(duration),
+        tags,
+        traceparent,
+    }
+}
+
+pub(super) fn verdict(verdict: Verdict) -> pb::Verdict {
+    match verdict {
+        Verdict::Applied => pb::Verdict::Applied,
+        Verdict::Duplicate => pb::Verdict::Duplicate,
+        Verdict::Stale => pb::Verdict::Stale,
+        Verdict::NotFound => pb::Verdict::NotFound,
+    }
+}
+
+/// `queue`: its name and its default for max_attempts.
+pub(super) fn job(
+    job: StoredJob,
+    state: pb::JobState,
+    queue: (String, u16),
+) -> pb::Job {
+    let StoredJob {
+        key,
+        kind,
+        payload,
+        priority,
+        phase: _,
+        outcome: _,
+        attempt,
+        failures,
+        max_attempts,
+        run_at,
+        claimed_at,
+        finished_at,
+        result,
+        error,
+        options,
+    } = job;
+    let JobOptions { retry, timeout_ms, content_type, tags, traceparent, call_jobs: _ } =
+        options.map(|options| *options).unwrap_or_default();
+    let created = key.id.created_ms() * 1000;
+    pb::Job {
+        job_id: key.id.0,
+        queue: queue.0,
+        kind,
+        payload,
+        content_type,
+        priority: i32::from(priority),
+        state: state.into(),
+        attempt: attempt.cast_unsigned(),
+        failures: u32::from(failures),
+        max_attempts: u32::from(max_attempts.unwrap_or(queue.1)),
+        run_at: run_at.map(timestamp),
+        created_at: Some(timestamp(created)),
+        claimed_at: (attempt > 0).then(|| timestamp(claimed_at.unwrap_or(created))),
+        finished_at: finished_at.map(timestamp),
+        result: result.unwrap_or_else(Bytes::new),
+        error: error.unwrap_or_default(),
+        timeout: timeout_ms.map(duration),
+        retry: retry.map(pb_retry_policy),
+        tags,
+        traceparent,
+    }
+}
+
+fn pb_retry_policy(policy: RetryPolicy) -> pb::RetryPolicy {
+    let RetryPolicy { base_ms, max_ms, factor, jitter } = policy;
+    pb::RetryPolicy {
+        policy: Some(pb::retry_policy::Policy::Exponential(pb::ExponentialRetry {
+            base_delay: Some(duration(base_ms)),
+            max_delay: Some(duration(max_ms)),
+            factor,
+            jitter: Some(jitter),
+        })),
+    }
+}
+
+pub(super) fn duration(ms: u64) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(ms % 1000).unwrap_or_default() * 1_000_000,
+    }
+}
+
+fn timestamp(micros: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: i32::try_from(micros.rem_euclid(1_000_000)).unwrap_or_default() * 1000,
+    }
+}

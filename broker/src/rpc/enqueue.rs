@@ -1,0 +1,126 @@
+use std::collections::HashMap;
+
+use currant_proto::v1 as pb;
+use futures_util::{Stream, StreamExt};
+use tonic::Status;
+
+use super::{Context, check, convert, status, status::Violations};
+use crate::{
+    domain::{NewJob, QueueId},
+    pipeline::{Enqueued, PipelineError},
+};
+
+/// Requests of one EnqueueStream that may be unanswered.
+const UNANSWERED_MAX: usize = 64;
+const KEY_CHARS_MAX: usize = 64;
+
+impl Context {
+    pub(super) async fn enqueue(
+        &self,
+        request: pb::EnqueueRequest,
+    ) -> Result<pb::EnqueueResponse, Status> {
+        self.check_enqueue(&request)?;
+        let pb::EnqueueRequest { jobs, idempotency_key, queue, kind } = request;
+        let queues = self.queues_of(&jobs, &queue).await?;
+        let jobs: Vec<NewJob> = jobs
+            .into_iter()
+            .zip(queues)
+            .map(|(job, queue)| convert::new_job(job, queue, &kind))
+            .collect();
+        let key = Some(idempotency_key).filter(|key| !key.is_empty());
+        let Enqueued { ids, duplicate } =
+            self.core.enqueue(jobs, key).await.map_err(|error| status::of(&error))?;
+        Ok(pb::EnqueueResponse { job_ids: ids.into_iter().map(|id| id.0).collect(), duplicate })
+    }
+
+    pub(super) fn enqueue_stream(
+        self,
+        requests: tonic::Streaming<pb::EnqueueStreamRequest>,
+    ) -> impl Stream<Item = Result<pb::EnqueueStreamResponse, Status>> + Send + 'static {
+        requests
+            .map(move |request| {
+                let context = self.clone();
+                async move {
+                    let pb::EnqueueStreamRequest { tag, request } = request?;
+                    let stored = context.enqueue(request.unwrap_or_default()).await;
+                    let result = match stored {
+                        Ok(stored) => pb::enqueue_stream_response::Result::Stored(stored),
+                        Err(error) => pb::enqueue_stream_response::Result::Error(as_message(&error)),
+                    };
+                    Ok(pb::EnqueueStreamResponse { tag, result: Some(result) })
+                }
+            })
+            .buffered(UNANSWERED_MAX)
+    }
+
+    fn check_enqueue(&self, request: &pb::EnqueueRequest) -> Result<(), Status> {
+        let mut violations = Violations::default();
+        if let Err(problem) = check::count(request.jobs.len(), 1, self.settings.jobs_per_request_max)
+        {
+            violations.add("jobs", problem);
+        }
+        if let Err(problem) = check::text(&request.idempotency_key, KEY_CHARS_MAX) {
+            violations.add("idempotency_key", problem);
+        }
+        for (field, value) in [("queue", &request.queue), ("kind", &request.kind)] {
+            if !value.is_empty()
+                && let Err(problem) = check::name(value)
+            {
+                violations.add(field, problem);
+            }
+        }
+        let now = self.core.clock.database_micros();
+        let defaults = convert::Defaults {
+            queue: !request.queue.is_empty(),
+            kind: !request.kind.is_empty(),
+            payload_bytes_max: self.settings.payload_bytes_max,
+            now,
+        };
+        for (index, job) in request.jobs.iter().take(self.settings.jobs_per_request_max).enumerate()
+        {
+            convert::check_new_job(job, &defaults, |field, problem| {
+                violations.add(format!("jobs[{index}].{field}"), problem);
+            });
+        }
+        violations.into_result()
+    }
+
+    /// The queue of each job; created where it isn't there.
+    async fn queues_of(
+        &self,
+        jobs: &[pb::NewJob],
+        default: &str,
+    ) -> Result<Vec<QueueId>, Status> {
+        if jobs.iter().all(|job| job.queue.is_empty())
+            && let Some(known) = self.core.queues.known([default])
+        {
+            return Ok(vec![known[0]; jobs.len()]);
+        }
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut names: Vec<&str> = Vec::new();
+        let mut of_job = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let name = if job.queue.is_empty() { default } else { job.queue.as_str() };
+            let place = *places.entry(name).or_insert_with(|| {
+                names.push(name);
+                names.len() - 1
+            });
+            of_job.push(place);
+        }
+        let core = &self.core;
+        let queues = core
+            .queues
+            .resolve(&core.store, &core.clock, &names)
+            .await
+            .map_err(|error: PipelineError| status::of(&error))?;
+        Ok(of_job.into_iter().map(|place| queues[place].id).collect())
+    }
+}
+
+fn as_message(error: &Status) -> pb::EnqueueError {
+    pb::EnqueueError {
+        code: error.code() as i32,
+        message: error.message().to_owned(),
+        status: bytes::Bytes::copy_from_slice(error.details()),
+    }
+}

@@ -1,0 +1,32 @@
+use currant_proto::v1::{self as pb, job_service_server::JobService};
+use futures_util::stream::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Context;
+
+#[tonic::async_trait]
+impl JobService for Context {
+    async fn enqueue(
+        &self,
+        request: Request<pb::EnqueueRequest>,
+    ) -> Result<Response<pb::EnqueueResponse>, Status> {
+        Context::enqueue(self, request.into_inner()).await.map(Response::new)
+    }
+
+    type EnqueueStreamStream = BoxStream<'static, Result<pb::EnqueueStreamResponse, Status>>;
+
+    async fn enqueue_stream(
+        &self,
+        request: Request<Streaming<pb::EnqueueStreamRequest>>,
+    ) -> Result<Response<Self::EnqueueStreamStream>, Status> {
+        let responses = Context::enqueue_stream(self.clone(), request.into_inner());
+        Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn get(
+        &self,
+        request: Request<pb::GetRequest>,
+    ) -> Result<Response<pb::GetResponse>, Status> {
+        Context::get(self, request.into_inner()).await.map(Response::new)
+    }
+}

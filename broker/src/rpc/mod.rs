@@ -1,0 +1,44 @@
+//! The wire: parse, call, reply. The only place that sees generated types.
+
+mod admission;
+mod check;
+mod complete;
+mod convert;
+mod enqueue;
+mod get;
+mod heartbeat;
+mod jobs;
+mod server;
+mod status;
+mod subscribe;
+mod workers;
+
+use std::{sync::Arc, time::Duration};
+
+pub use server::serve;
+
+use crate::pipeline::Core;
+
+/// Limits of requests, and what a Welcome says; see the configuration reference.
+#[derive(Clone, Debug)]
+pub struct RpcSettings {
+    pub message_bytes_max: usize,
+    pub concurrent_requests_max: usize,
+    pub jobs_per_request_max: usize,
+    pub payload_bytes_max: usize,
+    pub completions_per_request_max: usize,
+    pub result_bytes_max: usize,
+    pub max_in_flight_max: u32,
+    pub queues_per_session_max: usize,
+    pub heartbeat_interval: Duration,
+    pub keep_alive_interval: Duration,
+    pub session_timeout: Duration,
+    pub reconnect_grace: Duration,
+}
+
+/// What every service has.
+#[derive(Clone)]
+struct Context {
+    core: Arc<Core>,
+    settings: Arc<RpcSettings>,
+}

@@ -1,0 +1,75 @@
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use currant_proto::v1::{
+    job_service_server::JobServiceServer, worker_service_server::WorkerServiceServer,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Server, server::TcpIncoming};
+
+use super::{Context, RpcSettings, admission::AdmissionLayer};
+use crate::pipeline::Core;
+
+/// HTTP/2 closes a connection on which many small frames stay unread; the bound is a share of the
+/// window.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+/// Streams of one connection: workers that share it, and calls in flight.
+const STREAMS_PER_CONNECTION_MAX: u32 = 20_000;
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Answers until the shutdown. `serving`: what gRPC health says, for as long as it isn't cancelled.
+///
+/// # Errors
+/// When the listener fails for good.
+pub async fn serve(
+    listener: TcpListener,
+    core: Arc<Core>,
+    settings: RpcSettings,
+    draining: CancellationToken,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let message_bytes_max = settings.message_bytes_max;
+    let admission = AdmissionLayer::new(settings.concurrent_requests_max);
+    let context = Context { core, settings: Arc::new(settings) };
+    let jobs = JobServiceServer::new(context.clone()).max_decoding_message_size(message_bytes_max);
+    let workers = WorkerServiceServer::new(context).max_decoding_message_size(message_bytes_max);
+
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<JobServiceServer<Context>>().await;
+    health_reporter.set_serving::<WorkerServiceServer<Context>>().await;
+    let reporter = async move {
+        draining.cancelled().await;
+        health_reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        health_reporter.set_not_serving::<JobServiceServer<Context>>().await;
+        health_reporter.set_not_serving::<WorkerServiceServer<Context>>().await;
+        std::future::pending::<()>().await;
+    };
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(currant_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let served = Server::builder()
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_INTERVAL))
+        .layer(admission)
+        .trace_fn(|request| tracing::debug_span!("rpc", path = request.uri().path()))
+        .add_service(jobs)
+        .add_service(workers)
+        .add_service(health)
+        .add_service(reflection().build_v1().context("reflection v1")?)
+        .add_service(reflection().build_v1alpha().context("reflection v1alpha")?)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            shutdown.cancelled(),
+        );
+    tokio::select! {
+        served = served => served.context("the gRPC server"),
+        () = reporter => Ok(()),
+    }
+}

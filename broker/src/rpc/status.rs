@@ -1,0 +1,62 @@
+//! The one place that maps errors to gRPC codes and details.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::pipeline::PipelineError;
+
+/// What was wrong with a request: field by field.
+#[derive(Debug, Default)]
+pub(super) struct Violations(Vec<FieldViolation>);
+
+/// A request with thousands of faults is told the first of them.
+const VIOLATIONS_MAX: usize = 20;
+
+impl Violations {
+    pub(super) fn add(&mut self, field: impl Into<String>, problem: impl Into<String>) {
+        if self.0.len() < VIOLATIONS_MAX {
+            self.0.push(FieldViolation::new(field, problem));
+        }
+    }
+
+    /// The error, if something was wrong.
+    pub(super) fn into_result(self) -> Result<(), Status> {
+        let Some(first) = self.0.first() else { return Ok(()) };
+        let message = format!("{}: {}", first.field, first.description);
+        let details = ErrorDetails::with_bad_request(self.0);
+        Err(Status::with_error_details(Code::InvalidArgument, message, details))
+    }
+}
+
+/// How long a client should wait when the database is away, or the broker is about to be.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+pub(super) fn of(error: &PipelineError) -> Status {
+    let message = error.to_string();
+    match error {
+        PipelineError::DatabaseUnavailable | PipelineError::Draining => {
+            let details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
+            Status::with_error_details(Code::Unavailable, message, details)
+        }
+        PipelineError::Full { retry_after, .. } => full(message, *retry_after),
+        PipelineError::Invalid { field, problem } => {
+            let details = ErrorDetails::with_bad_request_violation(*field, problem.clone());
+            Status::with_error_details(Code::InvalidArgument, message, details)
+        }
+        PipelineError::Internal => Status::internal("the broker failed; its log says how"),
+    }
+}
+
+pub(super) fn full(message: impl Into<String>, retry_after: Duration) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(retry_after));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+pub(super) fn not_found(kind: &str, name: impl Into<String>) -> Status {
+    let name = name.into();
+    let message = format!("there is no {kind} {name}");
+    let details = ErrorDetails::with_resource_info(kind, name, "", message.clone());
+    Status::with_error_details(Code::NotFound, message, details)
+}

@@ -1,0 +1,32 @@
+use currant_proto::v1::{self as pb, worker_service_server::WorkerService};
+use futures_util::stream::BoxStream;
+use tonic::{Request, Response, Status};
+
+use super::Context;
+
+#[tonic::async_trait]
+impl WorkerService for Context {
+    type SubscribeStream = BoxStream<'static, Result<pb::SubscribeResponse, Status>>;
+
+    async fn subscribe(
+        &self,
+        request: Request<pb::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let messages = Context::subscribe(self, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(messages)))
+    }
+
+    async fn complete(
+        &self,
+        request: Request<pb::CompleteRequest>,
+    ) -> Result<Response<pb::CompleteResponse>, Status> {
+        Context::complete(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<pb::HeartbeatRequest>,
+    ) -> Result<Response<pb::HeartbeatResponse>, Status> {
+        Context::heartbeat(self, request.into_inner()).map(Response::new)
+    }
+}

@@ -1,0 +1,42 @@
+use deadpool_postgres::ClientWrapper;
+
+use super::{StoreError, statement::Statement};
+use crate::domain::{Attempt, JobId, QueueId};
+
+const ADOPT: Statement = Statement::new(
+    "adopt_jobs",
+    "/* adopt_jobs */
+UPDATE currant.job j SET owner = $1::int
+FROM unnest($2::bigint[], $3::int[]) AS v (i, a), currant.queue q
+WHERE j.queue_id = q.id AND j.id = v.i AND j.attempt = v.a AND j.phase = 2 AND j.outcome IS NULL
+  AND j.owner <> $1::int
+RETURNING j.id, j.attempt, j.queue_id",
+);
+
+const LOWER: Statement = Statement::new(
+    "lower_watermark",
+    "/* lower_watermark */
+UPDATE currant.broker SET low_id = $2::bigint WHERE id = $1::int AND low_id > $2::bigint",
+);
+
+/// Takes over attempts that a worker holds and another broker, gone or not, delivered. Returns those
+/// that are still current.
+pub async fn adopt_jobs(
+    client: &ClientWrapper,
+    owner: i32,
+    attempts: &[Attempt],
+) -> Result<Vec<(Attempt, QueueId)>, StoreError> {
+    let ids: Vec<i64> = attempts.iter().map(|attempt| attempt.id.0).collect();
+    let numbers: Vec<i32> = attempts.iter().map(|attempt| attempt.number).collect();
+    // Before the take-over: a low_id too low harms nothing.
+    if let Some(low) = ids.iter().min() {
+        LOWER.execute(client, &[&owner, low]).await?;
+    }
+    let rows = ADOPT.query(client, &[&owner, &ids, &numbers]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            (Attempt { id: JobId(row.get(0)), number: row.get(1) }, QueueId(row.get(2)))
+        })
+        .collect())
+}

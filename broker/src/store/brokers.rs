@@ -1,0 +1,140 @@
+use chrono::{DateTime, Utc};
+use deadpool_postgres::ClientWrapper;
+
+use super::{StoreError, statement::Statement};
+use crate::domain::{JobId, JobKey};
+
+/// A broker's identity: one row, one incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokerRow {
+    pub id: i32,
+    pub slot: i16,
+}
+
+/// What a heartbeat brings back.
+#[derive(Clone, Copy, Debug)]
+pub struct Heartbeat {
+    /// False: others hold this broker for dead, its jobs are theirs.
+    pub alive: bool,
+    pub database_time: DateTime<Utc>,
+    /// Other brokers, living or dead with jobs to be rescued.
+    pub others: i64,
+}
+
+const SUPERSEDE: Statement = Statement::new(
+    "supersede_broker",
+    "/* supersede_broker */
+UPDATE currant.broker SET dead_at = now() WHERE name = $1::text AND dead_at IS NULL",
+);
+
+const REGISTER: Statement = Statement::new(
+    "register_broker",
+    "/* register_broker */
+INSERT INTO currant.broker (slot, name, heartbeat_at, low_id)
+SELECT s, $1::text, now(), $2::bigint FROM generate_series(0, 1022) AS g (s)
+WHERE NOT EXISTS (SELECT FROM currant.broker b WHERE b.slot = s)
+ORDER BY s LIMIT 1
+ON CONFLICT DO NOTHING
+RETURNING id, slot",
+);
+
+const HEARTBEAT: Statement = Statement::new(
+    "heartbeat_broker",
+    "/* heartbeat_broker */
+WITH beat AS (
+    UPDATE currant.broker SET heartbeat_at = now(), low_id = $2::bigint
+    WHERE id = $1::int AND dead_at IS NULL RETURNING id
+), gone AS (
+    DELETE FROM currant.straggler s USING unnest($3::int[], $4::bigint[]) AS v (q, i)
+    WHERE s.owner = $1::int AND s.queue_id = v.q AND s.id = v.i
+), come AS (
+    INSERT INTO currant.straggler (owner, queue_id, id)
+    SELECT $1::int, q, i FROM unnest($5::int[], $6::bigint[]) AS v (q, i) ON CONFLICT DO NOTHING
+)
+SELECT EXISTS (SELECT FROM beat), clock_timestamp(),
+       (SELECT count(*) FROM currant.broker WHERE id <> $1::int)",
+);
+
+const RETIRE: Statement = Statement::new(
+    "retire_broker",
+    "/* retire_broker */ UPDATE currant.broker SET dead_at = now() WHERE id = $1::int AND dead_at IS NULL",
+);
+
+const BURY: Statement = Statement::new(
+    "bury_brokers",
+    "/* bury_brokers */
+UPDATE currant.broker SET dead_at = now()
+WHERE dead_at IS NULL AND heartbeat_at < now() - $1::bigint * interval '1 millisecond' AND id <> $2::int
+RETURNING name",
+);
+
+const TIME: Statement =
+    Statement::new("database_time", "/* database_time */ SELECT clock_timestamp()");
+
+/// The database's clock.
+pub async fn database_time(client: &ClientWrapper) -> Result<DateTime<Utc>, StoreError> {
+    let rows = TIME.query(client, &[]).await?;
+    rows.first().map(|row| row.get(0)).ok_or_else(|| no_row("clock", "clock_timestamp"))
+}
+
+/// Registers a new incarnation; an older one of the same name is known to be dead from now on.
+pub async fn register_broker(
+    client: &ClientWrapper,
+    name: &str,
+    low: JobId,
+) -> Result<BrokerRow, StoreError> {
+    SUPERSEDE.execute(client, &[&name]).await?;
+    // Another broker may take the slot at the same moment.
+    for _ in 0..10 {
+        let rows = REGISTER.query(client, &[&name, &low.0]).await?;
+        if let Some(row) = rows.first() {
+            return Ok(BrokerRow { id: row.get(0), slot: row.get(1) });
+        }
+    }
+    Err(no_row("broker", "slot"))
+}
+
+/// Shows life, raises the watermark, and notes the stragglers that came and went.
+pub async fn heartbeat_broker(
+    client: &ClientWrapper,
+    id: i32,
+    low: JobId,
+    gone: &[JobKey],
+    come: &[JobKey],
+) -> Result<Heartbeat, StoreError> {
+    let columns = |keys: &[JobKey]| -> (Vec<i32>, Vec<i64>) {
+        keys.iter().map(|key| (key.queue.0, key.id.0)).unzip()
+    };
+    let (gone_queues, gone_ids) = columns(gone);
+    let (come_queues, come_ids) = columns(come);
+    let rows = HEARTBEAT
+        .query(client, &[&id, &low.0, &gone_queues, &gone_ids, &come_queues, &come_ids])
+        .await?;
+    let row = rows.first().ok_or_else(|| no_row("broker", "id"))?;
+    Ok(Heartbeat { alive: row.get(0), database_time: row.get(1), others: row.get(2) })
+}
+
+/// This incarnation ends: what it holds is rescued after the grace.
+pub async fn retire_broker(client: &ClientWrapper, id: i32) -> Result<(), StoreError> {
+    RETIRE.execute(client, &[&id]).await?;
+    Ok(())
+}
+
+/// Marks brokers dead that have shown no life for so long; returns their names.
+pub async fn bury_brokers(
+    client: &ClientWrapper,
+    dead_after_ms: i64,
+    me: i32,
+) -> Result<Vec<String>, StoreError> {
+    let rows = BURY.query(client, &[&dead_after_ms, &me]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+fn no_row(table: &'static str, column: &'static str) -> StoreError {
+    StoreError::Corrupt {
+        table,
+        column,
+        key: "any".to_owned(),
+        problem: "no row came back".to_owned(),
+    }
+}

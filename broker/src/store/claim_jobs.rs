@@ -1,0 +1,73 @@
+use chrono::{DateTime, Utc};
+use deadpool_postgres::ClientWrapper;
+
+use super::{
+    StoreError,
+    row::{taken_columns, taken_jobs},
+    statement::Statement,
+};
+use crate::domain::{JobId, QueueId, TakenJob};
+
+/// Which ready rows to take, for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    pub queue: QueueId,
+    pub owner: i32,
+    pub claimed_at: DateTime<Utc>,
+    pub limit: usize,
+}
+
+/// A claim takes rows older than the owner's low_id, perhaps: then low_id is lowered with it, so that
+/// rescue finds them.
+macro_rules! claim {
+    ($name:literal, $which:literal) => {
+        concat!(
+            "/* ", $name, " */
+WITH claimed AS (
+    UPDATE currant.job SET phase = 2, owner = $2::int, attempt = attempt + 1, claimed_at = $3::timestamptz
+    WHERE queue_id = $1::int AND id = ANY (ARRAY(
+        SELECT id FROM currant.job WHERE queue_id = $1::int AND phase = 1 ", $which, "
+        LIMIT $4::bigint FOR UPDATE SKIP LOCKED))
+    RETURNING ", taken_columns!(), "
+), low AS (
+    UPDATE currant.broker b SET low_id = m.id FROM (SELECT min(id) AS id FROM claimed) m
+    WHERE b.id = $2::int AND m.id < b.low_id
+)
+SELECT * FROM claimed"
+        )
+    };
+}
+
+const CURSOR: Statement = Statement::new(
+    "claim_cursor",
+    claim!("claim_cursor", "AND priority = $5::smallint AND id > $6::bigint ORDER BY id"),
+);
+
+const SWEEP: Statement =
+    Statement::new("claim_sweep", claim!("claim_sweep", "ORDER BY priority DESC, id"));
+
+/// Takes the next rows of one priority behind a cursor. In no order.
+pub async fn claim_cursor(
+    client: &ClientWrapper,
+    claim: Claim,
+    priority: i16,
+    after: JobId,
+) -> Result<Vec<TakenJob>, StoreError> {
+    let Claim { queue, owner, claimed_at, limit } = claim;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = CURSOR
+        .query(client, &[&queue.0, &owner, &claimed_at, &limit, &priority, &after.0])
+        .await?;
+    Ok(taken_jobs(&rows))
+}
+
+/// Takes the first rows of the whole queue. In no order.
+pub async fn claim_sweep(
+    client: &ClientWrapper,
+    claim: Claim,
+) -> Result<Vec<TakenJob>, StoreError> {
+    let Claim { queue, owner, claimed_at, limit } = claim;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = SWEEP.query(client, &[&queue.0, &owner, &claimed_at, &limit]).await?;
+    Ok(taken_jobs(&rows))
+}

@@ -1,0 +1,106 @@
+use std::{str::FromStr, time::Duration};
+
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
+    Runtime, Timeouts,
+};
+use tokio_postgres::NoTls;
+
+use super::{StoreError, complete_jobs};
+
+/// How to reach the database.
+#[derive(Clone)]
+pub struct Settings {
+    pub url: String,
+    /// Connections of the pool.
+    pub pool_size: usize,
+    pub connect_timeout: Duration,
+    pub statement_timeout: Duration,
+    /// Whether a completion is answered only after it is on the disk.
+    pub completion_synchronous_commit: bool,
+}
+
+/// A connection of the pool, given back on drop.
+pub type Client = deadpool_postgres::Object;
+
+/// The only pool: everything that the broker asks of the database goes through it, but for LISTEN
+/// and migrations.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+    completion_synchronous_commit: bool,
+}
+
+impl Store {
+    /// Checks the settings; connects on first use.
+    pub fn new(settings: &Settings) -> Result<Self, tokio_postgres::Error> {
+        let mut config = tokio_postgres::Config::from_str(&settings.url)?;
+        config.application_name("currant-broker");
+        config.connect_timeout(settings.connect_timeout);
+        config.keepalives_idle(Duration::from_secs(30));
+        config.tcp_user_timeout(settings.statement_timeout);
+        let manager = Manager::from_config(
+            config,
+            NoTls,
+            ManagerConfig { recycling_method: RecyclingMethod::Fast },
+        );
+        let set_up = session_settings(settings);
+        let hook = Hook::async_fn(move |client: &mut ClientWrapper, _| {
+            let set_up = set_up.clone();
+            Box::pin(async move { prepare(client, &set_up).await.map_err(HookError::Backend) })
+        });
+        let pool = Pool::builder(manager)
+            .max_size(settings.pool_size)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: Some(settings.connect_timeout),
+                create: Some(settings.connect_timeout),
+                recycle: Some(settings.connect_timeout),
+            })
+            .post_create(hook)
+            .build()
+            .expect("a runtime is given, which is all that can be missing");
+        Ok(Self { pool, completion_synchronous_commit: settings.completion_synchronous_commit })
+    }
+
+    /// A connection; waits for one at most for the connect timeout.
+    pub async fn client(&self) -> Result<Client, StoreError> {
+        let unavailable = |source: Box<dyn std::error::Error + Send + Sync>| {
+            StoreError::Unavailable { statement: "connect", source }
+        };
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(source) => StoreError::of("connect", source),
+            other => unavailable(other.into()),
+        })
+    }
+
+    pub(super) fn relaxes_completions(&self) -> bool {
+        !self.completion_synchronous_commit
+    }
+
+    /// Closes all connections once they're back.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+}
+
+/// Plans are pinned: a table analysed while nearly empty would get sequential scans later. Each
+/// statement is meant to be run by nested loops over index scans, and its plan doesn't depend on
+/// its parameters.
+fn session_settings(settings: &Settings) -> String {
+    format!(
+        "SET statement_timeout = {}; SET synchronous_commit = on; SET plan_cache_mode = \
+         force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off; SET \
+         enable_mergejoin = off; SET enable_memoize = off; SET jit = off; SET TimeZone = 'UTC'",
+        settings.statement_timeout.as_millis()
+    )
+}
+
+async fn prepare(client: &mut ClientWrapper, set_up: &str) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute(set_up).await?;
+    // Not on the hot path: a large one takes milliseconds.
+    for statement in complete_jobs::statements() {
+        client.prepare_cached(statement.sql).await?;
+    }
+    Ok(())
+}

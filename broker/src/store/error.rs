@@ -1,0 +1,67 @@
+use tokio_postgres::error::SqlState;
+
+/// Why a statement has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database can't be reached, the connection was lost, or it refused for now. Whether a write
+    /// committed isn't known.
+    #[error("{statement}: the database is unavailable")]
+    Unavailable {
+        statement: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A unique constraint forbids it; nothing was written.
+    #[error("{statement}: a row is there already ({violation:?})")]
+    Unique { statement: &'static str, violation: Violation },
+    /// The database refused the statement; nothing was written.
+    #[error("{statement}: the database refused")]
+    Refused {
+        statement: &'static str,
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// Stored data is not what this broker writes.
+    #[error("{table}.{column} of {key}: {problem}")]
+    Corrupt { table: &'static str, column: &'static str, key: String, problem: String },
+}
+
+/// The unique constraints that an insert can meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    JobId,
+    IdempotencyKey,
+    Other,
+}
+
+impl StoreError {
+    pub(super) fn of(statement: &'static str, source: tokio_postgres::Error) -> Self {
+        let Some(error) = source.as_db_error() else {
+            return Self::Unavailable { statement, source: source.into() };
+        };
+        let code = error.code();
+        if *code == SqlState::UNIQUE_VIOLATION {
+            let violation = match error.constraint() {
+                Some("job_pkey") => Violation::JobId,
+                Some("job_idempotency") => Violation::IdempotencyKey,
+                _ => Violation::Other,
+            };
+            return Self::Unique { statement, violation };
+        }
+        // Connection exceptions, resources, operator intervention (shutdown, time-outs), and what
+        // succeeds when repeated: deadlocks and a standby that is becoming the primary.
+        let passing = ["08", "53", "57", "40"].contains(&&code.code()[..2])
+            || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+            || *code == SqlState::LOCK_NOT_AVAILABLE;
+        if passing {
+            Self::Unavailable { statement, source: source.into() }
+        } else {
+            Self::Refused { statement, source }
+        }
+    }
+
+    /// Whether the same statement may succeed later.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}

@@ -1,0 +1,106 @@
+use std::{str::FromStr, time::Duration};
+
+use futures_util::{Stream, StreamExt, stream};
+use tokio_postgres::{AsyncMessage, NoTls};
+
+use super::{StoreError, notify::CHANNEL};
+use crate::domain::QueueId;
+
+/// What the listener heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Listening began: whatever was said before is missed.
+    Listening,
+    /// A queue has new ready rows.
+    Ready(QueueId),
+    /// Jobs were scheduled.
+    Scheduled,
+}
+
+/// A connection of its own that only listens, and is always read: one that isn't would hold back
+/// vacuum.
+pub struct Listener;
+
+impl Listener {
+    /// Connects and listens; the stream ends with an error when the connection does.
+    /// Leaves out what the broker `me` said itself.
+    pub async fn listen(
+        url: &str,
+        me: i32,
+        connect_timeout: Duration,
+    ) -> Result<impl Stream<Item = Result<Notice, StoreError>> + Unpin + use<>, StoreError> {
+        let failed = |error| StoreError::of("listen", error);
+        let mut config = tokio_postgres::Config::from_str(url).map_err(failed)?;
+        config.application_name("currant-broker listener");
+        config.connect_timeout(connect_timeout);
+        config.keepalives_idle(Duration::from_secs(10));
+        let (client, mut connection) = config.connect(NoTls).await.map_err(failed)?;
+        let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx)).boxed();
+        let mut listen = Box::pin(async move {
+            client.batch_execute(&format!("/* listen */ LISTEN {CHANNEL}")).await.map(|()| client)
+        });
+        // Reads messages while the statement runs: nothing else drives the connection.
+        let client = loop {
+            tokio::select! {
+                client = &mut listen => break client.map_err(failed)?,
+                message = messages.next() => match message {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(failed(error)),
+                    None => return Err(closed()),
+                },
+            }
+        };
+        let heard = messages.filter_map(move |message| {
+            // The connection lives as long as its client.
+            let _ = &client;
+            std::future::ready(notice(message, me))
+        });
+        let end = stream::once(std::future::ready(Err(closed())));
+        Ok(Box::pin(stream::once(async { Ok(Notice::Listening) }).chain(heard).chain(end)))
+    }
+}
+
+fn notice(
+    message: Result<AsyncMessage, tokio_postgres::Error>,
+    me: i32,
+) -> Option<Result<Notice, StoreError>> {
+    match message {
+        Ok(AsyncMessage::Notification(notification)) => parse(notification.payload(), me).map(Ok),
+        Ok(_) => None,
+        Err(error) => Some(Err(StoreError::of("listen", error))),
+    }
+}
+
+/// A payload is `scheduled`, a queue's number, or that and the broker's: `queue/broker`.
+fn parse(payload: &str, me: i32) -> Option<Notice> {
+    if payload == "scheduled" {
+        return Some(Notice::Scheduled);
+    }
+    let (queue, broker) = payload.split_once('/').unwrap_or((payload, ""));
+    if broker.parse() == Ok(me) {
+        return None;
+    }
+    let notice = queue.parse().ok().map(|queue| Notice::Ready(QueueId(queue)));
+    if notice.is_none() {
+        tracing::debug!("a notification that names no queue was left aside");
+    }
+    notice
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable { statement: "listen", source: "the connection was closed".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads() {
+        assert_eq!(parse("7", 1), Some(Notice::Ready(QueueId(7))));
+        assert_eq!(parse("7/2", 1), Some(Notice::Ready(QueueId(7))));
+        assert_eq!(parse("7/1", 1), None, "said by this broker");
+        assert_eq!(parse("scheduled", 1), Some(Notice::Scheduled));
+        assert_eq!(parse("", 1), None);
+    }
+}

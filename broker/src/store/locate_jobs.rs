@@ -1,0 +1,81 @@
+use deadpool_postgres::ClientWrapper;
+
+use super::{StoreError, row::options, statement::Statement};
+use crate::domain::{JobId, JobKey, QueueId, RetryPolicy};
+
+pub const PHASE_SCHEDULED: i16 = 0;
+pub const PHASE_READY: i16 = 1;
+pub const PHASE_TAKEN: i16 = 2;
+
+pub const OUTCOME_SUCCEEDED: i16 = 1;
+pub const OUTCOME_DEAD: i16 = 2;
+pub const OUTCOME_CANCELLED: i16 = 3;
+
+/// What decides about an outcome.
+#[derive(Clone, Debug)]
+pub struct JobState {
+    pub key: JobKey,
+    pub attempt: i32,
+    pub phase: i16,
+    pub outcome: Option<i16>,
+    pub failures: u16,
+    pub max_attempts: Option<u16>,
+    /// The job's own.
+    pub retry: Option<RetryPolicy>,
+    /// Microseconds since 1970.
+    pub finished_at: Option<i64>,
+}
+
+const STATES: Statement = Statement::new(
+    "job_states",
+    "/* job_states */
+SELECT j.queue_id, j.id, j.attempt, j.phase, j.outcome, j.failures, j.max_attempts, j.options,
+       j.finished_at
+FROM unnest($1::int[], $2::bigint[]) AS v (q, i)
+JOIN currant.job j ON j.queue_id = v.q AND j.id = v.i",
+);
+
+/// As they stand; jobs that aren't there are left out.
+pub async fn job_states(
+    client: &ClientWrapper,
+    keys: &[JobKey],
+) -> Result<Vec<JobState>, StoreError> {
+    let queues: Vec<i32> = keys.iter().map(|key| key.queue.0).collect();
+    let ids: Vec<i64> = keys.iter().map(|key| key.id.0).collect();
+    let rows = STATES.query(client, &[&queues, &ids]).await?;
+    let state = |row: &tokio_postgres::Row| JobState {
+        key: JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) },
+        attempt: row.get(2),
+        phase: row.get(3),
+        outcome: row.get(4),
+        failures: row.get::<_, i16>(5).cast_unsigned(),
+        max_attempts: row.get::<_, Option<i16>>(6).map(i16::cast_unsigned),
+        retry: options(row, 7).and_then(|options| options.retry),
+        finished_at: row
+            .get::<_, Option<chrono::DateTime<chrono::Utc>>>(8)
+            .map(|at| at.timestamp_micros()),
+    };
+    Ok(rows.iter().map(state).collect())
+}
+
+const LOCATE: Statement = Statement::new(
+    "locate_jobs",
+    "/* locate_jobs */
+SELECT j.queue_id, j.id
+FROM unnest($1::bigint[]) AS v (i), currant.queue q, currant.job j
+WHERE j.queue_id = q.id AND j.id = v.i",
+);
+
+/// The queues of these jobs, by a look into each queue: for the rare call that can't know them.
+/// Jobs that aren't there are left out.
+pub async fn locate_jobs(
+    client: &ClientWrapper,
+    ids: &[JobId],
+) -> Result<Vec<JobKey>, StoreError> {
+    let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+    let rows = LOCATE.query(client, &[&ids]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) })
+        .collect())
+}

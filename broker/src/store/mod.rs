@@ -1,0 +1,49 @@
+//! Every statement that the broker runs, one function each, named by its verb.
+//!
+//! The SQL is a constant beside the function; its first line is a comment with the statement's name,
+//! which logs, metrics and `pg_stat_statements` share. Times are bound by the broker, never computed
+//! in SQL; every hot statement says `queue_id = …`.
+
+mod adopt_jobs;
+mod brokers;
+mod claim_jobs;
+mod complete_jobs;
+mod connect;
+mod error;
+mod get_job;
+mod insert_jobs;
+mod listener;
+mod locate_jobs;
+mod migrate;
+mod notify;
+mod promote_jobs;
+mod queues;
+mod ready_queues;
+mod rescue_jobs;
+mod row;
+mod settle_jobs;
+mod statement;
+
+pub use adopt_jobs::adopt_jobs;
+pub use brokers::{
+    BrokerRow, Heartbeat, bury_brokers, database_time, heartbeat_broker, register_broker,
+    retire_broker,
+};
+pub use claim_jobs::{Claim, claim_cursor, claim_sweep};
+pub use complete_jobs::{COMPLETE_ROWS_MAX, Success};
+pub use connect::{Client, Settings, Store};
+pub use error::{StoreError, Violation};
+pub use get_job::get_job;
+pub use insert_jobs::{InsertRow, StoredCall, find_idempotent, insert_jobs};
+pub use listener::{Listener, Notice};
+pub use locate_jobs::{
+    JobState, OUTCOME_CANCELLED, OUTCOME_DEAD, OUTCOME_SUCCEEDED, PHASE_READY, PHASE_SCHEDULED,
+    PHASE_TAKEN, job_states, locate_jobs,
+};
+pub use migrate::{MigrateError, migrate};
+pub use notify::notify_ready;
+pub use promote_jobs::{next_due, promote_jobs};
+pub use queues::{count_queues, create_queues, find_queues, queues_by_id};
+pub use ready_queues::ready_queues;
+pub use rescue_jobs::{Rescued, held_jobs, rescue_jobs};
+pub use settle_jobs::{Settled, Settlement, settle_jobs};

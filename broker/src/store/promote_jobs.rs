@@ -1,0 +1,43 @@
+use chrono::{DateTime, Utc};
+use deadpool_postgres::ClientWrapper;
+
+use super::{Settled, StoreError, statement::Statement};
+use crate::domain::{JobId, JobKey, QueueId};
+
+const PROMOTE: Statement = Statement::new(
+    "promote_jobs",
+    "/* promote_jobs */
+UPDATE currant.job j SET phase = 1
+FROM (SELECT queue_id, id FROM currant.job WHERE phase = 0 AND run_at <= $1::timestamptz
+      ORDER BY run_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED) d
+WHERE j.queue_id = d.queue_id AND j.id = d.id
+RETURNING j.queue_id, j.id, j.priority, j.phase",
+);
+
+const NEXT_DUE: Statement = Statement::new(
+    "next_due",
+    "/* next_due */
+SELECT run_at FROM currant.job WHERE phase = 0 ORDER BY run_at LIMIT 1",
+);
+
+/// Makes due jobs ready, the longest due first, and returns them.
+pub async fn promote_jobs(
+    client: &ClientWrapper,
+    now: DateTime<Utc>,
+    limit: usize,
+) -> Result<Vec<Settled>, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = PROMOTE.query(client, &[&now, &limit]).await?;
+    let settled = |row: &tokio_postgres::Row| Settled {
+        key: JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) },
+        priority: row.get(2),
+        phase: row.get(3),
+    };
+    Ok(rows.iter().map(settled).collect())
+}
+
+/// When the next scheduled job is due.
+pub async fn next_due(client: &ClientWrapper) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let rows = NEXT_DUE.query(client, &[]).await?;
+    Ok(rows.first().and_then(|row| row.get(0)))
+}

@@ -1,0 +1,76 @@
+//! Log lines, metrics, and what a panic leaves behind.
+
+use std::{backtrace::Backtrace, io::IsTerminal, panic, process, sync::OnceLock};
+
+use anyhow::Context;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat};
+
+/// Upper bounds of every histogram, in seconds: from a cached statement to a long drain.
+const BUCKETS_SECONDS: [f64; 18] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
+    2.0, 5.0, 10.0, 30.0,
+];
+
+/// Sends log lines to standard error, and panics into the log.
+///
+/// # Errors
+/// When the filter can't be read, and when logging was already set up.
+pub fn log(settings: &Log) -> anyhow::Result<()> {
+    let filter: EnvFilter = settings.filter.parse().context("log.filter")?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let built = match settings.format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    built.map_err(|error| anyhow::anyhow!(error)).context("setting up the log")?;
+    abort_on_panic();
+    Ok(())
+}
+
+/// A task that died would leave its callers waiting: the process ends instead, and workers and
+/// database see a broker that is gone, which they know how to handle.
+fn abort_on_panic() {
+    panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        let backtrace = Backtrace::force_capture();
+        let payload = panic.payload();
+        let message = payload.downcast_ref::<&str>().copied();
+        let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let message = message.unwrap_or("a value that isn't text");
+        tracing::error!(location, %backtrace, "panic: {message}");
+        process::abort();
+    }));
+}
+
+/// The metrics of this process; the first call begins to collect them.
+pub fn metrics() -> PrometheusHandle {
+    static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+    METRICS.get_or_init(collect).clone()
+}
+
+fn collect() -> PrometheusHandle {
+    let builder = PrometheusBuilder::new().set_buckets(&BUCKETS_SECONDS);
+    let recorder = builder.expect("there are buckets").build_recorder();
+    let handle = recorder.handle();
+    if metrics::set_global_recorder(recorder).is_err() {
+        tracing::warn!("another library collects metrics in this process; /metrics stays empty");
+    }
+    handle
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_is_shown_in_buckets() {
+        let handle = metrics();
+        metrics::histogram!("currant_test_seconds").record(0.000_06);
+        let text = handle.render();
+        assert!(text.contains("currant_test_seconds_bucket{le=\"0.0001\"} 1"), "{text}");
+        assert!(text.contains("currant_test_seconds_bucket{le=\"0.00005\"} 0"), "{text}");
+    }
+}

@@ -1,0 +1,76 @@
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{TimerSettings, jittered, rescue};
+use crate::{
+    domain::{JobKey, first_id_at_ms},
+    pipeline::Core,
+    store::{self, Heartbeat, StoreError},
+};
+
+/// Jobs with older ids are stragglers: rescue finds them by name, all others by range. Longer than
+/// any insert takes, so that what is on its way lies in the range.
+const STRAGGLER_AGE: Duration = Duration::from_secs(60);
+
+/// Shows that this broker lives, keeps the watermark, and looks after dead brokers. Cancels `dead`
+/// when the others hold this one for dead: then its jobs aren't its own any more.
+pub(super) async fn heartbeat(
+    core: Arc<Core>,
+    settings: TimerSettings,
+    dead: CancellationToken,
+) {
+    let mut stragglers = HashSet::new();
+    // Since when the database answers, to tell a dead broker from a database that was away.
+    let mut answering_since = core.clock.now();
+    loop {
+        match beat(&core, &mut stragglers).await {
+            Ok(Heartbeat { alive: false, .. }) => {
+                tracing::error!("other brokers hold this one for dead; it stops");
+                dead.cancel();
+                return;
+            }
+            Ok(beat) => {
+                core.clock.set_database_time(beat.database_time);
+                core.set_others(beat.others > 0);
+                let answering = core.clock.now().saturating_sub(answering_since);
+                if beat.others > 0
+                    && let Err(error) = rescue::rescue(&core, &settings, answering).await
+                {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "dead brokers could not be looked after; it is tried again"
+                    );
+                }
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the heartbeat could not be written"
+                );
+                answering_since = core.clock.now();
+            }
+        }
+        tokio::time::sleep(jittered(settings.heartbeat_interval)).await;
+    }
+}
+
+async fn beat(
+    core: &Arc<Core>,
+    stragglers: &mut HashSet<JobKey>,
+) -> Result<Heartbeat, StoreError> {
+    let client = core.store.client().await?;
+    let _no_claims = core.pause_claims().await;
+    let age_ms = i64::try_from(STRAGGLER_AGE.as_millis()).unwrap_or(i64::MAX);
+    let low = first_id_at_ms(core.clock.database_micros() / 1000 - age_ms);
+    let held: HashSet<JobKey> = core.held_before(low);
+    let gone: Vec<JobKey> = stragglers.difference(&held).copied().collect();
+    let come: Vec<JobKey> = held.difference(stragglers).copied().collect();
+    let beat = store::heartbeat_broker(&client, core.broker.id, low, &gone, &come).await?;
+    *stragglers = held;
+    Ok(beat)
+}

@@ -1,0 +1,58 @@
+//! What time brings: one duty, one file. Each runs until the broker stops, and survives a database
+//! that is away.
+
+mod heartbeat;
+mod listen;
+mod orphans;
+mod poll;
+mod promote;
+mod rescue;
+mod tick;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::Core;
+
+/// Intervals; see the configuration reference.
+#[derive(Clone, Debug)]
+pub struct TimerSettings {
+    /// Where to LISTEN; `None`: poll only.
+    pub listen_url: Option<String>,
+    pub connect_timeout: Duration,
+    pub heartbeat_interval: Duration,
+    pub dead_after: Duration,
+    pub adoption_grace: Duration,
+    /// Between looks at the backlog while LISTEN works.
+    pub sweep_interval: Duration,
+    /// Between looks at the backlog without LISTEN.
+    pub poll_interval: Duration,
+}
+
+/// Starts all duties. `stop` ends them; `dead` is cancelled when other brokers hold this one for dead.
+pub fn start(
+    core: &Arc<Core>,
+    settings: &TimerSettings,
+    stop: &CancellationToken,
+    dead: &CancellationToken,
+) {
+    let listening = listen::Listening::default();
+    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 6] = [
+        Box::pin(tick::tick(Arc::clone(core))),
+        Box::pin(heartbeat::heartbeat(Arc::clone(core), settings.clone(), dead.clone())),
+        Box::pin(listen::listen(Arc::clone(core), settings.clone(), listening.clone())),
+        Box::pin(poll::poll(Arc::clone(core), settings.clone(), listening.clone())),
+        Box::pin(promote::promote(Arc::clone(core), settings.clone(), listening)),
+        Box::pin(orphans::orphans(Arc::clone(core))),
+    ];
+    for duty in duties {
+        let stop = stop.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(duty).await });
+    }
+}
+
+/// A random share of up to a tenth more, so that brokers don't march in step.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(1.0 + fastrand::f64() / 10.0)
+}

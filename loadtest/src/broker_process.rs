@@ -1,0 +1,187 @@
+//! The broker as a process of its own: this program, started again with a hidden subcommand.
+//!
+//! It dies with the load test. Normally it is told to drain and waited for; dropping it kills it.
+//! Should this program be killed (SIGKILL), the pipe that is the broker's standard input closes, and
+//! the broker tells itself to drain.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::Read,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a broker gets to drain.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(10);
+/// Lines of its log shown when it fails.
+const LOG_LINES: usize = 15;
+
+/// A running broker; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct BrokerProcess {
+    child: Child,
+    grpc: SocketAddr,
+    log: Log,
+}
+
+impl BrokerProcess {
+    /// Starts `serve` on free ports of 127.0.0.1. It isn't ready yet.
+    pub(crate) fn serve(database_url: &str) -> Result<BrokerProcess> {
+        let (grpc, http) = free_addresses()?;
+        let log = Log::create()?;
+        let child = command("serve", database_url, &log)?
+            .env("CURRANT_GRPC__LISTEN", grpc.to_string())
+            .env("CURRANT_HTTP__LISTEN", http.to_string())
+            .spawn()
+            .context("can't start the broker's process")?;
+        Ok(BrokerProcess { child, grpc, log })
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.grpc)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// An error with the end of its log if it has ended.
+    pub(crate) fn check_running(&mut self) -> Result<()> {
+        match self.child.try_wait().context("can't wait for the broker's process")? {
+            None => Ok(()),
+            Some(status) => Err(self.log.failure(&format!("the broker ended with {status}"))),
+        }
+    }
+
+    /// The same error for a broker that runs but doesn't do what it should.
+    pub(crate) fn failure(&mut self, what: &str) -> anyhow::Error {
+        self.log.failure(what)
+    }
+
+    /// Drains it: SIGTERM, then waits. Blocks.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        self.check_running()?;
+        terminate(self.pid())?;
+        let deadline = Instant::now() + DRAIN_MAX;
+        loop {
+            if let Some(status) = self.child.try_wait().context("can't wait for the broker")? {
+                ensure!(
+                    status.success(),
+                    self.log.failure(&format!("the broker drained but ended with {status}"))
+                );
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!(self.log.failure("the broker didn't end within 30 s of SIGTERM"));
+            }
+            thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended and was waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Applies the migrations to a database. Blocks.
+pub(crate) fn migrate(database_url: &str) -> Result<()> {
+    let mut log = Log::create()?;
+    let mut child = command("migrate", database_url, &log)?.spawn()?;
+    let status = child.wait().context("can't wait for the migrations")?;
+    ensure!(status.success(), log.failure(&format!("the migrations ended with {status}")));
+    Ok(())
+}
+
+/// What the hidden subcommand does: watches standard input, is the broker.
+pub(crate) fn be_the_broker(args: Vec<OsString>) -> ExitCode {
+    thread::spawn(|| {
+        let mut nothing = [0; 64];
+        while std::io::stdin().read(&mut nothing).is_ok_and(|bytes| bytes > 0) {}
+        // The load test is gone. Without SIGTERM there would be nobody left to end this process.
+        if terminate(std::process::id()).is_err() {
+            std::process::abort();
+        }
+    });
+    currant_broker::cli::run(std::iter::once(OsString::from("currant-broker")).chain(args))
+}
+
+fn command(subcommand: &str, database_url: &str, log: &Log) -> Result<Command> {
+    let program = std::env::current_exe().context("can't tell where this program is")?;
+    let mut command = Command::new(program);
+    command
+        .args(["broker-process", subcommand])
+        .env("CURRANT_DATABASE__URL", database_url)
+        .stdin(Stdio::piped())
+        .stdout(log.open()?)
+        .stderr(log.open()?);
+    Ok(command)
+}
+
+fn terminate(pid: u32) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process id")?;
+    kill_process(pid, Signal::TERM).context("can't send SIGTERM to the broker")
+}
+
+/// Two ports that were free just now. Both are held until both are known.
+fn free_addresses() -> Result<(SocketAddr, SocketAddr)> {
+    let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port");
+    let (one, two) = (free()?, free()?);
+    Ok((one.local_addr()?, two.local_addr()?))
+}
+
+/// A broker's output. Removed at the end unless something failed.
+#[derive(Debug)]
+struct Log {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Log {
+    fn create() -> Result<Log> {
+        let file = tempfile::Builder::new()
+            .prefix("currant-loadtest-broker-")
+            .suffix(".log")
+            .tempfile()
+            .context("can't create the broker's log")?;
+        let (_, path) = file.keep().context("can't keep the broker's log")?;
+        Ok(Log { path, keep: false })
+    }
+
+    fn open(&self) -> Result<fs::File> {
+        let file = fs::OpenOptions::new().append(true).open(&self.path);
+        file.with_context(|| format!("can't open {}", self.path.display()))
+    }
+
+    fn failure(&mut self, what: &str) -> anyhow::Error {
+        self.keep = true;
+        anyhow::anyhow!("{what}; its log is {}\n{}", self.path.display(), last_lines(&self.path))
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if !self.keep {
+            // A log left behind in the temporary directory harms nobody.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn last_lines(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    let shown = &lines[lines.len().saturating_sub(LOG_LINES)..];
+    shown.iter().map(|line| format!("  | {line}\n")).collect()
+}

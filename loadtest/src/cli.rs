@@ -1,0 +1,125 @@
+//! The command line. Options are the same for every subcommand; what they default to may differ.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Load tests for Currant. With no argument: a private Postgres, a broker process, 100,000 jobs
+/// through 5 workers, every one of them checked, and a report.
+#[derive(Debug, Parser)]
+#[command(name = "currant-loadtest", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Closed loop: producers enqueue as fast as they are answered while workers run the jobs (the
+    /// default).
+    Run(Options),
+    /// Open loop: jobs are sent at a fixed rate whether or not earlier ones were answered, and
+    /// latency counts from the time at which each was meant to be sent.
+    Latency(LatencyOptions),
+    /// What workers without work cost: transactions per second, memory of the broker.
+    Idle(Options),
+    /// `run` for several numbers of workers, each on a fresh stack.
+    Sweep(SweepOptions),
+    /// Enqueues a backlog with no workers, then starts workers and times them.
+    Drain(Options),
+    /// What Postgres does with the same statements and no broker: the yardstick.
+    Limit(Options),
+    /// The broker, as a process of its own.
+    #[command(hide = true)]
+    BrokerProcess {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LatencyOptions {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    /// Enqueue by SQL, `SELECT currant.enqueue(…)`, instead of gRPC.
+    #[arg(long)]
+    pub(crate) sql: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SweepOptions {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    /// Numbers of workers to try.
+    #[arg(long, value_delimiter = ',', default_value = "5,10,20,100,1000",
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) points: Vec<u32>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Options {
+    /// Test this broker, for example http://127.0.0.1:7070, instead of a private stack.
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// The Postgres behind --endpoint; without it, figures and checks from the database are left
+    /// out. No TLS.
+    #[arg(long, value_name = "URL", requires = "endpoint")]
+    pub(crate) database_url: Option<String>,
+    /// Jobs to run [default: 100000; with --duration: until it is over; latency: rate × duration].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) jobs: Option<u64>,
+    /// Workers, each a session of its own [default: 5; idle: 100].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) workers: Option<u32>,
+    /// Handlers that one worker runs at the same time [default: 100].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) concurrency: Option<u32>,
+    /// Jobs that one worker holds beyond those that run [default: 300].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) prefetch: Option<u32>,
+    /// Queues; calls take turns, every worker serves all of them [default: 1].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) queues: Option<u32>,
+    /// Producers [default: 2].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) producers: Option<u32>,
+    /// Calls that one producer has under way at a time [default: 2].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) in_flight: Option<u32>,
+    /// Jobs a call [default: 1000; latency: 1; limit: 500].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) batch: Option<u32>,
+    /// Bytes of a payload; at least 16, which hold its stamp [default: 100].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    pub(crate) payload_bytes: Option<u32>,
+    /// How long a handler sleeps, in milliseconds [default: 0].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=3_600_000))]
+    pub(crate) work_ms: Option<u32>,
+    /// Jobs per second of the open loop [default: 100].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) rate: Option<u32>,
+    /// Seconds of load; limit: seconds a measurement [default: latency 10, idle 10, limit 4; run:
+    /// as long as the jobs take].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) duration: Option<u32>,
+    /// The first share of the jobs that counts neither for latency nor for throughput [default: 5].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=90))]
+    pub(crate) warmup_percent: Option<u32>,
+    /// Connections of the producers, and as many of the workers; 0: one for each worker [default: 4].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) channels: Option<u32>,
+    /// Threads of the load's own runtime [default: 1].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) load_threads: Option<u32>,
+    /// Measure `limit` before and after, for fraction_of_limit (run and drain).
+    #[arg(long)]
+    pub(crate) limit: bool,
+    /// Where to write the figures.
+    #[arg(long, value_name = "PATH", default_value = "report.json")]
+    pub(crate) json: PathBuf,
+    /// Where to write the page.
+    #[arg(long, value_name = "PATH", default_value = "report.html")]
+    pub(crate) report: PathBuf,
+}

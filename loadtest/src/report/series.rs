@@ -1,0 +1,77 @@
+//! Throughput over time, from samples of totals.
+
+use serde::Serialize;
+
+use crate::watch::Sample;
+
+/// The finest step: samples come every 10 ms.
+const STEP_MIN_NS: u64 = 50_000_000;
+const STEPS_MAX: u64 = 200;
+
+/// Rates in equal steps of time, from the start of what is measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Series {
+    pub(crate) step_ms: f64,
+    pub(crate) enqueued_per_s: Vec<f64>,
+    pub(crate) finished_per_s: Vec<f64>,
+}
+
+impl Series {
+    /// None for less than two steps of samples.
+    pub(crate) fn of(samples: &[Sample], start_ns: u64) -> Option<Series> {
+        let span = samples.last()?.at_ns.saturating_sub(start_ns);
+        let step = (span / STEPS_MAX).max(STEP_MIN_NS);
+        let steps = span / step;
+        if steps < 2 {
+            return None;
+        }
+        let at = |n: u64, value: fn(&Sample) -> u64| total_at(samples, start_ns + n * step, value);
+        let rates = |value: fn(&Sample) -> u64| {
+            let rate = |n| (at(n + 1, value) - at(n, value)) / (step as f64 / 1e9);
+            (0..steps).map(rate).collect()
+        };
+        Some(Series {
+            step_ms: step as f64 / 1e6,
+            enqueued_per_s: rates(|sample| sample.acknowledged),
+            finished_per_s: rates(|sample| sample.finished),
+        })
+    }
+}
+
+/// A total at any time, in a straight line between the samples around it.
+fn total_at(samples: &[Sample], at_ns: u64, value: fn(&Sample) -> u64) -> f64 {
+    let after = samples.partition_point(|sample| sample.at_ns <= at_ns);
+    let Some(low) = after.checked_sub(1).map(|before| &samples[before]) else {
+        return samples.first().map_or(0.0, |sample| value(sample) as f64);
+    };
+    let Some(high) = samples.get(after) else { return value(low) as f64 };
+    let share = (at_ns - low.at_ns) as f64 / (high.at_ns - low.at_ns) as f64;
+    let grown = value(high) as f64 - value(low) as f64;
+    value(low) as f64 + share * grown
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_steady_rate_is_steady_whatever_the_samples() {
+        let times = [0, 13, 29, 80, 111, 150, 180, 220].map(|ms| ms * 1_000_000);
+        let sample = |at_ns| Sample { at_ns, acknowledged: at_ns / 1000, finished: 0 };
+        let samples: Vec<_> = times.into_iter().map(sample).collect();
+        let series = Series::of(&samples, 0).unwrap();
+        assert_eq!((series.step_ms, series.enqueued_per_s.len()), (50.0, 4));
+        assert!(series.enqueued_per_s.iter().all(|rate| (rate - 1e6).abs() < 1.0));
+        assert!(series.finished_per_s.iter().all(|rate| *rate == 0.0));
+    }
+
+    #[test]
+    fn a_long_run_has_a_bounded_number_of_steps() {
+        let sample = |n| Sample { at_ns: n * 1_000_000_000, acknowledged: n, finished: n };
+        let samples: Vec<_> = (0..5000).map(sample).collect();
+        assert!(Series::of(&samples, 0).unwrap().finished_per_s.len() <= 200);
+        assert_eq!(Series::of(&samples[..1], 0), None);
+    }
+}

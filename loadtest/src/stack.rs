@@ -1,0 +1,143 @@
+//! What is tested: a private Postgres and a broker process, or a broker that already runs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use currant_broker::private_postgres::{Options, PrivatePostgres};
+use tokio::{task::spawn_blocking, time::sleep};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::{broker_process::BrokerProcess, channels, probe::postgres::PostgresProbe};
+
+/// The database of the private stack.
+const DATABASE: &str = "currant";
+/// Durable, and with room to work in; all else is Postgres' default.
+const POSTGRES_SETTINGS: [(&str, &str); 4] = [
+    ("fsync", "on"),
+    ("synchronous_commit", "on"),
+    ("shared_buffers", "512MB"),
+    ("max_wal_size", "4GB"),
+];
+const READY_MAX: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Stops what it has started when it is dropped.
+pub(crate) struct Stack {
+    // The broker goes first.
+    broker: Option<BrokerProcess>,
+    postgres: Option<PrivatePostgres>,
+    endpoint: String,
+    database_url: Option<String>,
+    private: bool,
+}
+
+impl Stack {
+    /// The broker at `endpoint`, or a private stack; ready to be used.
+    pub(crate) async fn start(endpoint: Option<&str>, database_url: Option<&str>) -> Result<Stack> {
+        let mut stack = match endpoint {
+            Some(endpoint) => Stack {
+                broker: None,
+                postgres: None,
+                endpoint: endpoint.to_owned(),
+                database_url: database_url.map(str::to_owned),
+                private: false,
+            },
+            None => Stack::private().await?,
+        };
+        stack.wait_until_serving().await?;
+        Ok(stack)
+    }
+
+    async fn private() -> Result<Stack> {
+        let postgres = start_postgres().await?;
+        let database_url = postgres.dsn();
+        let broker = BrokerProcess::serve(&database_url)?;
+        Ok(Stack {
+            endpoint: broker.endpoint(),
+            broker: Some(broker),
+            postgres: Some(postgres),
+            database_url: Some(database_url),
+            private: true,
+        })
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    pub(crate) fn database_url(&self) -> Option<&str> {
+        self.database_url.as_deref()
+    }
+
+    /// Broker and Postgres were started for this test alone.
+    pub(crate) fn is_private(&self) -> bool {
+        self.private
+    }
+
+    pub(crate) fn broker_pid(&self) -> Option<u32> {
+        self.broker.as_ref().map(BrokerProcess::pid)
+    }
+
+    /// None without access to the database.
+    pub(crate) async fn probe(&self) -> Result<Option<PostgresProbe>> {
+        let Some(url) = &self.database_url else { return Ok(None) };
+        let pid = self.postgres.as_ref().map(PrivatePostgres::postmaster_pid);
+        PostgresProbe::connect(url, pid).await.map(Some)
+    }
+
+    /// An error with the end of its log if the private broker has died.
+    pub(crate) fn check_broker(&mut self) -> Result<()> {
+        self.broker.as_mut().map_or(Ok(()), BrokerProcess::check_running)
+    }
+
+    /// Drains the private broker, after which Postgres' counters are complete.
+    pub(crate) async fn stop_broker(&mut self) -> Result<()> {
+        let Some(broker) = self.broker.take() else { return Ok(()) };
+        spawn_blocking(|| broker.stop()).await?
+    }
+
+    /// Stops all that is left.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        self.stop_broker().await?;
+        let Some(postgres) = self.postgres.take() else { return Ok(()) };
+        spawn_blocking(|| postgres.stop()).await?.context("Postgres didn't stop")
+    }
+
+    async fn wait_until_serving(&mut self) -> Result<()> {
+        let deadline = Instant::now() + READY_MAX;
+        loop {
+            self.check_broker()?;
+            let problem = match serving_status(&self.endpoint).await {
+                Ok(ServingStatus::Serving) => return Ok(()),
+                Ok(status) => anyhow::anyhow!("its health is {}", status.as_str_name()),
+                Err(error) => error,
+            };
+            if Instant::now() > deadline {
+                let what = format!("{} doesn't get ready: {problem:#}", self.endpoint);
+                return Err(match &mut self.broker {
+                    Some(broker) => broker.failure(&what),
+                    None => anyhow::anyhow!(what),
+                });
+            }
+            sleep(POLL).await;
+        }
+    }
+}
+
+/// An empty Postgres in a temporary directory. Its launcher blocks and runs a runtime of its own.
+pub(crate) async fn start_postgres() -> Result<PrivatePostgres> {
+    let settings = POSTGRES_SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let options =
+        Options { data_dir: None, settings: settings.to_vec(), database: DATABASE.to_owned() };
+    let started = spawn_blocking(|| PrivatePostgres::start(options)).await?;
+    started.context("can't start a private Postgres")
+}
+
+async fn serving_status(endpoint: &str) -> Result<ServingStatus> {
+    let channel = channels::endpoint(endpoint)?.connect().await?;
+    let request = HealthCheckRequest { service: String::new() };
+    let answer = HealthClient::new(channel).check(request).await?.into_inner();
+    Ok(answer.status())
+}

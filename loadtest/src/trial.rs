@@ -1,0 +1,215 @@
+//! One measured run: what all of them do before and after their load.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Result;
+use tokio::time::sleep;
+
+use crate::{
+    histogram::Percentiles,
+    jobs::Layout,
+    probe::{
+        machine::Machine,
+        postgres::{Counters, JobUpdates, PostgresProbe},
+        process,
+    },
+    recorder::Recorder,
+    report::{Details, Figures, Report, Series},
+    settings::{Mode, Settings},
+    stack::Stack,
+    verify::{Verification, verify},
+    watch::Seen,
+    workers::Workers,
+};
+
+/// After this long an idle backend of Postgres has reported its counters: PGSTAT_IDLE_INTERVAL of
+/// 10 s, and one more.
+pub(crate) const COUNTERS_LAG: Duration = Duration::from_secs(11);
+
+/// A stack under test, and what is known of it.
+pub(crate) struct Trial {
+    pub(crate) settings: Settings,
+    pub(crate) stack: Stack,
+    pub(crate) probe: Option<PostgresProbe>,
+    pub(crate) recorder: Arc<Recorder>,
+    /// Names that no other run has used.
+    pub(crate) queues: Vec<String>,
+    pub(crate) seen: Seen,
+    before: Option<Before>,
+}
+
+/// Counters at the start of what is measured.
+struct Before {
+    at_ns: u64,
+    postgres: Option<(Counters, JobUpdates)>,
+    broker_cpu: Option<Duration>,
+    load_cpu: Option<Duration>,
+}
+
+impl Trial {
+    /// Starts what there is to start; no job is sent yet.
+    pub(crate) async fn prepare(settings: &Settings) -> Result<Trial> {
+        let stack =
+            Stack::start(settings.endpoint.as_deref(), settings.database_url.as_deref()).await?;
+        let probe = stack.probe().await?;
+        let layout = if settings.sql { Layout::Json } else { Layout::Binary };
+        let by_time = settings.rate.is_none() && settings.duration_seconds.is_some();
+        let counted_from = if by_time { u64::MAX } else { settings.warmup_jobs() };
+        let recorder = Recorder::new(
+            layout,
+            settings.jobs,
+            settings.workers,
+            settings.load_threads,
+            counted_from,
+        );
+        let run = format!("{:x}-{:x}", chrono::Utc::now().timestamp_millis(), std::process::id());
+        Ok(Trial {
+            queues: (0..settings.queues).map(|n| format!("loadtest.{run}.{n}")).collect(),
+            settings: settings.clone(),
+            stack,
+            probe,
+            recorder: Arc::new(recorder),
+            seen: Seen::default(),
+            before: None,
+        })
+    }
+
+    pub(crate) async fn start_workers(&self) -> Result<Workers> {
+        Workers::start(&self.settings, self.stack.endpoint(), &self.queues, &self.recorder).await
+    }
+
+    /// What follows is measured.
+    pub(crate) async fn measure_from_here(&mut self) -> Result<()> {
+        let postgres = match &self.probe {
+            Some(probe) => Some((probe.counters().await?, probe.job_updates().await?)),
+            None => None,
+        };
+        self.before = Some(Before {
+            at_ns: self.recorder.clock.now_ns(),
+            postgres,
+            broker_cpu: self.stack.broker_pid().and_then(process::cpu),
+            load_cpu: process::cpu(std::process::id()),
+        });
+        Ok(())
+    }
+
+    /// Takes the figures, stops everything, and checks every job.
+    pub(crate) async fn conclude(mut self, workers: Workers) -> Result<Report> {
+        let before = self.before.take().expect("every mode measures from somewhere");
+        let mut figures = Figures::default();
+        // First what grows with time.
+        let load_cpu = since(process::cpu(std::process::id()), before.load_cpu);
+        let broker = self.stack.broker_pid();
+        let broker_cpu = since(broker.and_then(process::cpu), before.broker_cpu);
+        figures.broker_rss_bytes = broker.and_then(process::rss_bytes);
+        let postgres_now = match &self.probe {
+            Some(probe) => Some(probe.counters().await?),
+            None => None,
+        };
+
+        workers.shutdown().await;
+        self.stack.stop_broker().await?;
+        let stored = match &self.probe {
+            Some(probe) => {
+                if !self.stack.is_private() {
+                    sleep(COUNTERS_LAG).await;
+                }
+                Some(probe.stored_jobs(&self.queues).await?)
+            }
+            None => None,
+        };
+        self.rates(&mut figures);
+        let machine = Machine::look(self.postgres_settings().await?);
+        let counted_jobs = self.recorder.acknowledged_count();
+        let per_job = |total: f64| (counted_jobs > 0).then(|| total / counted_jobs as f64);
+        let micros = |cpu: Option<Duration>| per_job(cpu?.as_secs_f64() * 1e6);
+        figures.load_cpu_us_per_job = micros(load_cpu);
+        figures.broker_cpu_us_per_job = micros(broker_cpu);
+        if let (Some(probe), Some((first, updates)), Some(now)) =
+            (&self.probe, &before.postgres, postgres_now)
+        {
+            let late = probe.counters().await?;
+            let updates_now = probe.job_updates().await?;
+            figures.wal_bytes_per_job = per_job((now.wal_bytes - first.wal_bytes) as f64);
+            figures.transactions_per_job = per_job((late.transactions - first.transactions) as f64);
+            figures.postgres_cpu_us_per_job = micros(since(now.cpu, first.cpu));
+            figures.hot_update_percent = percent(
+                updates_now.hot - updates.hot,
+                updates_now.all - updates.all,
+            );
+        }
+        figures.postgres_connections = self.seen.postgres_connections;
+        let verification = verify(&self.recorder, stored, self.seen.stalled);
+        figures.take_verification(&verification);
+        let report = self.report(figures, verification, machine, before.at_ns);
+        self.stack.stop().await?;
+        Ok(report)
+    }
+
+    /// Throughput and latency, over the jobs that count: those from number `counted_from` on. The
+    /// clock runs from the moment when the first call with such jobs was issued.
+    fn rates(&self, figures: &mut Figures) {
+        let recorder = &self.recorder;
+        let counted = recorder.acknowledged_from(recorder.counted_from());
+        if let Some(start_ns) = recorder.counted_start_ns() {
+            let rate = |end_ns: u64| {
+                let seconds = end_ns.saturating_sub(start_ns) as f64 / 1e9;
+                (seconds > 0.0 && counted > 0).then(|| counted as f64 / seconds)
+            };
+            figures.enqueue_jobs_per_s = rate(recorder.last_acknowledged_ns());
+            if self.settings.mode != Mode::Drain {
+                figures.end_to_end_jobs_per_s = rate(recorder.last_finished_ns());
+            }
+        }
+        figures.enqueue_latency_ms = Percentiles::of(&recorder.enqueue_latency.merged());
+        if self.settings.mode != Mode::Drain {
+            figures.start_latency_ms = Percentiles::of(&recorder.start_latency.merged());
+        }
+    }
+
+    async fn postgres_settings(&self) -> Result<Option<Vec<(String, String)>>> {
+        match &self.probe {
+            Some(probe) => probe.settings().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn report(
+        &self,
+        figures: Figures,
+        verification: Verification,
+        machine: Machine,
+        start_ns: u64,
+    ) -> Report {
+        let starts = self.recorder.worker_starts();
+        let details = Details {
+            jobs: Some(verification.acknowledged),
+            seconds: Some(
+                self.recorder.last_finished_ns().saturating_sub(start_ns) as f64 / 1e9,
+            ),
+            busiest_worker_jobs: starts.iter().max().copied(),
+            idlest_worker_jobs: starts.iter().min().copied(),
+            unfinished_after_load: Some(self.seen.unfinished_after_load),
+            ..Details::default()
+        };
+        let mut report = Report::new(&self.settings, machine);
+        report.passed = verification.passed();
+        report.figures = figures;
+        report.details = details;
+        report.verification = Some(verification);
+        report.series = Series::of(&self.seen.samples, start_ns);
+        report.enqueue_histogram = Some(self.recorder.enqueue_latency.merged());
+        if self.settings.mode != Mode::Drain {
+            report.start_histogram = Some(self.recorder.start_latency.merged());
+        }
+        report
+    }
+}
+
+fn since(now: Option<Duration>, then: Option<Duration>) -> Option<Duration> {
+    Some(now?.saturating_sub(then?))
+}
+
+fn percent(part: i64, whole: i64) -> Option<f64> {
+    (whole > 0).then(|| 100.0 * part as f64 / whole as f64)
+}

@@ -1,0 +1,99 @@
+use std::time::Duration;
+
+use currant_proto::v1::{GetRequest, job_service_client::JobServiceClient};
+use tonic::transport::Channel;
+
+use crate::{
+    channel::{DECODE_BYTES_MAX, endpoint},
+    enqueue_stream::EnqueueStream,
+    error::Error,
+    job::JobId,
+    new_job::{NewJob, request},
+    retry::with_retry,
+    stored_job::StoredJob,
+};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Enqueues jobs and asks about them. Cheap to clone; all clones share one connection.
+///
+/// Calls that fail for a passing reason (UNAVAILABLE, RESOURCE_EXHAUSTED, a broken connection) are
+/// repeated with jittered waits, or after the wait that the broker asks for, until the
+/// [`deadline`](Client::deadline). Every enqueue carries an idempotency key of its own, so that
+/// repeating it stores nothing twice.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: JobServiceClient<Channel>,
+    deadline: Duration,
+}
+
+impl Client {
+    /// Connects to a broker at a URL like `http://127.0.0.1:7070`. Lost connections are made anew by
+    /// themselves later; the first one has to succeed: [`Error::Endpoint`], [`Error::Connect`].
+    pub async fn connect(url: impl AsRef<str>) -> Result<Client, Error> {
+        let url = url.as_ref();
+        let endpoint =
+            endpoint(url).map_err(|source| Error::Endpoint { url: url.to_owned(), source })?;
+        Ok(Client::from_channel(endpoint.connect().await.map_err(Error::Connect)?))
+    }
+
+    /// Uses a channel that the caller has made, for example with TLS.
+    pub fn from_channel(channel: Channel) -> Client {
+        let inner = JobServiceClient::new(channel).max_decoding_message_size(DECODE_BYTES_MAX);
+        Client { inner, deadline: DEADLINE }
+    }
+
+    /// How long a call is repeated before it fails with [`Error::GaveUp`]. Default 30 s.
+    pub fn deadline(mut self, deadline: Duration) -> Client {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Stores one job. When this returns the job is committed and survives any crash.
+    pub async fn enqueue(&self, job: NewJob) -> Result<JobId, Error> {
+        let ids = self.enqueue_many([job]).await?;
+        ids.first().copied().ok_or(Error::Protocol("no id for the job"))
+    }
+
+    /// Stores jobs, all or none; their ids in the same order. At most 10,000 jobs and 4 MiB by the
+    /// broker's defaults. No jobs: no call, no ids.
+    pub async fn enqueue_many(
+        &self,
+        jobs: impl IntoIterator<Item = NewJob>,
+    ) -> Result<Vec<JobId>, Error> {
+        let jobs: Vec<NewJob> = jobs.into_iter().collect();
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let count = jobs.len();
+        let request = request(jobs);
+        let answer = with_retry(self.deadline, || {
+            let (mut inner, request) = (self.inner.clone(), request.clone());
+            async move { inner.enqueue(request).await }
+        });
+        ids(answer.await?.into_inner().job_ids, count)
+    }
+
+    /// Opens a stream for enqueues that don't wait for each other.
+    pub async fn enqueue_stream(&self) -> Result<EnqueueStream, Error> {
+        Ok(EnqueueStream::open(self.inner.clone(), self.deadline))
+    }
+
+    /// The job as stored. [`Error::NotFound`] if there is none, or none any more.
+    pub async fn get(&self, id: JobId) -> Result<StoredJob, Error> {
+        let answer = with_retry(self.deadline, || {
+            let mut inner = self.inner.clone();
+            async move { inner.get(GetRequest { job_id: id.0 }).await }
+        });
+        let job = answer.await?.into_inner().job;
+        StoredJob::from_proto(job.ok_or(Error::Protocol("no job in the answer"))?)
+    }
+}
+
+/// The ids of an answer, one a job.
+pub(crate) fn ids(ids: Vec<i64>, jobs: usize) -> Result<Vec<JobId>, Error> {
+    if ids.len() != jobs {
+        return Err(Error::Protocol("not one id for each job"));
+    }
+    Ok(ids.into_iter().map(JobId).collect())
+}

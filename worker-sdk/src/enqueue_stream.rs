@@ -1,0 +1,290 @@
+//! Pipelined enqueues. A task owns the stream and what is unanswered on it: when the stream breaks
+//! it opens another and sends the unanswered requests again under the same idempotency keys.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use currant_proto::v1::{
+    EnqueueRequest, EnqueueStreamRequest, EnqueueStreamResponse, enqueue_stream_response::Result as
+    Answer, job_service_client::JobServiceClient,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Response, Status, Streaming, transport::Channel};
+
+use crate::{
+    client::ids,
+    error::Error,
+    job::JobId,
+    new_job::{NewJob, request},
+    retry::{Backoff, is_transient},
+};
+
+/// The broker reads on only while fewer requests of a stream are unanswered.
+const UNANSWERED_MAX: usize = 64;
+
+type Ids = Result<Vec<JobId>, Error>;
+type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<EnqueueStreamResponse>>, Status>> + Send>>;
+
+/// A stream of enqueues, from [`Client::enqueue_stream`](crate::Client::enqueue_stream). Cheap to
+/// clone. Ends by itself when the last clone is dropped and everything is answered.
+#[derive(Clone, Debug)]
+pub struct EnqueueStream {
+    requests: mpsc::Sender<Unanswered>,
+    deadline: Duration,
+}
+
+impl EnqueueStream {
+    pub(crate) fn open(client: JobServiceClient<Channel>, deadline: Duration) -> EnqueueStream {
+        let (requests, receiver) = mpsc::channel(1);
+        tokio::spawn(Driver::new(client, receiver, deadline).run());
+        EnqueueStream { requests, deadline }
+    }
+
+    /// Sends jobs, to be stored all or none, without waiting for the answer: that is the future
+    /// which this returns. Waits only while 64 sends are unanswered. No jobs: the broker refuses.
+    pub async fn send(&self, jobs: impl IntoIterator<Item = NewJob>) -> Result<Enqueued, Error> {
+        let request = request(jobs.into_iter().collect());
+        let (reply, ids) = oneshot::channel();
+        let give_up_at = Instant::now() + self.deadline;
+        let unanswered =
+            Unanswered { request, reply, give_up_at, send_at: None, backoff: None, last: None };
+        self.requests.send(unanswered).await.map_err(|_| Error::StreamEnded)?;
+        Ok(Enqueued(ids))
+    }
+}
+
+/// The ids of the jobs of one [`EnqueueStream::send`], once they are committed. Dropping it doesn't
+/// take the jobs back.
+#[derive(Debug)]
+pub struct Enqueued(oneshot::Receiver<Ids>);
+
+impl Future for Enqueued {
+    type Output = Ids;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ids> {
+        Poll::Ready(ready!(Pin::new(&mut self.0).poll(cx)).unwrap_or(Err(Error::StreamEnded)))
+    }
+}
+
+#[derive(Debug)]
+struct Unanswered {
+    request: EnqueueRequest,
+    reply: oneshot::Sender<Ids>,
+    give_up_at: Instant,
+    /// Refused for now; to be sent again then.
+    send_at: Option<Instant>,
+    backoff: Option<Box<Backoff>>,
+    last: Option<Box<Status>>,
+}
+
+/// The wire as it is now.
+enum Wire {
+    Down { until: Instant },
+    Opening(Opening),
+    Up(Streaming<EnqueueStreamResponse>),
+}
+
+enum Event {
+    Send(Option<Unanswered>),
+    Opened(Result<Response<Streaming<EnqueueStreamResponse>>, Status>),
+    Answered(Result<Option<EnqueueStreamResponse>, Status>),
+    Timer,
+}
+
+struct Driver {
+    client: JobServiceClient<Channel>,
+    deadline: Duration,
+    requests: mpsc::Receiver<Unanswered>,
+    /// By tag, hence in the order of sending.
+    unanswered: BTreeMap<u64, Unanswered>,
+    next_tag: u64,
+    wire: Wire,
+    /// Where requests of the open stream go; never full, its capacity is that of `unanswered`.
+    outgoing: Option<mpsc::Sender<EnqueueStreamRequest>>,
+    backoff: Backoff,
+    ended: bool,
+}
+
+impl Driver {
+    fn new(
+        client: JobServiceClient<Channel>,
+        requests: mpsc::Receiver<Unanswered>,
+        deadline: Duration,
+    ) -> Driver {
+        Driver {
+            client,
+            deadline,
+            requests,
+            unanswered: BTreeMap::new(),
+            next_tag: 1,
+            wire: Wire::Down { until: Instant::now() },
+            outgoing: None,
+            backoff: Backoff::new(),
+            ended: false,
+        }
+    }
+
+    async fn run(mut self) {
+        while !(self.ended && self.unanswered.is_empty()) {
+            let event = self.wait().await;
+            self.apply(event, Instant::now());
+        }
+    }
+
+    async fn wait(&mut self) -> Event {
+        let timer = self.next_deadline();
+        tokio::select! {
+            request = self.requests.recv(),
+                if !self.ended && self.unanswered.len() < UNANSWERED_MAX => Event::Send(request),
+            event = self.wire.next() => event,
+            () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => Event::Timer,
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let reopen = match &self.wire {
+            Wire::Down { until } if !self.unanswered.is_empty() => Some(*until),
+            _ => None,
+        };
+        let sends = self.unanswered.values().map(|one| match one.send_at {
+            Some(at) => at.min(one.give_up_at),
+            None => one.give_up_at,
+        });
+        sends.chain(reopen).min()
+    }
+
+    fn apply(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Send(None) => self.ended = true,
+            Event::Send(Some(request)) => {
+                let tag = self.next_tag;
+                self.next_tag += 1;
+                self.send(tag, &request.request);
+                self.unanswered.insert(tag, request);
+            }
+            Event::Opened(Ok(response)) => self.wire = Wire::Up(response.into_inner()),
+            Event::Answered(Ok(Some(response))) => self.answer(response, now),
+            Event::Answered(Ok(None)) => self.lose(None, now),
+            Event::Opened(Err(status)) | Event::Answered(Err(status)) => {
+                self.lose(Some(status), now);
+            }
+            Event::Timer => self.on_time(now),
+        }
+        if self.ended && self.unanswered.is_empty() {
+            self.outgoing = None;
+        }
+        if let Wire::Down { until } = self.wire
+            && until <= now
+            && !self.unanswered.is_empty()
+        {
+            self.open();
+        }
+    }
+
+    /// Opens a stream and sends on it all that is unanswered.
+    fn open(&mut self) {
+        let (outgoing, requests) = mpsc::channel(UNANSWERED_MAX);
+        let mut client = self.client.clone();
+        let call = async move { client.enqueue_stream(ReceiverStream::new(requests)).await };
+        self.wire = Wire::Opening(Box::pin(call));
+        self.outgoing = Some(outgoing);
+        for (tag, one) in &self.unanswered {
+            if one.send_at.is_none() {
+                self.send(*tag, &one.request);
+            }
+        }
+    }
+
+    fn send(&self, tag: u64, request: &EnqueueRequest) {
+        if let Some(outgoing) = &self.outgoing {
+            let request = EnqueueStreamRequest { tag, request: Some(request.clone()) };
+            // It fails only if the stream has just broken: then all is sent again on the next one.
+            let _ = outgoing.try_send(request);
+        }
+    }
+
+    fn answer(&mut self, response: EnqueueStreamResponse, now: Instant) {
+        let EnqueueStreamResponse { tag, result } = response;
+        let Some(mut one) = self.unanswered.remove(&tag) else { return };
+        self.backoff = Backoff::new();
+        let status = match result {
+            Some(Answer::Stored(stored)) => {
+                return reply(one.reply, ids(stored.job_ids, one.request.jobs.len()));
+            }
+            Some(Answer::Error(error)) => {
+                Status::with_details(Code::from_i32(error.code), error.message, error.status)
+            }
+            None => return reply(one.reply, Err(Error::Protocol("an answer without a result"))),
+        };
+        if !is_transient(&status) {
+            return reply(one.reply, Err(status.into()));
+        }
+        let backoff = one.backoff.get_or_insert_with(|| Box::new(Backoff::new()));
+        one.send_at = Some(now + backoff.after(&status));
+        one.last = Some(Box::new(status));
+        self.unanswered.insert(tag, one);
+    }
+
+    /// The stream is gone, or could not be opened.
+    fn lose(&mut self, status: Option<Status>, now: Instant) {
+        self.outgoing = None;
+        let delay = match &status {
+            Some(status) => self.backoff.after(status),
+            None => self.backoff.next(),
+        };
+        self.wire = Wire::Down { until: now + delay };
+        let Some(status) = status else { return };
+        tracing::debug!(%status, "an enqueue stream broke, opening another");
+        let last = is_transient(&status).then(|| Box::new(status.clone()));
+        if last.is_none() {
+            // No stream like this one will ever be taken: say so to everybody who waits.
+            for (_, one) in std::mem::take(&mut self.unanswered) {
+                reply(one.reply, Err(status.clone().into()));
+            }
+        }
+        for one in self.unanswered.values_mut() {
+            one.last.clone_from(&last);
+        }
+    }
+
+    /// Sends again what was refused for now, gives up what is over its deadline.
+    fn on_time(&mut self, now: Instant) {
+        let mut kept = BTreeMap::new();
+        for (tag, mut one) in std::mem::take(&mut self.unanswered) {
+            if one.give_up_at <= now {
+                reply(one.reply, Err(Error::GaveUp { after: self.deadline, last: one.last }));
+                continue;
+            }
+            if one.send_at.is_some_and(|at| at <= now) {
+                one.send_at = None;
+                self.send(tag, &one.request);
+            }
+            kept.insert(tag, one);
+        }
+        self.unanswered = kept;
+    }
+}
+
+impl Wire {
+    async fn next(&mut self) -> Event {
+        match self {
+            Wire::Down { .. } => std::future::pending().await,
+            Wire::Opening(opening) => Event::Opened(opening.await),
+            Wire::Up(stream) => Event::Answered(stream.message().await),
+        }
+    }
+}
+
+/// Nobody may wait for the answer any more; that is fine.
+fn reply(waiter: oneshot::Sender<Ids>, answer: Ids) {
+    let _ = waiter.send(answer);
+}

@@ -1,0 +1,283 @@
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use currant_proto::v1;
+use serde::Serialize;
+
+use crate::{error::Error, time::to_proto};
+
+/// A job to be stored. The broker checks the limits and names each wrong field in
+/// [`Error::InvalidArgument`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewJob {
+    queue: Cow<'static, str>,
+    kind: Cow<'static, str>,
+    payload: Bytes,
+    content_type: Cow<'static, str>,
+    priority: i32,
+    start: Start,
+    max_attempts: u32,
+    retry: Option<RetryPolicy>,
+    timeout: Option<Duration>,
+    tags: Vec<String>,
+    traceparent: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Start {
+    Now,
+    At(SystemTime),
+    After(Duration),
+}
+
+impl NewJob {
+    /// A job whose payload is `payload` as JSON. Queue and kind have 1 to 128 characters of
+    /// `A-Z a-z 0-9 . _ : / -`, starting with a letter or digit. [`Error::Payload`] if the payload
+    /// can't be written as JSON.
+    pub fn json<T: Serialize + ?Sized>(
+        queue: impl Into<Cow<'static, str>>,
+        kind: impl Into<Cow<'static, str>>,
+        payload: &T,
+    ) -> Result<NewJob, Error> {
+        let payload = serde_json::to_vec(payload).map_err(Error::Payload)?;
+        Ok(NewJob::raw(queue, kind, payload).content_type("application/json"))
+    }
+
+    /// A job whose payload is any bytes, at most 1 MiB by the broker's default.
+    pub fn raw(
+        queue: impl Into<Cow<'static, str>>,
+        kind: impl Into<Cow<'static, str>>,
+        payload: impl Into<Bytes>,
+    ) -> NewJob {
+        NewJob {
+            queue: queue.into(),
+            kind: kind.into(),
+            payload: payload.into(),
+            content_type: Cow::Borrowed(""),
+            priority: 0,
+            start: Start::Now,
+            max_attempts: 0,
+            retry: None,
+            timeout: None,
+            tags: Vec::new(),
+            traceparent: String::new(),
+        }
+    }
+
+    /// MIME type of the payload, at most 128 characters. Default: `application/json` for
+    /// [`json`](NewJob::json), none for [`raw`](NewJob::raw).
+    pub fn content_type(mut self, content_type: impl Into<Cow<'static, str>>) -> NewJob {
+        self.content_type = content_type.into();
+        self
+    }
+
+    /// -100 to 100, default 0. Higher runs first; within one priority first in, first out.
+    pub fn priority(mut self, priority: i32) -> NewJob {
+        self.priority = priority;
+        self
+    }
+
+    /// It may start at this time, by the database's clock; a time that has passed means at once. At
+    /// most 10 years ahead. Replaces [`delay`](NewJob::delay).
+    pub fn run_at(mut self, time: SystemTime) -> NewJob {
+        self.start = Start::At(time);
+        self
+    }
+
+    /// It may start this long after it is stored, at most 10 years. Replaces
+    /// [`run_at`](NewJob::run_at).
+    pub fn delay(mut self, delay: Duration) -> NewJob {
+        self.start = Start::After(delay);
+        self
+    }
+
+    /// After so many failed attempts the job is dead: 1 to 1000. Default: the queue's (25).
+    pub fn max_attempts(mut self, max_attempts: u32) -> NewJob {
+        self.max_attempts = max_attempts;
+        self
+    }
+
+    /// How long to wait after a failure. Default: the queue's.
+    pub fn retry(mut self, policy: RetryPolicy) -> NewJob {
+        self.retry = Some(policy);
+        self
+    }
+
+    /// How long one attempt may run: 1 ms to 30 days. Default: the queue's (no limit).
+    pub fn timeout(mut self, timeout: Duration) -> NewJob {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Adds a tag: at most 16 of at most 64 characters each.
+    pub fn tag(mut self, tag: impl Into<String>) -> NewJob {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// W3C trace context for the worker, at most 128 characters.
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> NewJob {
+        self.traceparent = traceparent.into();
+        self
+    }
+
+    fn into_proto(self) -> v1::NewJob {
+        let NewJob { queue, kind, payload, content_type, priority, start, .. } = self;
+        let NewJob { max_attempts, retry, timeout, tags, traceparent, .. } = self;
+        v1::NewJob {
+            queue: queue.into_owned(),
+            kind: kind.into_owned(),
+            payload,
+            content_type: content_type.into_owned(),
+            priority,
+            max_attempts,
+            retry: retry.map(RetryPolicy::into_proto),
+            timeout: timeout.map(to_proto),
+            tags,
+            traceparent,
+            start: match start {
+                Start::Now => None,
+                Start::At(time) => Some(v1::new_job::Start::RunAt(time.into())),
+                Start::After(delay) => Some(v1::new_job::Start::Delay(to_proto(delay))),
+            },
+        }
+    }
+}
+
+/// Exponential waits: after failure number n (from 1), `min(max_delay, base_delay * factor^(n-1))`,
+/// then moved by a random share of up to ± jitter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryPolicy {
+    base_delay: Option<Duration>,
+    max_delay: Option<Duration>,
+    factor: f64,
+    jitter: Option<f64>,
+}
+
+impl RetryPolicy {
+    /// Starts at `base_delay`, 1 ms to 10 years; doubles up to 1 h (or `base_delay` if that is
+    /// longer), jitter 0.1.
+    pub fn exponential(base_delay: Duration) -> RetryPolicy {
+        RetryPolicy { base_delay: Some(base_delay), max_delay: None, factor: 0.0, jitter: None }
+    }
+
+    /// The longest wait: at least the base delay, at most 10 years.
+    pub fn max_delay(mut self, max_delay: Duration) -> RetryPolicy {
+        self.max_delay = Some(max_delay);
+        self
+    }
+
+    /// What each wait is longer by than the one before: 1 to 100, default 2.
+    pub fn factor(mut self, factor: f64) -> RetryPolicy {
+        self.factor = factor;
+        self
+    }
+
+    /// The random share of a wait: 0 to 1, default 0.1.
+    pub fn jitter(mut self, jitter: f64) -> RetryPolicy {
+        self.jitter = Some(jitter);
+        self
+    }
+
+    fn into_proto(self) -> v1::RetryPolicy {
+        let RetryPolicy { base_delay, max_delay, factor, jitter } = self;
+        let exponential = v1::ExponentialRetry {
+            base_delay: base_delay.map(to_proto),
+            max_delay: max_delay.map(to_proto),
+            factor,
+            jitter,
+        };
+        v1::RetryPolicy { policy: Some(v1::retry_policy::Policy::Exponential(exponential)) }
+    }
+
+    pub(crate) fn from_proto(policy: v1::RetryPolicy) -> Option<RetryPolicy> {
+        let v1::RetryPolicy { policy } = policy;
+        let v1::retry_policy::Policy::Exponential(exponential) = policy?;
+        let v1::ExponentialRetry { base_delay, max_delay, factor, jitter } = exponential;
+        let base_delay = crate::time::from_proto(base_delay);
+        let max_delay = crate::time::from_proto(max_delay);
+        Some(RetryPolicy { base_delay, max_delay, factor, jitter })
+    }
+}
+
+/// One Enqueue with a fresh idempotency key. A queue or kind that all jobs share is sent once.
+pub(crate) fn request(mut jobs: Vec<NewJob>) -> v1::EnqueueRequest {
+    v1::EnqueueRequest {
+        idempotency_key: format!("{:032x}", fastrand::u128(..)),
+        queue: take_shared(&mut jobs, |job| &mut job.queue),
+        kind: take_shared(&mut jobs, |job| &mut job.kind),
+        jobs: jobs.into_iter().map(NewJob::into_proto).collect(),
+    }
+}
+
+/// Takes a name out of all jobs if it is the same in all.
+fn take_shared(
+    jobs: &mut [NewJob],
+    name: impl Fn(&mut NewJob) -> &mut Cow<'static, str>,
+) -> String {
+    let Some((first, others)) = jobs.split_first_mut() else { return String::new() };
+    let shared = name(first);
+    if others.iter_mut().any(|job| name(job) != shared) {
+        return String::new();
+    }
+    let shared = std::mem::take(shared).into_owned();
+    for job in others {
+        *name(job) = Cow::Borrowed("");
+    }
+    shared
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn every_field_goes_on_the_wire() {
+        let job = NewJob::json("q", "k", &[1, 2])
+            .unwrap()
+            .priority(5)
+            .delay(Duration::from_secs(3))
+            .max_attempts(4)
+            .retry(RetryPolicy::exponential(Duration::from_secs(1)).factor(3.0).jitter(0.0))
+            .timeout(Duration::from_millis(1500))
+            .tag("a")
+            .tag("b")
+            .traceparent("00-1-2-01");
+        let v1::NewJob {
+            queue,
+            kind,
+            payload,
+            content_type,
+            priority,
+            start,
+            max_attempts,
+            retry,
+            timeout,
+            tags,
+            traceparent,
+        } = job.into_proto();
+        assert_eq!((&*queue, &*kind, &*payload), ("q", "k", &b"[1,2]"[..]));
+        assert_eq!((&*content_type, priority, max_attempts), ("application/json", 5, 4));
+        let delay = prost_types::Duration { seconds: 3, nanos: 0 };
+        assert_eq!(start, Some(v1::new_job::Start::Delay(delay)));
+        let retry = RetryPolicy::from_proto(retry.unwrap()).unwrap();
+        assert_eq!((retry.factor, retry.jitter, retry.max_delay), (3.0, Some(0.0), None));
+        assert_eq!(timeout, Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }));
+        assert_eq!((tags, &*traceparent), (vec!["a".to_owned(), "b".to_owned()], "00-1-2-01"));
+    }
+
+    #[test]
+    fn a_shared_name_is_sent_once_and_others_stay() {
+        let sent = request(vec![NewJob::raw("q", "a", "1"), NewJob::raw("q", "b", "2")]);
+        assert_eq!((&*sent.queue, &*sent.kind), ("q", ""));
+        assert_eq!((&*sent.jobs[1].queue, &*sent.jobs[1].kind), ("", "b"));
+        assert_eq!(sent.idempotency_key.len(), 32);
+        let other = request(vec![NewJob::raw("q", "a", "1"), NewJob::raw("q", "b", "2")]);
+        assert_ne!(sent.idempotency_key, other.idempotency_key);
+    }
+}

@@ -84,17 +84,8 @@ SELECT j.id, q.name AS queue, j.kind, j.priority,
        j.finished_at, j.payload, j.result, j.error, j.options
 FROM currant.job j JOIN currant.queue q ON q.id = j.queue_id;
 
--- Stores a job inside the caller's own transaction and wakes the brokers when it commits.
--- payload: JSON, handed to the worker as UTF-8 text. Returns the job's id.
-CREATE FUNCTION currant.enqueue(
-    queue text, kind text, payload jsonb DEFAULT 'null', priority int DEFAULT 0,
-    run_at timestamptz DEFAULT NULL, max_attempts int DEFAULT NULL
-) RETURNS bigint LANGUAGE sql AS $$
-    SELECT currant.enqueue_bytes(queue, kind, convert_to(payload::text, 'UTF8'), priority, run_at,
-                                 max_attempts, 'application/json')
-$$;
-
--- The same for a payload of any bytes.
+-- Stores a job inside the caller's own transaction and wakes the brokers when it commits. Returns
+-- the job's id.
 CREATE FUNCTION currant.enqueue_bytes(
     queue text, kind text, payload bytea, priority int DEFAULT 0, run_at timestamptz DEFAULT NULL,
     max_attempts int DEFAULT NULL, content_type text DEFAULT NULL
@@ -140,4 +131,13 @@ BEGIN
     PERFORM pg_notify('currant_ready', CASE WHEN v_later THEN 'scheduled' ELSE v_queue::text END);
     RETURN v_id;
 END
+$$;
+
+-- The same for a payload of JSON, handed to the worker as UTF-8 text.
+CREATE FUNCTION currant.enqueue(
+    queue text, kind text, payload jsonb DEFAULT 'null', priority int DEFAULT 0,
+    run_at timestamptz DEFAULT NULL, max_attempts int DEFAULT NULL
+) RETURNS bigint LANGUAGE sql AS $$
+    SELECT currant.enqueue_bytes(queue, kind, convert_to(payload::text, 'UTF8'), priority, run_at,
+                                 max_attempts, 'application/json')
 $$;

@@ -135,10 +135,8 @@ fn a_killed_parent_leaves_no_server_behind() {
         .spawn()
         .unwrap();
     let lines = BufReader::new(parent.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let told: Vec<String> = lines
-        .filter_map(|line| Some(line.split_once("CHILD ")?.1.to_owned()))
-        .take(2)
-        .collect();
+    let told: Vec<String> =
+        lines.filter_map(|line| Some(line.split_once("CHILD ")?.1.to_owned())).take(2).collect();
     let (pid, directory) = (told[0].parse().unwrap(), Path::new(&told[1]));
     assert!(runs(pid) && directory.exists());
     parent.kill().unwrap();

@@ -23,7 +23,7 @@ const FAILURES_MAX: u32 = 10;
 pub(crate) struct Sender {
     client: Client,
     recorder: Arc<Recorder>,
-    queues: Arc<[String]>,
+    queues: Arc<[&'static str]>,
     payload_bytes: u32,
 }
 
@@ -37,10 +37,12 @@ impl Sender {
     ) -> Result<Vec<Sender>> {
         let connections = settings.channels.max(1).min(settings.producers);
         let channels = channels::open(endpoint, connections).await?;
+        // Static, so that a job needs no copy of its queue's name; a run has few.
+        let queues: Arc<[&'static str]> = queues.iter().map(|name| &*name.clone().leak()).collect();
         let senders = (0..settings.producers as usize).map(|producer| Sender {
             client: Client::from_channel(channels[producer % channels.len()].clone()),
             recorder: Arc::clone(recorder),
-            queues: queues.into(),
+            queues: Arc::clone(&queues),
             payload_bytes: settings.payload_bytes,
         });
         Ok(senders.collect())
@@ -48,9 +50,9 @@ impl Sender {
 
     /// One call with the jobs `first..first + count`. True if it was answered.
     pub(crate) async fn send(&self, call: u64, first: u64, count: u32, intended_ns: u64) -> bool {
-        let queue = &self.queues[(call % self.queues.len() as u64) as usize];
+        let queue = self.queues[(call % self.queues.len() as u64) as usize];
         let payloads = jobs::binary_batch(first, count, intended_ns, self.payload_bytes);
-        let jobs = payloads.map(|payload| NewJob::raw(queue, KIND, payload)).collect();
+        let jobs = payloads.map(|payload| NewJob::raw(queue, KIND, payload));
         self.recorder.issued(first, intended_ns);
         match self.client.enqueue_many(jobs).await {
             Ok(ids) => {

@@ -14,8 +14,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<Report> {
     let mut trial = Trial::prepare(settings).await?;
     let workers = trial.start_workers().await?;
     let endpoint = trial.stack.endpoint();
-    let senders =
-        Sender::for_producers(settings, endpoint, &trial.queues, &trial.recorder).await?;
+    let senders = Sender::for_producers(settings, endpoint, &trial.queues, &trial.recorder).await?;
     trial.measure_from_here().await?;
     trial.watch(Goal::Finished, producers::closed_loop(settings, senders)).await?;
     trial.conclude(workers).await

@@ -107,7 +107,7 @@ impl Trial {
             None => None,
         };
 
-        workers.shutdown().await;
+        let worker_error = workers.shutdown().await.err();
         self.stack.stop_broker().await?;
         let stored = match &self.probe {
             Some(probe) => {
@@ -133,13 +133,12 @@ impl Trial {
             figures.wal_bytes_per_job = per_job((now.wal_bytes - first.wal_bytes) as f64);
             figures.transactions_per_job = per_job((late.transactions - first.transactions) as f64);
             figures.postgres_cpu_us_per_job = micros(since(now.cpu, first.cpu));
-            figures.hot_update_percent = percent(
-                updates_now.hot - updates.hot,
-                updates_now.all - updates.all,
-            );
+            figures.hot_update_percent =
+                percent(updates_now.hot - updates.hot, updates_now.all - updates.all);
         }
         figures.postgres_connections = self.seen.postgres_connections;
-        let verification = verify(&self.recorder, stored, self.seen.stalled);
+        let mut verification = verify(&self.recorder, stored, self.seen.stalled);
+        verification.worker_error = worker_error.map(|error| format!("{error:#}"));
         figures.take_verification(&verification);
         let report = self.report(figures, verification, machine, before.at_ns);
         self.stack.stop().await?;
@@ -184,9 +183,7 @@ impl Trial {
         let starts = self.recorder.worker_starts();
         let details = Details {
             jobs: Some(verification.acknowledged),
-            seconds: Some(
-                self.recorder.last_finished_ns().saturating_sub(start_ns) as f64 / 1e9,
-            ),
+            seconds: Some(self.recorder.last_finished_ns().saturating_sub(start_ns) as f64 / 1e9),
             busiest_worker_jobs: starts.iter().max().copied(),
             idlest_worker_jobs: starts.iter().min().copied(),
             unfinished_after_load: Some(self.seen.unfinished_after_load),

@@ -35,6 +35,8 @@ pub(crate) struct Verification {
     pub(crate) not_found: u64,
     /// Nobody made progress for so long that the run was given up.
     pub(crate) stalled: bool,
+    /// A worker ended with this.
+    pub(crate) worker_error: Option<String>,
     /// What the job table says; None without access to it.
     pub(crate) database: Option<DatabaseCheck>,
 }
@@ -68,7 +70,8 @@ impl Verification {
         });
         let unexplained = if self.failed_calls > 0 { 0 } else { self.finished_unacknowledged };
         let counts = [self.lost, self.finished_twice, self.never_started, self.ids_repeated];
-        database && !self.stalled && counts.iter().sum::<u64>() + unexplained + self.foreign == 0
+        let orderly = !self.stalled && self.worker_error.is_none();
+        database && orderly && counts.iter().sum::<u64>() + unexplained + self.foreign == 0
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bytes::Bytes;
-use currant_worker_sdk::{HandlerError, Job, JobId, RunningWorker, Verdict, Worker};
+use currant_worker_sdk::{HandlerError, Job, JobId, Running, Verdict, Worker};
 use futures_util::future::join_all;
 use tonic::transport::Channel;
 
@@ -19,7 +19,7 @@ pub(crate) const KIND: &str = "noop";
 
 /// Running workers.
 pub(crate) struct Workers {
-    running: Vec<RunningWorker>,
+    running: Vec<Running>,
 }
 
 impl Workers {
@@ -42,9 +42,10 @@ impl Workers {
         Ok(Workers { running })
     }
 
-    /// Drains them all.
-    pub(crate) async fn shutdown(self) {
-        join_all(self.running.into_iter().map(RunningWorker::shutdown)).await;
+    /// Drains them all. Fails with the first error of those that didn't end well.
+    pub(crate) async fn shutdown(self) -> Result<()> {
+        let ended = join_all(self.running.into_iter().map(Running::shutdown)).await;
+        ended.into_iter().collect::<Result<(), _>>().context("a worker ended with an error")
     }
 }
 
@@ -71,8 +72,8 @@ fn worker(
     let recorder = Arc::clone(recorder);
     let mut builder = Worker::builder_with_channel(channel)
         .name(format!("loadtest-{number}"))
-        .concurrency(settings.concurrency as usize)
-        .prefetch(settings.prefetch as usize)
+        .concurrency(settings.concurrency)
+        .prefetch(settings.prefetch)
         .raw_handler(KIND, handler)
         .on_verdict(move |attempts: &[(JobId, u32)], verdicts: &[Verdict]| {
             let ids = attempts.iter().map(|(id, _)| id.0);
@@ -90,6 +91,6 @@ fn answer(verdict: Verdict) -> Answer {
         Verdict::Duplicate => Answer::Duplicate,
         Verdict::Stale => Answer::Stale,
         // A broker that says nothing has stored nothing.
-        Verdict::NotFound | Verdict::Unspecified => Answer::NotFound,
+        Verdict::NotFound | Verdict::Unknown | _ => Answer::NotFound,
     }
 }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use currant_proto::v1::{
-    EnqueueRequest, EnqueueStreamRequest, EnqueueStreamResponse, enqueue_stream_response::Result as
-    Answer, job_service_client::JobServiceClient,
+    EnqueueRequest, EnqueueStreamRequest, EnqueueStreamResponse,
+    enqueue_stream_response::Result as Answer, job_service_client::JobServiceClient,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -22,6 +22,7 @@ use tonic::{Code, Response, Status, Streaming, transport::Channel};
 
 use crate::{
     client::ids,
+    clock,
     error::Error,
     job::JobId,
     new_job::{NewJob, request},
@@ -32,7 +33,9 @@ use crate::{
 const UNANSWERED_MAX: usize = 64;
 
 type Ids = Result<Vec<JobId>, Error>;
-type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<EnqueueStreamResponse>>, Status>> + Send>>;
+type Opening = Pin<
+    Box<dyn Future<Output = Result<Response<Streaming<EnqueueStreamResponse>>, Status>> + Send>,
+>;
 
 /// A stream of enqueues, from [`Client::enqueue_stream`](crate::Client::enqueue_stream). Cheap to
 /// clone. Ends by itself when the last clone is dropped and everything is answered.
@@ -54,7 +57,7 @@ impl EnqueueStream {
     pub async fn send(&self, jobs: impl IntoIterator<Item = NewJob>) -> Result<Enqueued, Error> {
         let request = request(jobs.into_iter().collect());
         let (reply, ids) = oneshot::channel();
-        let give_up_at = Instant::now() + self.deadline;
+        let give_up_at = clock::now() + self.deadline;
         let unanswered =
             Unanswered { request, reply, give_up_at, send_at: None, backoff: None, last: None };
         self.requests.send(unanswered).await.map_err(|_| Error::StreamEnded)?;
@@ -90,7 +93,7 @@ struct Unanswered {
 enum Wire {
     Down { until: Instant },
     Opening(Opening),
-    Up(Streaming<EnqueueStreamResponse>),
+    Up(Box<Streaming<EnqueueStreamResponse>>),
 }
 
 enum Event {
@@ -126,7 +129,7 @@ impl Driver {
             requests,
             unanswered: BTreeMap::new(),
             next_tag: 1,
-            wire: Wire::Down { until: Instant::now() },
+            wire: Wire::Down { until: clock::now() },
             outgoing: None,
             backoff: Backoff::new(),
             ended: false,
@@ -136,7 +139,7 @@ impl Driver {
     async fn run(mut self) {
         while !(self.ended && self.unanswered.is_empty()) {
             let event = self.wait().await;
-            self.apply(event, Instant::now());
+            self.apply(event, clock::now());
         }
     }
 
@@ -146,7 +149,7 @@ impl Driver {
             request = self.requests.recv(),
                 if !self.ended && self.unanswered.len() < UNANSWERED_MAX => Event::Send(request),
             event = self.wire.next() => event,
-            () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => Event::Timer,
+            () = sleep_until(timer.unwrap_or_else(clock::now)), if timer.is_some() => Event::Timer,
         }
     }
 
@@ -171,7 +174,7 @@ impl Driver {
                 self.send(tag, &request.request);
                 self.unanswered.insert(tag, request);
             }
-            Event::Opened(Ok(response)) => self.wire = Wire::Up(response.into_inner()),
+            Event::Opened(Ok(response)) => self.wire = Wire::Up(Box::new(response.into_inner())),
             Event::Answered(Ok(Some(response))) => self.answer(response, now),
             Event::Answered(Ok(None)) => self.lose(None, now),
             Event::Opened(Err(status)) | Event::Answered(Err(status)) => {

@@ -130,6 +130,8 @@ mod tests {
         let status = Status::with_error_details(Code::InvalidArgument, "bad request", details);
         let error = Error::from(status);
         assert_eq!(error.to_string(), "bad request; jobs[0].priority: -100 to 100");
-        assert!(matches!(error, Error::InvalidArgument { violations, .. } if violations.len() == 1));
+        assert!(
+            matches!(error, Error::InvalidArgument { violations, .. } if violations.len() == 1)
+        );
     }
 }

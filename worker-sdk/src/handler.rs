@@ -108,7 +108,8 @@ where
         // A clone of its own for each job: a service that isn't ready holds up only its own job.
         let mut service = self.0.clone();
         Box::pin(async move {
-            let ready = service.ready().await.map_err(|error| HandlerError::from_boxed(error.into()))?;
+            let ready =
+                service.ready().await.map_err(|error| HandlerError::from_boxed(error.into()))?;
             ready.call(job).await.map_err(|error| HandlerError::from_boxed(error.into()))
         })
     }

@@ -3,17 +3,18 @@
 use std::{error::Error as _, future::Future, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{sleep, timeout_at};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::error::Error;
+use crate::{clock, error::Error};
 
 const DELAY_MIN: Duration = Duration::from_millis(50);
 const DELAY_MAX: Duration = Duration::from_secs(5);
 
 /// Waits that double from 50 ms to 5 s, each with up to as much again at random: clients that lost
 /// the broker at the same moment don't come back at the same moment.
+#[derive(Debug)]
 pub(crate) struct Backoff(ExponentialBackoff);
 
 impl Backoff {
@@ -64,7 +65,7 @@ pub(crate) async fn with_retry<T, F>(
 where
     F: Future<Output = Result<T, Status>>,
 {
-    let give_up_at = Instant::now() + deadline;
+    let give_up_at = clock::now() + deadline;
     let mut backoff = Backoff::new();
     let mut last = None;
     loop {
@@ -78,7 +79,7 @@ where
         }
         let delay = backoff.after(&status);
         last = Some(Box::new(status));
-        if Instant::now() + delay >= give_up_at {
+        if clock::now() + delay >= give_up_at {
             return Err(Error::GaveUp { after: deadline, last });
         }
         sleep(delay).await;

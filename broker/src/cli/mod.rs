@@ -140,7 +140,8 @@ fn environment() -> anyhow::Result<Vec<(String, String)>> {
     });
     ours.map(|(name, value)| {
         let value = value.into_string().ok();
-        let value = value.with_context(|| format!("the environment variable {name} isn't UTF-8"))?;
+        let value =
+            value.with_context(|| format!("the environment variable {name} isn't UTF-8"))?;
         Ok((name, value))
     })
     .collect()

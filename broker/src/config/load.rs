@@ -56,8 +56,7 @@ impl Config {
             builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
         }
         let variables = variables(environment)?.into_iter().collect();
-        let environment =
-            Environment::with_prefix("CURRANT").prefix_separator("_").separator("__");
+        let environment = Environment::with_prefix("CURRANT").prefix_separator("_").separator("__");
         let merged = builder.add_source(environment.source(Some(variables))).build()?;
         Ok(merged.try_deserialize()?)
     }

@@ -1,7 +1,7 @@
 //! The broker's settings: one struct, read from a TOML file and the environment, checked as a whole
 //! before anything starts.
 //!
-//! The doc comment, the default and the range of a field stand once, at the field in [`sections`];
+//! The doc comment, the default and the range of a field stand once, at the field in `sections.rs`;
 //! what is checked, `docs/configuration.md` and `deploy/currant.example.toml` come from there.
 
 mod check;

@@ -10,7 +10,11 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Error, SUPERUSER, binaries::Binaries, user::{self, ServerUser}};
+use super::{
+    Error, SUPERUSER,
+    binaries::Binaries,
+    user::{self, ServerUser},
+};
 
 /// A socket's path is limited to 104 (macOS) or 108 bytes; the file's own name takes 16.
 const SOCKET_DIR_BYTES_MAX: usize = 80;

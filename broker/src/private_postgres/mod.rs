@@ -4,7 +4,7 @@
 //! It listens on a Unix socket only, that only the user it runs as (and root) may open; `fsync`
 //! stays on. As root, which Postgres refuses to run as, the server runs as another user. It never
 //! outlives the process that started it, not even one that is killed: a shell stands guard over it,
-//! see [`server`].
+//! see `server.rs`.
 //!
 //! Everything here blocks; a start takes about a second for a new directory.
 

@@ -13,7 +13,15 @@ const LAYERS: [(&str, &[&str]); 13] = [
     (
         "app",
         &[
-            "rpc", "http", "timers", "pipeline", "store", "engine", "domain", "clock", "config",
+            "rpc",
+            "http",
+            "timers",
+            "pipeline",
+            "store",
+            "engine",
+            "domain",
+            "clock",
+            "config",
             "telemetry",
         ],
     ),
@@ -139,9 +147,9 @@ pub(crate) fn pure_layers_stay_pure(source: &Source<'_>) -> Vec<String> {
         return Vec::new();
     }
     let code = production(source).code;
-    let found = IMPURE.iter().flat_map(|word| {
-        lines_with(&code, word).into_iter().map(move |line| (line, word))
-    });
+    let found = IMPURE
+        .iter()
+        .flat_map(|word| lines_with(&code, word).into_iter().map(move |line| (line, word)));
     found
         .map(|(line, word)| {
             format!("{}:{line}: {word} in pure code; let it be an argument", source.path)

@@ -20,7 +20,9 @@ pub(crate) fn production(source: &Source<'_>) -> Scanned {
 
 fn is_test(path: &str) -> bool {
     let stem = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".rs");
-    path.contains("/tests/") || path.contains("/simulation/") || ["tests", "simulation"].contains(&stem)
+    path.contains("/tests/")
+        || path.contains("/simulation/")
+        || ["tests", "simulation"].contains(&stem)
 }
 
 pub(crate) fn scan(text: &str) -> Scanned {
@@ -108,7 +110,8 @@ pub(crate) fn lines_with(code: &str, word: &str) -> Vec<usize> {
 
 #[test]
 fn comments_and_literals_are_no_code() {
-    let text = "a // b\nc(\"d \\\" e\", r#\"f \" g\"#, b\"h\", 'i', '\\'', '\"', &'j k) /* l\n */ m";
+    let text =
+        "a // b\nc(\"d \\\" e\", r#\"f \" g\"#, b\"h\", 'i', '\\'', '\"', &'j k) /* l\n */ m";
     let scanned = scan(text);
     let words: Vec<&str> = scanned.code.split_whitespace().collect();
     assert_eq!(words.join(" "), "a c( , , , , , , &'j k) m");

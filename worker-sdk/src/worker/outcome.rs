@@ -30,7 +30,9 @@ pub(super) fn ended(
                 retry_after: retry_after.map(to_proto),
             }),
             (Verdict::Discard, message) => discarded(message),
-            (Verdict::Snooze(delay), _) => Outcome::Snoozed(Snoozed { delay: Some(to_proto(delay)) }),
+            (Verdict::Snooze(delay), _) => {
+                Outcome::Snoozed(Snoozed { delay: Some(to_proto(delay)) })
+            }
             (Verdict::Release, _) => Outcome::Released(Released {}),
         },
     };
@@ -93,7 +95,10 @@ mod tests {
         let failed = Failed { error: "later".into(), discard: false, retry_after: delay };
         assert_eq!(outcome(Err(retry), false), Some(Outcome::Failed(failed)));
         assert_eq!(outcome(Err(HandlerError::discard("d")), false), Some(discarded("d".into())));
-        assert_eq!(outcome(Err(HandlerError::release()), false), Some(Outcome::Released(Released {})));
+        assert_eq!(
+            outcome(Err(HandlerError::release()), false),
+            Some(Outcome::Released(Released {}))
+        );
         let snoozed = outcome(Err(HandlerError::snooze(Duration::from_secs(2))), false);
         assert_eq!(snoozed, Some(Outcome::Snoozed(Snoozed { delay })));
     }
@@ -104,7 +109,8 @@ mod tests {
             panic!("not a failure");
         };
         assert_eq!(failed.error.len(), ERROR_BYTES_MAX);
-        let Outcome::Failed(failed) = discarded("x".to_owned() + &"ü".repeat(ERROR_BYTES_MAX)) else {
+        let Outcome::Failed(failed) = discarded("x".to_owned() + &"ü".repeat(ERROR_BYTES_MAX))
+        else {
             panic!("not a failure");
         };
         assert_eq!(failed.error.len(), ERROR_BYTES_MAX - 1);

@@ -11,7 +11,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use currant_proto::v1::{Assignment, Completion};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender},
     task::{self, JoinError, JoinSet, coop::consume_budget},
-    time::timeout_at,
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,7 @@ use super::{
     outcome,
 };
 use crate::{
+    clock,
     handler::{HandlerFuture, HandlerService},
     handler_error::HandlerError,
     job::{Job, JobId},
@@ -40,19 +41,19 @@ const HAND_OVER_AFTER: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) enum Command {
     /// Run these, in this order.
-    Run { queue: Arc<str>, received_at: tokio::time::Instant, jobs: Vec<Assignment> },
+    Run { queue: Arc<str>, received_at: Instant, jobs: Vec<Assignment> },
     /// These should stop.
     Cancel(Vec<Attempt>),
     /// These aren't the worker's any more: nobody wants their outcome.
     Lose(Vec<Attempt>),
     /// Start nothing any more; give back what waits and what comes.
     Release,
-    /// Stop what runs, and give it back.
+    /// The same, and stop what runs and give it back.
     Abort,
 }
 
 pub(super) struct Runner {
-    handlers: Arc<HashMap<String, HandlerService>>,
+    handlers: HashMap<String, HandlerService>,
     concurrency: usize,
     /// Unbounded: at most what the session holds, which credit bounds.
     commands: UnboundedReceiver<Command>,
@@ -71,7 +72,7 @@ pub(super) struct Runner {
 struct Waiting {
     assignment: Assignment,
     queue: Arc<str>,
-    received_at: tokio::time::Instant,
+    received_at: Instant,
 }
 
 impl Waiting {
@@ -93,7 +94,7 @@ struct Finished {
 
 impl Runner {
     pub(super) fn new(
-        handlers: Arc<HashMap<String, HandlerService>>,
+        handlers: HashMap<String, HandlerService>,
         concurrency: usize,
         commands: UnboundedReceiver<Command>,
         completions: UnboundedSender<Vec<Completion>>,
@@ -107,7 +108,7 @@ impl Runner {
             running: AttemptMap::default(),
             tasks: JoinSet::new(),
             finished: Vec::new(),
-            finished_since: Instant::now(),
+            finished_since: clock::now(),
             releasing: false,
         }
     }
@@ -144,7 +145,7 @@ impl Runner {
             && let Some(waiting) = self.waiting.pop_front()
         {
             self.start(waiting).await;
-            if !self.finished.is_empty() && self.finished_since.elapsed() > HAND_OVER_AFTER {
+            if !self.finished.is_empty() && clock::now() - self.finished_since > HAND_OVER_AFTER {
                 self.hand_over();
                 self.take_what_is_there();
             }
@@ -158,7 +159,7 @@ impl Runner {
         let Waiting { assignment, queue, received_at } = waiting;
         let job = Job::from_assignment(assignment, queue);
         let deadline = job.timeout.and_then(|timeout| received_at.checked_add(timeout));
-        if deadline.is_some_and(|at| at <= tokio::time::Instant::now()) {
+        if deadline.is_some_and(|at| at <= clock::now()) {
             let error = HandlerError::new("its timeout was over before it could start");
             return self.finish(attempt, Err(error), false);
         }
@@ -198,11 +199,11 @@ impl Runner {
                 }
             }
             Command::Lose(attempts) => drop(self.stop(attempts, false)),
-            Command::Release => {
-                self.releasing = true;
-                self.release_waiting();
+            Command::Release => self.release(),
+            Command::Abort => {
+                self.release();
+                self.abort();
             }
-            Command::Abort => self.abort(),
         }
     }
 
@@ -227,6 +228,11 @@ impl Runner {
             });
         }
         stopped
+    }
+
+    fn release(&mut self) {
+        self.releasing = true;
+        self.release_waiting();
     }
 
     fn release_waiting(&mut self) {
@@ -274,7 +280,7 @@ impl Runner {
 
     fn push(&mut self, completion: Completion) {
         if self.finished.is_empty() {
-            self.finished_since = Instant::now();
+            self.finished_since = clock::now();
         }
         self.finished.push(completion);
     }
@@ -292,7 +298,7 @@ async fn drive(
     attempt: Attempt,
     mut future: HandlerFuture,
     cancellation: CancellationToken,
-    limit: Option<(tokio::time::Instant, Duration)>,
+    limit: Option<(Instant, Duration)>,
 ) -> Finished {
     let steps = poll_fn(|cx| poll_caught(&mut future, cx));
     let result = match limit {

@@ -43,6 +43,11 @@ impl Shutdown {
         self.step != Step::Running
     }
 
+    /// Whether no new job comes any more.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        matches!(self.step, Step::Finishing | Step::Stopped)
+    }
+
     /// False if it has begun before.
     pub(super) fn begin(&mut self, now: Instant) -> bool {
         if self.has_begun() {
@@ -84,10 +89,11 @@ impl Shutdown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     #[test]
     fn the_steps_come_in_order_and_once() {
-        let start = Instant::now();
+        let start = clock::now();
         let mut shutdown = Shutdown::new(Duration::from_secs(30));
         assert_eq!((shutdown.has_begun(), shutdown.deadline()), (false, None));
         assert!(shutdown.begin(start) && !shutdown.begin(start));

@@ -1,0 +1,265 @@
+use std::{collections::HashMap, fmt::Display, future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+use tonic::transport::{Channel, Endpoint};
+use tower::{BoxError, Layer, Service};
+
+use super::{
+    Settings, Worker,
+    verdict::{Observer, Verdict},
+};
+use crate::{
+    channel::endpoint,
+    error::WorkerError,
+    handler::HandlerService,
+    handler_error::HandlerError,
+    job::{Job, JobId},
+};
+
+const CONCURRENCY: u32 = 10;
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+const NAME_CHARS_MAX: usize = 128;
+const QUEUES_MAX: usize = 256;
+
+/// Where the worker's channel comes from.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    /// A channel that is yet to be made: making one needs a running runtime.
+    Endpoint(Box<Endpoint>),
+    Channel(Channel),
+}
+
+/// Says what a [`Worker`] does. Mistakes are told by [`build`](WorkerBuilder::build).
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct WorkerBuilder {
+    target: Result<Target, String>,
+    name: String,
+    queues: Vec<String>,
+    concurrency: u32,
+    prefetch: Option<u32>,
+    shutdown_timeout: Duration,
+    handlers: Vec<(String, HandlerService)>,
+    observer: Option<Observer>,
+}
+
+impl WorkerBuilder {
+    pub(super) fn with_url(url: &str) -> WorkerBuilder {
+        let target = endpoint(url).map(|endpoint| Target::Endpoint(Box::new(endpoint)));
+        let wrong = |error: &dyn Display| format!("{url:?} is not an address of a broker: {error}");
+        WorkerBuilder::new(target.map_err(|error| wrong(&error)))
+    }
+
+    pub(super) fn with_channel(channel: Channel) -> WorkerBuilder {
+        WorkerBuilder::new(Ok(Target::Channel(channel)))
+    }
+
+    fn new(target: Result<Target, String>) -> WorkerBuilder {
+        WorkerBuilder {
+            target,
+            name: String::new(),
+            queues: Vec::new(),
+            concurrency: CONCURRENCY,
+            prefetch: None,
+            shutdown_timeout: SHUTDOWN_TIMEOUT,
+            handlers: Vec::new(),
+            observer: None,
+        }
+    }
+
+    /// For people: shown in the broker's logs and listings. At most 128 characters; default empty.
+    pub fn name(mut self, name: impl Into<String>) -> WorkerBuilder {
+        self.name = name.into();
+        self
+    }
+
+    /// Adds a queue to take jobs from: 1 to 256 of them, created on first use. When several have
+    /// jobs they take turns.
+    pub fn queue(mut self, queue: impl Into<String>) -> WorkerBuilder {
+        self.queues.push(queue.into());
+        self
+    }
+
+    /// How many jobs run at the same time: at least 1, default 10.
+    pub fn concurrency(mut self, jobs: u32) -> WorkerBuilder {
+        self.concurrency = jobs;
+        self
+    }
+
+    /// How many jobs wait in the worker for their turn, so that it never waits for the broker.
+    /// Default: as many as run at the same time. The broker's limit for both together is 10,000 by
+    /// default. 0 leaves each job to whichever worker is free first: for few long jobs.
+    pub fn prefetch(mut self, jobs: u32) -> WorkerBuilder {
+        self.prefetch = Some(jobs);
+        self
+    }
+
+    /// How long jobs that run may go on after a shutdown has begun; what runs longer is stopped and
+    /// given back. Default 30 s.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> WorkerBuilder {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// Registers a handler for a kind of job whose payload is JSON. What it returns is stored as JSON
+    /// with the job; `()` and everything else that is `null` in JSON as no bytes. A payload that
+    /// can't be read as a `T` is a failed attempt.
+    pub fn handler<T, O, F, Fut>(self, kind: impl Into<String>, handler: F) -> WorkerBuilder
+    where
+        T: DeserializeOwned + Send + 'static,
+        O: Serialize,
+        F: Fn(Job<T>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
+    {
+        self.register(kind, HandlerService::json(handler))
+    }
+
+    /// Registers a handler for a kind of job, bytes in and bytes out.
+    pub fn raw_handler<F, Fut>(self, kind: impl Into<String>, handler: F) -> WorkerBuilder
+    where
+        F: Fn(Job<Bytes>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Bytes, HandlerError>> + Send + 'static,
+    {
+        self.register(kind, HandlerService::raw(handler))
+    }
+
+    /// Registers a tower service as the handler for a kind of job. Each job gets a clone of its own,
+    /// which is called when it is ready. (A service that isn't `Sync` can be made so with
+    /// `tower::util::BoxCloneSyncServiceLayer` or a `Buffer`.)
+    pub fn service<S>(self, kind: impl Into<String>, service: S) -> WorkerBuilder
+    where
+        S: Service<Job<Bytes>, Response = Bytes> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+    {
+        self.register(kind, HandlerService::service(service))
+    }
+
+    /// Wraps every handler registered so far, each by itself: a concurrency limit holds for each
+    /// kind, a global one (`GlobalConcurrencyLimitLayer`) for all. The layer added last is the
+    /// outermost.
+    pub fn layer<L>(mut self, layer: L) -> WorkerBuilder
+    where
+        L: Layer<HandlerService>,
+        L::Service: Service<Job<Bytes>, Response = Bytes> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Job<Bytes>>>::Error: Into<BoxError>,
+        <L::Service as Service<Job<Bytes>>>::Future: Send + 'static,
+    {
+        for (_, handler) in &mut self.handlers {
+            *handler = HandlerService::service(layer.layer(handler.clone()));
+        }
+        self
+    }
+
+    /// Calls `observe` once for every answered report of outcomes, with the attempts and a verdict
+    /// for each. It runs in the worker's own task: it must be quick and mustn't block.
+    pub fn on_verdict(
+        mut self,
+        observe: impl Fn(&[(JobId, u32)], &[Verdict]) + Send + Sync + 'static,
+    ) -> WorkerBuilder {
+        self.observer = Some(Observer(Arc::new(observe)));
+        self
+    }
+
+    /// Checks everything that can be checked without the broker. [`WorkerError::Config`] says what is
+    /// wrong.
+    pub fn build(self) -> Result<Worker, WorkerError> {
+        self.check().map_err(WorkerError::Config)
+    }
+
+    fn register(mut self, kind: impl Into<String>, handler: HandlerService) -> WorkerBuilder {
+        self.handlers.push((kind.into(), handler));
+        self
+    }
+
+    fn check(self) -> Result<Worker, String> {
+        let WorkerBuilder { target, name, queues, concurrency, prefetch, .. } = self;
+        if name.chars().count() > NAME_CHARS_MAX {
+            return Err(format!("the worker's name has more than {NAME_CHARS_MAX} characters"));
+        }
+        if queues.is_empty() || queues.len() > QUEUES_MAX {
+            return Err(format!("a worker has 1 to {QUEUES_MAX} queues, not {}", queues.len()));
+        }
+        if let Some(queue) = queues.iter().find(|queue| !is_name(queue)) {
+            return Err(format!("{queue:?} can't be the name of a queue"));
+        }
+        if concurrency == 0 {
+            return Err("a worker needs a concurrency of at least 1".into());
+        }
+        let max_in_flight = concurrency.checked_add(prefetch.unwrap_or(concurrency));
+        let settings = Settings {
+            name,
+            queues,
+            concurrency,
+            max_in_flight: max_in_flight
+                .ok_or("concurrency and prefetch are too large together")?,
+            shutdown_timeout: self.shutdown_timeout,
+            observer: self.observer,
+        };
+        Ok(Worker { target: target?, settings, handlers: by_kind(self.handlers)? })
+    }
+}
+
+fn by_kind(
+    handlers: Vec<(String, HandlerService)>,
+) -> Result<HashMap<String, HandlerService>, String> {
+    let mut by_kind = HashMap::new();
+    for (kind, handler) in handlers {
+        if !is_name(&kind) {
+            return Err(format!("{kind:?} can't be a kind of job"));
+        }
+        if by_kind.contains_key(&kind) {
+            return Err(format!("the kind {kind:?} has two handlers"));
+        }
+        by_kind.insert(kind, handler);
+    }
+    if by_kind.is_empty() {
+        return Err("a worker needs a handler".into());
+    }
+    Ok(by_kind)
+}
+
+/// The contract's pattern for queues and kinds.
+fn is_name(name: &str) -> bool {
+    let first = name.chars().next();
+    first.is_some_and(|first| first.is_ascii_alphanumeric())
+        && name.len() <= NAME_CHARS_MAX
+        && name.chars().all(|one| one.is_ascii_alphanumeric() || "._:/-".contains(one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder() -> WorkerBuilder {
+        let handler = |_: Job<()>| async { Ok(()) };
+        WorkerBuilder::with_url("http://127.0.0.1:1").queue("emails").handler("send", handler)
+    }
+
+    fn refused(builder: WorkerBuilder) -> String {
+        builder.build().err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn credit_is_what_runs_and_what_waits() {
+        let credit = |builder: WorkerBuilder| builder.build().map(|it| it.settings.max_in_flight);
+        assert!(matches!(credit(builder()), Ok(20)));
+        assert!(matches!(credit(builder().concurrency(50)), Ok(100)));
+        assert!(matches!(credit(builder().concurrency(5).prefetch(0)), Ok(5)));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert_eq!(refused(builder()), "");
+        assert!(refused(WorkerBuilder::with_url("not a url")).contains("not a url"));
+        assert!(refused(builder().queue("a b")).contains("a b"));
+        assert!(refused(builder().concurrency(0)).contains("concurrency"));
+        assert!(refused(builder().concurrency(u32::MAX)).contains("too large"));
+        assert!(refused(builder().name("x".repeat(129))).contains("128"));
+        let twice = builder().raw_handler("send", |job: Job<Bytes>| async { Ok(job.payload) });
+        assert!(refused(twice).contains("two handlers"));
+        let none = WorkerBuilder::with_url("http://127.0.0.1:1").queue("emails");
+        assert!(refused(none).contains("needs a handler"));
+    }
+}

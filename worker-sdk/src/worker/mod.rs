@@ -1,0 +1,121 @@
+//! Workers.
+//!
+//! # Where things run
+//! A worker is two tasks. One keeps the session: stream, heartbeats, outcomes. The other runs the
+//! handlers. A job's first step is taken in that second task, one job after the other, so that a
+//! handler which never waits costs next to nothing; a handler that waits for something goes on in a
+//! tokio task of its own, in parallel with all others. Hence:
+//! - Up to its first wait a handler holds up the start of the worker's next jobs. Long computations
+//!   and blocking calls belong into [`tokio::task::spawn_blocking`]. Heartbeats, and with them the
+//!   leases, go on even so.
+//! - What is bound to a task (task-local values, [`tokio::task::id`]) may change once, after the
+//!   first step.
+//! - A panic of a handler is a failed attempt, in programs that unwind. With `panic = "abort"` it
+//!   ends the process; the broker then gives the worker's jobs to others.
+//!
+//! # States of an attempt
+//! ```text
+//! delivered -> waiting -> running -> finished -> answered
+//! ```
+//! The worker holds an attempt from its delivery to the verdict on its outcome, presents it in every
+//! heartbeat and when it opens a new stream, and so keeps it when the broker restarts. What the
+//! broker calls lost is dropped: its token fires, its outcome isn't reported.
+
+mod attempts;
+mod builder;
+mod call;
+mod completer;
+mod heartbeat;
+mod held;
+mod link;
+mod outbox;
+mod outcome;
+mod runner;
+mod session;
+mod shutdown;
+mod timer;
+mod verdict;
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use self::{builder::Target, session::Session, verdict::Observer};
+pub use self::{builder::WorkerBuilder, verdict::Verdict};
+use crate::{error::WorkerError, handler::HandlerService};
+
+/// Takes jobs of some queues and runs their handlers.
+#[derive(Debug)]
+#[must_use = "a worker does nothing until it is started"]
+pub struct Worker {
+    target: Target,
+    settings: Settings,
+    handlers: HashMap<String, HandlerService>,
+}
+
+#[derive(Debug)]
+struct Settings {
+    name: String,
+    queues: Vec<String>,
+    concurrency: u32,
+    max_in_flight: u32,
+    shutdown_timeout: Duration,
+    observer: Option<Observer>,
+}
+
+impl Worker {
+    /// A worker with a connection of its own to the broker at a URL like `http://127.0.0.1:7070`.
+    pub fn builder(url: impl AsRef<str>) -> WorkerBuilder {
+        WorkerBuilder::with_url(url.as_ref())
+    }
+
+    /// A worker on a channel that the caller has made: shared with others, or with TLS.
+    pub fn builder_with_channel(channel: Channel) -> WorkerBuilder {
+        WorkerBuilder::with_channel(channel)
+    }
+
+    /// Runs it in the background. Panics outside of a tokio runtime.
+    pub fn start(self) -> Running {
+        let stop = CancellationToken::new();
+        let worker = tokio::spawn(self.run(stop.clone()));
+        Running { stop, worker }
+    }
+
+    /// Runs until `stop` fires and what it holds is done with: what waits is given back at once, what
+    /// runs may finish within the
+    /// [`shutdown_timeout`](WorkerBuilder::shutdown_timeout) and is given back then, and every
+    /// outcome is answered by the broker, for which it has 10 s more.
+    ///
+    /// While there is no broker it tries again and again. [`WorkerError::Refused`] if the broker will
+    /// never take this worker, [`WorkerError::Unreported`] if the time was over too early.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), WorkerError> {
+        let channel = match self.target {
+            Target::Endpoint(endpoint) => endpoint.connect_lazy(),
+            Target::Channel(channel) => channel,
+        };
+        Session::new(self.settings, self.handlers, channel).run(stop).await
+    }
+}
+
+/// A worker in the background. Dropping it leaves the worker running.
+#[derive(Debug)]
+pub struct Running {
+    stop: CancellationToken,
+    worker: JoinHandle<Result<(), WorkerError>>,
+}
+
+impl Running {
+    /// Shuts it down in order and waits for the end, as described at [`Worker::run`].
+    pub async fn shutdown(mut self) -> Result<(), WorkerError> {
+        self.stop.cancel();
+        self.closed().await
+    }
+
+    /// Waits until it has ended, which without a shutdown it does only when the broker refuses it.
+    /// To be called again only if it was cancelled before it returned.
+    pub async fn closed(&mut self) -> Result<(), WorkerError> {
+        (&mut self.worker).await.unwrap_or(Err(WorkerError::Panicked))
+    }
+}

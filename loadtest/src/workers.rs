@@ -90,7 +90,7 @@ fn answer(verdict: Verdict) -> Answer {
         Verdict::Applied => Answer::Applied,
         Verdict::Duplicate => Answer::Duplicate,
         Verdict::Stale => Answer::Stale,
-        // A broker that says nothing has stored nothing.
-        Verdict::NotFound | Verdict::Unknown | _ => Answer::NotFound,
+        // What isn't known confirms nothing.
+        _ => Answer::NotFound,
     }
 }

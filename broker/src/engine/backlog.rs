@@ -101,6 +101,7 @@ impl Backlog {
         self.claim.is_some()
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.levels.is_empty() && !self.unknown && !self.notified
     }

@@ -22,6 +22,7 @@ impl Buffer {
         self.len == 0
     }
 
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -1,0 +1,476 @@
+//! The dispatcher under random events, against a model of the database and of the workers.
+//!
+//! Checked after every step: credit, one place a job, attempts that only grow, sums. Checked at the
+//! end, when the workers behave: every job was completed exactly once, nothing is left in memory.
+//! A failing case is printed with its steps and kept by proptest for the next runs.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::{
+    Action, ClaimFrom, Completing, Dispatcher, Limits, SessionId, SessionRequest, Storing,
+};
+use crate::domain::{Attempt, JobId, JobKey, QueueId, TakenJob};
+
+const QUEUES: i32 = 3;
+const SESSIONS: u128 = 4;
+const ACKNOWLEDGE: Duration = Duration::from_secs(15);
+const LIMITS: Limits = Limits {
+    sessions_max: 10,
+    claim_rows_max: 5,
+    buffered_bytes_max: 1 << 20,
+    unacknowledged_bytes_max: 1 << 20,
+    completing_max: 6,
+    message_bytes_max: 500,
+    message_jobs_max: 3,
+    session_timeout: Duration::from_secs(20),
+    reconnect_grace: Duration::from_secs(10),
+    acknowledge_timeout: ACKNOWLEDGE,
+    keep_alive_interval: Duration::from_secs(10),
+};
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Insert jobs: (queue, priority) each; whether the insert commits.
+    Insert { jobs: Vec<(i32, i16)>, commits: bool },
+    /// Somebody else's jobs appear in the database.
+    Foreign { queue: i32, priority: i16, notify: bool },
+    /// A claim in flight ends; `commits`: whether it worked.
+    Claim { which: usize, commits: bool },
+    Subscribe { session: u128, queues: Vec<i32>, credit: usize, keeps: bool },
+    StreamEnds { session: u128, stale: bool },
+    /// The worker reports some of what it holds.
+    Complete { session: u128, count: usize, knows_session: bool },
+    /// A completion in flight ends; `commits`: whether it was stored.
+    Stored { which: usize, commits: bool },
+    Heartbeat { session: u128, credit: Option<usize>, acknowledges: bool },
+    Sleep { ms: u64 },
+    Poll,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let queue = 0..QUEUES;
+    let session = 1..=SESSIONS;
+    let step = prop_oneof![
+        4 => (prop::collection::vec((queue.clone(), -1i16..=1), 1..8), prop::bool::weighted(0.9))
+            .prop_map(|(jobs, commits)| Step::Insert { jobs, commits }),
+        1 => (queue.clone(), -1i16..=1, any::<bool>())
+            .prop_map(|(queue, priority, notify)| Step::Foreign { queue, priority, notify }),
+        4 => (any::<usize>(), prop::bool::weighted(0.9))
+            .prop_map(|(which, commits)| Step::Claim { which, commits }),
+        2 => (session.clone(), prop::collection::btree_set(queue, 1..3), 0usize..6, any::<bool>())
+            .prop_map(|(session, queues, credit, keeps)| {
+                Step::Subscribe { session, queues: queues.into_iter().collect(), credit, keeps }
+            }),
+        1 => (session.clone(), any::<bool>())
+            .prop_map(|(session, stale)| Step::StreamEnds { session, stale }),
+        6 => (session.clone(), 1usize..5, prop::bool::weighted(0.9))
+            .prop_map(|(session, count, knows_session)| Step::Complete { session, count, knows_session }),
+        6 => (any::<usize>(), prop::bool::weighted(0.9))
+            .prop_map(|(which, commits)| Step::Stored { which, commits }),
+        2 => (session, prop::option::of(0usize..6), any::<bool>())
+            .prop_map(|(session, credit, acknowledges)| {
+                Step::Heartbeat { session, credit, acknowledges }
+            }),
+        2 => (1u64..12_000).prop_map(|ms| Step::Sleep { ms }),
+        1 => Just(Step::Poll),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Ready,
+    Taken,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    queue: QueueId,
+    priority: i16,
+    phase: Phase,
+    attempt: i32,
+}
+
+#[derive(Debug, Default)]
+struct Worker {
+    epoch: u64,
+    attached: bool,
+    credit: usize,
+    queues: Vec<QueueId>,
+    held: BTreeMap<JobId, i32>,
+    received_seq: u64,
+}
+
+struct World {
+    now: Duration,
+    dispatcher: Dispatcher,
+    rows: BTreeMap<JobId, Row>,
+    next_id: i64,
+    claims: Vec<(QueueId, ClaimFrom, usize)>,
+    completions: Vec<(SessionId, Vec<Completing>)>,
+    workers: BTreeMap<u128, Worker>,
+    completed: BTreeMap<JobId, usize>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            now: Duration::from_secs(1),
+            dispatcher: Dispatcher::new(LIMITS),
+            rows: BTreeMap::new(),
+            next_id: 1,
+            claims: Vec::new(),
+            completions: Vec::new(),
+            workers: (1..=SESSIONS).map(|session| (session, Worker::default())).collect(),
+            completed: BTreeMap::new(),
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        let mut actions = Vec::new();
+        match step {
+            Step::Insert { jobs, commits } => self.insert(&jobs, commits, &mut actions),
+            Step::Foreign { queue, priority, notify } => {
+                let id = self.id();
+                let queue = QueueId(queue);
+                self.rows.insert(id, Row { queue, priority, phase: Phase::Ready, attempt: 0 });
+                if notify {
+                    self.dispatcher.notified(self.now, queue, &mut actions);
+                }
+            }
+            Step::Claim { which, commits } => self.end_claim(which, commits, &mut actions),
+            Step::Subscribe { session, queues, credit, keeps } => {
+                self.subscribe(session, &queues, credit, keeps, &mut actions);
+            }
+            Step::StreamEnds { session, stale } => {
+                let worker = self.workers.get_mut(&session).unwrap();
+                let epoch = if stale { worker.epoch.wrapping_sub(1) } else { worker.epoch };
+                worker.attached &= stale;
+                let id = SessionId(session);
+                self.dispatcher.stream_ended(self.now, id, epoch, &mut actions);
+            }
+            Step::Complete { session, count, knows_session } => {
+                self.complete(session, count, knows_session, &mut actions);
+            }
+            Step::Stored { which, commits } => self.end_completion(which, commits, &mut actions),
+            Step::Heartbeat { session, credit, acknowledges } => {
+                self.heartbeat(session, credit, acknowledges, &mut actions);
+            }
+            Step::Sleep { ms } => {
+                self.now += Duration::from_millis(ms);
+                self.dispatcher.tick(self.now, &mut actions);
+            }
+            Step::Poll => {
+                for queue in self.dispatcher.hungry_queues() {
+                    self.dispatcher.notified(self.now, queue, &mut actions);
+                }
+            }
+        }
+        self.act(actions);
+        self.check();
+    }
+
+    fn id(&mut self) -> JobId {
+        self.next_id += 1;
+        JobId(self.next_id)
+    }
+
+    fn insert(&mut self, jobs: &[(i32, i16)], commits: bool, actions: &mut Vec<Action>) {
+        let mut storing: Vec<Storing> = jobs
+            .iter()
+            .map(|&(queue, priority)| Storing {
+                queue: QueueId(queue),
+                id: self.id(),
+                priority,
+                bytes: taken(JobId(0), 1, 0).bytes(),
+                taken: false,
+            })
+            .collect();
+        self.dispatcher.storing(&mut storing);
+        for job in storing.iter().filter(|job| job.taken) {
+            // Direct dispatch never overtakes: all that is older here is known to us or foreign.
+            let row = Row { queue: job.queue, priority: job.priority, phase: Phase::Taken, attempt: 1 };
+            if commits {
+                self.rows.insert(job.id, row);
+            }
+        }
+        if !commits {
+            self.dispatcher.not_stored(&storing, false);
+            return;
+        }
+        for job in storing.iter().filter(|job| !job.taken) {
+            let row = Row { queue: job.queue, priority: job.priority, phase: Phase::Ready, attempt: 0 };
+            self.rows.insert(job.id, row);
+        }
+        let jobs: Vec<_> = storing
+            .iter()
+            .filter(|job| job.taken)
+            .map(|job| (job.queue, taken(job.id, 1, job.priority)))
+            .collect();
+        self.dispatcher.stored(self.now, &storing, jobs, actions);
+    }
+
+    fn end_claim(&mut self, which: usize, commits: bool, actions: &mut Vec<Action>) {
+        if self.claims.is_empty() {
+            return;
+        }
+        let (queue, from, limit) = self.claims.swap_remove(which % self.claims.len());
+        if !commits {
+            self.dispatcher.claim_failed(self.now, queue, limit);
+            return;
+        }
+        let mut ready: Vec<(i16, JobId)> = self
+            .rows
+            .iter()
+            .filter(|(_, row)| row.queue == queue && row.phase == Phase::Ready)
+            .map(|(id, row)| (-row.priority, *id))
+            .filter(|(priority, id)| match from {
+                ClaimFrom::Sweep => true,
+                ClaimFrom::Cursor { priority: of, after } => -priority == of && *id > after,
+            })
+            .collect();
+        ready.sort_unstable();
+        let jobs = ready
+            .into_iter()
+            .take(limit)
+            .map(|(_, id)| {
+                let row = self.rows.get_mut(&id).unwrap();
+                row.phase = Phase::Taken;
+                row.attempt += 1;
+                taken(id, row.attempt, row.priority)
+            })
+            .collect();
+        let took = Duration::from_millis(1);
+        self.dispatcher.claimed(self.now, took, queue, limit, jobs, actions);
+    }
+
+    fn subscribe(
+        &mut self,
+        session: u128,
+        queues: &[i32],
+        credit: usize,
+        keeps: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let worker = self.workers.get_mut(&session).unwrap();
+        if !keeps {
+            worker.held.clear();
+        }
+        worker.queues = queues.iter().map(|queue| QueueId(*queue)).collect();
+        worker.credit = credit;
+        worker.attached = true;
+        let held: Vec<Attempt> =
+            worker.held.iter().map(|(id, number)| Attempt { id: *id, number: *number }).collect();
+        let request = SessionRequest {
+            session: SessionId(session),
+            queues: worker.queues.iter().map(|queue| (*queue, None)).collect(),
+            max_in_flight: credit,
+            concurrency: credit.div_ceil(2),
+            held,
+            adopted: Vec::new(),
+        };
+        let opened = self.dispatcher.subscribe(self.now, request, actions);
+        let worker = self.workers.get_mut(&session).unwrap();
+        worker.epoch = opened.epoch;
+        for lost in opened.lost {
+            worker.held.remove(&lost.id);
+        }
+        let leased = self.dispatcher.leased(SessionId(session));
+        for (id, number) in &worker.held {
+            assert!(leased.contains(&(*id, *number)), "held and not lost, but not leased");
+        }
+    }
+
+    fn complete(
+        &mut self,
+        session: u128,
+        count: usize,
+        knows_session: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let worker = self.workers.get_mut(&session).unwrap();
+        let ids: Vec<JobId> = worker.held.keys().copied().take(count).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let attempts: Vec<Attempt> = ids
+            .iter()
+            .map(|id| Attempt { id: *id, number: worker.held.remove(id).unwrap() })
+            .collect();
+        let named = SessionId(if knows_session { session } else { 0 });
+        let completings = self.dispatcher.completing(self.now, named, 0, attempts, actions);
+        self.completions.push((named, completings));
+    }
+
+    fn end_completion(&mut self, which: usize, commits: bool, actions: &mut Vec<Action>) {
+        if self.completions.is_empty() {
+            return;
+        }
+        let (session, completings) =
+            self.completions.swap_remove(which % self.completions.len());
+        if !commits {
+            self.dispatcher.completion_failed(self.now, session, &completings, actions);
+            // The worker holds on to what it couldn't report.
+            for completing in completings {
+                let Attempt { id, number } = completing.attempt;
+                for (other, worker) in &mut self.workers {
+                    if self.dispatcher.leased(SessionId(*other)).contains(&(id, number)) {
+                        worker.held.insert(id, number);
+                    }
+                }
+            }
+            return;
+        }
+        for completing in &completings {
+            let Attempt { id, number } = completing.attempt;
+            let row = self.rows.get_mut(&id).unwrap();
+            if row.attempt == number && row.phase == Phase::Taken {
+                row.phase = Phase::Done;
+                *self.completed.entry(id).or_default() += 1;
+            }
+        }
+        self.dispatcher.completed(self.now, session, &completings, actions);
+    }
+
+    fn heartbeat(
+        &mut self,
+        session: u128,
+        credit: Option<usize>,
+        acknowledges: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let worker = self.workers.get_mut(&session).unwrap();
+        let held: Vec<Attempt> =
+            worker.held.iter().map(|(id, number)| Attempt { id: *id, number: *number }).collect();
+        let seq = if acknowledges { worker.received_seq } else { 0 };
+        let id = SessionId(session);
+        let lost =
+            self.dispatcher.heartbeat(self.now, id, worker.epoch, seq, &held, credit, actions);
+        if let Ok(lost) = lost {
+            worker.credit = credit.unwrap_or(worker.credit);
+            for attempt in lost {
+                worker.held.remove(&attempt.id);
+            }
+        }
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
+        let mut follow = Vec::new();
+        for action in actions {
+            match action {
+                Action::Deliver { session, delivery } => {
+                    let worker = self.workers.get_mut(&session.0).unwrap();
+                    assert!(worker.attached, "delivered to a session without a stream");
+                    assert!(worker.queues.contains(&delivery.queue));
+                    assert!(delivery.jobs.len() <= LIMITS.message_jobs_max);
+                    worker.received_seq = delivery.seq;
+                    for job in delivery.jobs {
+                        let row = self.rows[&job.id];
+                        assert_eq!((row.phase, row.attempt), (Phase::Taken, job.attempt));
+                        worker.held.insert(job.id, job.attempt);
+                    }
+                }
+                Action::LeaseLost { session, attempts, .. } => {
+                    let worker = self.workers.get_mut(&session.0).unwrap();
+                    for attempt in attempts {
+                        worker.held.remove(&attempt.id);
+                    }
+                }
+                Action::Close { session } => {
+                    self.workers.get_mut(&session.0).unwrap().attached = false;
+                }
+                Action::Claim { queue, from, limit } => self.claims.push((queue, from, limit)),
+                Action::GiveBack { jobs } | Action::Fail { jobs, .. } => {
+                    for (JobKey { queue, id }, attempt) in jobs {
+                        let row = self.rows.get_mut(&id).unwrap();
+                        if row.attempt == attempt && row.phase == Phase::Taken {
+                            row.phase = Phase::Ready;
+                            let rows = [(row.priority, id)];
+                            self.dispatcher.ready(self.now, queue, rows, &mut follow);
+                        }
+                    }
+                }
+                Action::KeepAlive { .. } | Action::Drain { .. } => {}
+            }
+        }
+        if !follow.is_empty() {
+            self.act(follow);
+        }
+    }
+
+    fn check(&self) {
+        self.dispatcher.check();
+        let mut seen = BTreeSet::new();
+        for (key, attempt) in self.dispatcher.jobs() {
+            assert!(seen.insert(key), "{key:?} is in two places");
+            let row = self.rows[&key.id];
+            assert!(attempt <= row.attempt, "an attempt from the future");
+        }
+    }
+
+    /// All workers are there, behave, and time passes: everything gets done.
+    fn finish(&mut self) {
+        for session in 1..=SESSIONS {
+            let queues = (0..QUEUES).collect();
+            self.step(Step::Subscribe { session, queues, credit: 5, keeps: true });
+        }
+        for _ in 0..2000 {
+            if self.rows.values().all(|row| row.phase == Phase::Done)
+                && self.claims.is_empty()
+                && self.completions.is_empty()
+            {
+                break;
+            }
+            while !self.claims.is_empty() {
+                self.step(Step::Claim { which: 0, commits: true });
+            }
+            for session in 1..=SESSIONS {
+                self.step(Step::Complete { session, count: 9, knows_session: true });
+                self.step(Step::Heartbeat { session, credit: None, acknowledges: true });
+            }
+            while !self.completions.is_empty() {
+                self.step(Step::Stored { which: 0, commits: true });
+            }
+            self.step(Step::Sleep { ms: 300 });
+            self.step(Step::Poll);
+        }
+        for (id, row) in &self.rows {
+            assert_eq!(row.phase, Phase::Done, "{id} was never done");
+            assert_eq!(self.completed[id], 1);
+        }
+        assert!(self.dispatcher.drained(), "something is left in memory");
+    }
+}
+
+fn taken(id: JobId, attempt: i32, priority: i16) -> TakenJob {
+    TakenJob {
+        id,
+        attempt,
+        priority,
+        failures: 0,
+        max_attempts: None,
+        kind: String::new(),
+        payload: Bytes::new(),
+        options: None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #[test]
+    fn nothing_is_lost_under_random_events(steps in steps()) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+        }
+        world.finish();
+    }
+}

@@ -63,7 +63,7 @@ pub(super) fn duration_ms(
     let limits = || format!("{min_ms} ms to {max_ms} ms");
     let duration = Duration::try_from(*value).map_err(|_| limits())?;
     // A wait of less than a millisecond is one of a millisecond.
-    let ms = duration.as_micros().div_ceil(1000);
+    let ms = duration.as_nanos().div_ceil(1_000_000);
     u64::try_from(ms).ok().filter(|ms| (min_ms..=max_ms).contains(ms)).ok_or_else(limits)
 }
 

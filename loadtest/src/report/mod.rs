@@ -8,7 +8,11 @@ mod plot;
 mod series;
 mod table;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
@@ -128,13 +132,17 @@ impl Report {
         }
     }
 
-    /// Prints the table and writes both files.
+    /// Writes both files and prints the table.
     pub(crate) fn publish(&self, json: &Path, html: &Path) -> Result<()> {
-        print!("{}", table::render(self));
         write(json, &json::render(self)?)?;
         write(html, &html::render(self)?)?;
-        println!("\nwritten: {} and {}", html.display(), json.display());
-        Ok(())
+        let table = table::render(self);
+        let (html, json) = (html.display(), json.display());
+        match writeln!(io::stdout(), "{table}\nwritten: {html} and {json}") {
+            // A reader that has seen enough, such as `head`.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            printed => printed.context("can't print the table"),
+        }
     }
 }
 

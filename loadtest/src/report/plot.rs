@@ -22,8 +22,9 @@ const GRID: RGBColor = RGBColor(0xe6, 0xe9, 0xee);
 const MAIN: RGBColor = RGBColor(0xb8, 0x2a, 0x3c);
 /// Enqueued jobs, acknowledgements. Also in the page's style.
 const SECOND: RGBColor = RGBColor(0x2f, 0x6d, 0xb5);
-/// Bars of a histogram for each factor of ten.
-const BARS_PER_DECADE: f64 = 15.0;
+/// Bars over the range of a histogram, about; and the bounds for a factor of ten.
+const BARS: f64 = 50.0;
+const BARS_PER_DECADE: (f64, f64) = (8.0, 40.0);
 
 type Chart<'a, 'b, X, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>;
 
@@ -67,8 +68,8 @@ pub(super) fn latency(histogram: &Histogram<u32>, of: Latency) -> Result<String>
         Latency::Enqueue => SECOND,
     };
     draw(|root| {
-        let mut chart =
-            builder(root).build_cartesian_2d((low..high).log_scale(), 0.0..highest * 1.25)?;
+        let axis = (low..high).log_scale().with_key_points(ticks(low, high));
+        let mut chart = builder(root).build_cartesian_2d(axis, 0.0..highest * 1.25)?;
         let axes = ["milliseconds, log scale", "percent"];
         mesh(&mut chart, axes, |x| trimmed(*x), |y| trimmed(*y))?;
         chart.draw_series(bars.iter().map(|bar| {
@@ -128,11 +129,13 @@ struct Bar {
 /// Bars of equal width on a log axis. Below 10 µs a bar can be narrower than the µs that latencies
 /// are recorded in; then some stay empty.
 fn bars(histogram: &Histogram<u32>) -> Vec<Bar> {
-    let edge_ms = |n: i64| 10f64.powf(n as f64 / BARS_PER_DECADE) / 1000.0;
+    let decades = (histogram.max().max(1) as f64 / histogram.min().max(1) as f64).log10();
+    let per_decade = (BARS / decades.max(0.1)).clamp(BARS_PER_DECADE.0, BARS_PER_DECADE.1);
+    let edge_ms = |n: i64| 10f64.powf(n as f64 / per_decade) / 1000.0;
     let mut bars: Vec<(i64, u64)> = Vec::new();
     for value in histogram.iter_recorded() {
         let us = value.value_iterated_to().max(1) as f64;
-        let n = (us.log10() * BARS_PER_DECADE).floor() as i64;
+        let n = (us.log10() * per_decade).floor() as i64;
         let count = value.count_since_last_iteration();
         match bars.last_mut().filter(|(last, _)| *last == n) {
             Some((_, sum)) => *sum += count,
@@ -146,6 +149,14 @@ fn bars(histogram: &Histogram<u32>) -> Vec<Bar> {
         percent: 100.0 * count as f64 / all,
     };
     bars.into_iter().map(bar).collect()
+}
+
+/// Where a log axis has labels: at 1, 2 and 5 of each decade, over many decades only at 1.
+fn ticks(low: f64, high: f64) -> Vec<f64> {
+    let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let steps: &[f64] = if (high / low).log10() > 3.5 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let ticks = decades.flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)));
+    ticks.filter(|tick| (low..=high).contains(tick)).collect()
 }
 
 fn draw<'a>(
@@ -238,6 +249,13 @@ mod tests {
         assert!((bars.iter().map(|bar| bar.percent).sum::<f64>() - 100.0).abs() < 1e-9);
         assert!(bars.windows(2).all(|pair| pair[0].to_ms <= pair[1].from_ms * 1.000_001));
         assert!(bars.iter().all(|bar| bar.from_ms < 26.0 && bar.to_ms > 0.29), "{bars:?}");
+    }
+
+    #[test]
+    fn a_log_axis_always_has_labels() {
+        assert_eq!(ticks(0.3, 3.0), [0.5, 1.0, 2.0]);
+        assert_eq!(ticks(900.0, 1200.0), [1000.0]);
+        assert_eq!(ticks(0.01, 100.0).len(), 5);
     }
 
     #[test]

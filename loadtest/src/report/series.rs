@@ -6,7 +6,7 @@ use crate::watch::Sample;
 
 /// The finest step: samples come every 10 ms.
 const STEP_MIN_NS: u64 = 50_000_000;
-const STEPS_MAX: u64 = 200;
+const STEPS_MAX: u64 = 80;
 
 /// Rates in equal steps of time, from the start of what is measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -71,7 +71,7 @@ mod tests {
     fn a_long_run_has_a_bounded_number_of_steps() {
         let sample = |n| Sample { at_ns: n * 1_000_000_000, acknowledged: n, finished: n };
         let samples: Vec<_> = (0..5000).map(sample).collect();
-        assert!(Series::of(&samples, 0).unwrap().finished_per_s.len() <= 200);
+        assert!(Series::of(&samples, 0).unwrap().finished_per_s.len() as u64 <= STEPS_MAX);
         assert_eq!(Series::of(&samples[..1], 0), None);
     }
 }

@@ -115,11 +115,6 @@ impl Dispatcher {
         let jobs = jobs.iter().map(|job| (JobKey { queue, id: job.id }, job.attempt)).collect();
         actions.push(Action::GiveBack { jobs });
     }
-
-    #[cfg(test)]
-    pub(crate) fn has_backlog(&self, queue: QueueId) -> bool {
-        self.queues.get(&queue).is_some_and(|state| !state.backlog.is_empty())
-    }
 }
 
 impl ClaimFrom {

@@ -202,3 +202,34 @@ impl Dispatcher {
         self.queues.entry(id).or_insert_with(Queue::new)
     }
 }
+
+#[cfg(test)]
+impl Dispatcher {
+    /// The invariants of the module's doc.
+    pub(crate) fn check(&self) {
+        let mut bytes = 0;
+        for (id, queue) in &self.queues {
+            let sessions = || queue.sessions.iter().map(|index| &self.sessions[*index]);
+            assert!(sessions().all(|session| session.attached && session.queues.contains(id)));
+            assert_eq!(queue.credit, sessions().map(|session| session.max_in_flight).sum::<usize>());
+            let held = self
+                .sessions
+                .iter()
+                .flat_map(|(_, session)| session.leases.values())
+                .filter(|lease| lease.queue == *id && !lease.completing)
+                .count();
+            assert_eq!(queue.held, held);
+            assert!(!queue.sessions.is_empty() || queue.buffer.is_empty(), "kept for nobody");
+            bytes += queue.buffer.bytes();
+        }
+        assert!(self.buffered_bytes >= bytes);
+        for (index, session) in &self.sessions {
+            assert_eq!(self.by_id[&session.id], index);
+            let open = session.leases.values().filter(|lease| !lease.completing).count();
+            assert_eq!(session.outstanding, open);
+            let unacknowledged: usize = session.unacknowledged.iter().map(|sent| sent.bytes).sum();
+            assert_eq!(session.unacknowledged_bytes, unacknowledged);
+        }
+        assert!(self.deadlines.iter().all(|(_, index, id)| self.sessions[*index].leases.contains_key(id)));
+    }
+}

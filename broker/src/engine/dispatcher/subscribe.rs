@@ -61,9 +61,8 @@ impl Dispatcher {
                 index
             }
         };
-        if self.sessions[index].attached {
-            self.unsubscribe(index, now);
-        }
+        let before =
+            if self.sessions[index].attached { self.unsubscribe(index, now) } else { Vec::new() };
         let lost = self.settle_held(index, &request, actions);
 
         let session = &mut self.sessions[index];
@@ -87,6 +86,9 @@ impl Dispatcher {
         }
         for (queue, _) in request.queues {
             self.deliver_queue(now, queue, actions);
+        }
+        for queue in before {
+            self.give_back_excess(queue, actions);
         }
         Opened { epoch, lost }
     }

@@ -72,6 +72,9 @@ pub(super) fn verdict(report: &Report) -> String {
             let database = if found.database.is_some() { ", in the database too" } else { "" };
             format!("passed: {jobs} jobs, none lost, none finished twice{database}")
         }
+        (None, true) if report.sweep.is_some() => {
+            "passed: in no run a job was lost or finished twice".to_owned()
+        }
         (None, true) => "done".to_owned(),
     }
 }

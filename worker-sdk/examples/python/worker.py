@@ -32,7 +32,7 @@ class Worker:
             try:
                 await self.subscribe()
             except (grpc.RpcError, asyncio.TimeoutError) as error:
-                print("subscribing again:", repr(error), file=sys.stderr)
+                print("subscribing again:", repr(error)[:99], file=sys.stderr)
             await asyncio.sleep(random.uniform(0.1, 1.0))
         completer.result()
 

@@ -37,12 +37,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let [stop, dead, draining, closed] = std::array::from_fn(|_| CancellationToken::new());
     timers::start(&core, &timer_settings(&config), &stop, &dead);
     let readiness = Readiness::default();
-    let mut http = tokio::spawn(http::serve(
-        http,
-        readiness.clone(),
-        telemetry::metrics(),
-        closed.clone(),
-    ));
+    let mut http =
+        tokio::spawn(http::serve(http, readiness.clone(), telemetry::metrics(), closed.clone()));
     let mut grpc = tokio::spawn(rpc::serve(
         grpc,
         Arc::clone(&core),

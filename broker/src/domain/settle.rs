@@ -4,7 +4,9 @@ use super::{Outcome, Queue, RetryPolicy};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// Again at this time, in microseconds since 1970.
-    Scheduled { at: i64 },
+    Scheduled {
+        at: i64,
+    },
     /// Again at once.
     Ready,
     /// Never again.
@@ -92,10 +94,7 @@ mod tests {
     fn the_worker_has_a_say() {
         assert_eq!(next(&failed(true, None), 0, None), (Next::Dead, 1));
         assert_eq!(next(&failed(false, Some(0)), 0, None), (Next::Ready, 1));
-        assert_eq!(
-            next(&failed(false, Some(5)), 0, None),
-            (Next::Scheduled { at: NOW + 5000 }, 1)
-        );
+        assert_eq!(next(&failed(false, Some(5)), 0, None), (Next::Scheduled { at: NOW + 5000 }, 1));
     }
 
     #[test]

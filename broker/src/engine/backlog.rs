@@ -111,8 +111,8 @@ impl Backlog {
         if self.claim.is_some() || now < self.claim_not_before {
             return None;
         }
-        let sweep = self.notified && now >= self.sweep_not_before
-            || self.unknown && self.levels.is_empty();
+        let sweep =
+            self.notified && now >= self.sweep_not_before || self.unknown && self.levels.is_empty();
         self.claim = if sweep {
             Some(ClaimFrom::Sweep)
         } else {
@@ -246,7 +246,11 @@ mod tests {
         assert!(!backlog.allows_direct(0));
         backlog.next_claim(NOW);
         backlog.claimed(NOW, Duration::ZERO, 2, &[]);
-        assert_eq!(backlog.next_claim(NOW), Some(ClaimFrom::Sweep), "level 0 is done, what is below?");
+        assert_eq!(
+            backlog.next_claim(NOW),
+            Some(ClaimFrom::Sweep),
+            "level 0 is done, what is below?"
+        );
         backlog.claimed(NOW, Duration::ZERO, 2, &[]);
         assert!(backlog.is_empty());
     }

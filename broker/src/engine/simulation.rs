@@ -38,19 +38,50 @@ const LIMITS: Limits = Limits {
 #[derive(Clone, Debug)]
 enum Step {
     /// Insert jobs: (queue, priority) each; whether the insert commits.
-    Insert { jobs: Vec<(i32, i16)>, commits: bool },
+    Insert {
+        jobs: Vec<(i32, i16)>,
+        commits: bool,
+    },
     /// Somebody else's jobs appear in the database.
-    Foreign { queue: i32, priority: i16, notify: bool },
+    Foreign {
+        queue: i32,
+        priority: i16,
+        notify: bool,
+    },
     /// A claim in flight ends; `commits`: whether it worked.
-    Claim { which: usize, commits: bool },
-    Subscribe { session: u128, queues: Vec<i32>, credit: usize, keeps: bool },
-    StreamEnds { session: u128, stale: bool },
+    Claim {
+        which: usize,
+        commits: bool,
+    },
+    Subscribe {
+        session: u128,
+        queues: Vec<i32>,
+        credit: usize,
+        keeps: bool,
+    },
+    StreamEnds {
+        session: u128,
+        stale: bool,
+    },
     /// The worker reports some of what it holds.
-    Complete { session: u128, count: usize, knows_session: bool },
+    Complete {
+        session: u128,
+        count: usize,
+        knows_session: bool,
+    },
     /// A completion in flight ends; `commits`: whether it was stored.
-    Stored { which: usize, commits: bool },
-    Heartbeat { session: u128, credit: Option<usize>, acknowledges: bool },
-    Sleep { ms: u64 },
+    Stored {
+        which: usize,
+        commits: bool,
+    },
+    Heartbeat {
+        session: u128,
+        credit: Option<usize>,
+        acknowledges: bool,
+    },
+    Sleep {
+        ms: u64,
+    },
     Poll,
 }
 
@@ -197,7 +228,8 @@ impl World {
         self.dispatcher.storing(&mut storing);
         for job in storing.iter().filter(|job| job.taken) {
             // Direct dispatch never overtakes: all that is older here is known to us or foreign.
-            let row = Row { queue: job.queue, priority: job.priority, phase: Phase::Taken, attempt: 1 };
+            let row =
+                Row { queue: job.queue, priority: job.priority, phase: Phase::Taken, attempt: 1 };
             if commits {
                 self.rows.insert(job.id, row);
             }
@@ -207,7 +239,8 @@ impl World {
             return;
         }
         for job in storing.iter().filter(|job| !job.taken) {
-            let row = Row { queue: job.queue, priority: job.priority, phase: Phase::Ready, attempt: 0 };
+            let row =
+                Row { queue: job.queue, priority: job.priority, phase: Phase::Ready, attempt: 0 };
             self.rows.insert(job.id, row);
         }
         let jobs: Vec<_> = storing
@@ -314,8 +347,7 @@ impl World {
         if self.completions.is_empty() {
             return;
         }
-        let (session, completings) =
-            self.completions.swap_remove(which % self.completions.len());
+        let (session, completings) = self.completions.swap_remove(which % self.completions.len());
         if !commits {
             self.dispatcher.completion_failed(self.now, session, &completings, actions);
             // The worker holds on to what it couldn't report.

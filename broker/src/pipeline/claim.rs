@@ -45,12 +45,8 @@ impl Core {
         limit: usize,
     ) -> Result<Vec<TakenJob>, StoreError> {
         let client = self.store.client().await?;
-        let claim = Claim {
-            queue,
-            owner: self.broker.id,
-            claimed_at: self.clock.database_time(),
-            limit,
-        };
+        let claim =
+            Claim { queue, owner: self.broker.id, claimed_at: self.clock.database_time(), limit };
         match from {
             ClaimFrom::Sweep => store::claim_sweep(&client, claim).await,
             ClaimFrom::Cursor { priority, after } => {

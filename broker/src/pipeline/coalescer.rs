@@ -121,9 +121,9 @@ fn add<R: Request>(request: R, pending: &mut VecDeque<R>, batcher: &mut Batcher)
 fn next_batch<R: Request>(pending: &mut VecDeque<R>, batcher: &mut Batcher) -> Vec<R> {
     let mut batch = Vec::new();
     let (mut rows, mut bytes) = (0, 0);
-    while let Some(request) = pending.pop_front_if(|request| {
-        batcher.fits((rows, bytes), (request.rows(), request.bytes()))
-    }) {
+    while let Some(request) = pending
+        .pop_front_if(|request| batcher.fits((rows, bytes), (request.rows(), request.bytes())))
+    {
         rows += request.rows();
         bytes += request.bytes();
         batch.push(request);

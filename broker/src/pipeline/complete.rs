@@ -142,7 +142,8 @@ impl Core {
         &self,
         items: Vec<(usize, Completing, Outcome)>,
     ) -> Result<Vec<(usize, Completing, QueueId, Outcome)>, PipelineError> {
-        let ids: Vec<JobId> = items.iter().map(|(_, completing, _)| completing.attempt.id).collect();
+        let ids: Vec<JobId> =
+            items.iter().map(|(_, completing, _)| completing.attempt.id).collect();
         let mut persistence = Persistence::new("attempts to be located wait for the database");
         let keys = loop {
             let result = self.try_locate(&ids).await;

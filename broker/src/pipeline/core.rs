@@ -12,14 +12,8 @@ use tokio::sync::{Notify, RwLock, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Budget, CoalescerLimits, QueueRegistry,
-    coalescer::coalesce,
-    complete::SuccessCall,
-    dispatch::Dispatch,
-    enqueue::EnqueueCall,
-    orphans::Orphans,
-    settle::SettleCall,
-    wakeup::Wakeup,
+    Budget, CoalescerLimits, QueueRegistry, coalescer::coalesce, complete::SuccessCall,
+    dispatch::Dispatch, enqueue::EnqueueCall, orphans::Orphans, settle::SettleCall, wakeup::Wakeup,
 };
 use crate::{
     clock::{Clock, time_of_micros},
@@ -138,9 +132,7 @@ impl Core {
 
     /// The jobs in memory with smaller ids.
     pub fn held_before(&self, low: JobId) -> HashSet<JobKey> {
-        self.engine(|engine| {
-            engine.jobs().map(|(key, _)| key).filter(|key| key.id < low).collect()
-        })
+        self.engine(|engine| engine.jobs().map(|(key, _)| key).filter(|key| key.id < low).collect())
     }
 
     /// Ends every worker's stream.

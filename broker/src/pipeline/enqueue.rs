@@ -270,10 +270,8 @@ impl Core {
                 return None;
             }
         };
-        let stored: HashMap<(QueueId, &str), &StoredCall> = found
-            .iter()
-            .map(|call| ((call.queue, call.idempotency_key.as_str()), call))
-            .collect();
+        let stored: HashMap<(QueueId, &str), &StoredCall> =
+            found.iter().map(|call| ((call.queue, call.idempotency_key.as_str()), call)).collect();
         let mut rest = Vec::new();
         for call in calls {
             match call.key().and_then(|key| stored.get(&key)) {

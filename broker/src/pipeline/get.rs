@@ -8,10 +8,7 @@ use crate::{
 
 impl Core {
     /// A job as stored, with its queue.
-    pub async fn get(
-        &self,
-        id: JobId,
-    ) -> Result<Option<(StoredJob, Arc<Queue>)>, PipelineError> {
+    pub async fn get(&self, id: JobId) -> Result<Option<(StoredJob, Arc<Queue>)>, PipelineError> {
         self.try_get(id).await.map_err(|error| {
             log(&error, "a job could not be read");
             PipelineError::from(&error)

@@ -18,8 +18,8 @@ use crate::{
     domain::{self, Attempt, JobId, JobKey, Next, Outcome, Queue, QueueId, Verdict},
     engine::{Completing, SessionId},
     store::{
-        self, JobState, OUTCOME_CANCELLED, OUTCOME_DEAD, PHASE_READY, PHASE_SCHEDULED,
-        PHASE_TAKEN, Settlement, StoreError,
+        self, JobState, OUTCOME_CANCELLED, OUTCOME_DEAD, PHASE_READY, PHASE_SCHEDULED, PHASE_TAKEN,
+        Settlement, StoreError,
     },
 };
 
@@ -195,11 +195,8 @@ impl Core {
         let mut rows = self.decide(items, &states, &queues, finished_at);
         rows.sort_unstable_by_key(|row| row.key);
         rows.dedup_by_key(|row| row.key);
-        let settled = if rows.is_empty() {
-            Vec::new()
-        } else {
-            store::settle_jobs(&client, &rows).await?
-        };
+        let settled =
+            if rows.is_empty() { Vec::new() } else { store::settle_jobs(&client, &rows).await? };
         Ok(Written { rows, settled, states })
     }
 
@@ -287,9 +284,7 @@ fn not_applied(
 ) -> Verdict {
     match state {
         None => Verdict::NotFound,
-        Some(state)
-            if repeated && state.attempt == item.attempt && state.phase != PHASE_TAKEN =>
-        {
+        Some(state) if repeated && state.attempt == item.attempt && state.phase != PHASE_TAKEN => {
             Verdict::Applied
         }
         Some(state) if state.attempt != item.attempt || state.outcome.is_none() => Verdict::Stale,

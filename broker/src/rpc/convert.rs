@@ -148,8 +148,8 @@ fn retry_policy(policy: &pb::RetryPolicy) -> Result<Option<RetryPolicy>, String>
         Some(value) => check::duration_ms(value, min, AHEAD_MS_MAX),
     };
     let base_ms = ms(base_delay, 1, RETRY_BASE_MS).map_err(|e| format!("base_delay: {e}"))?;
-    let max_ms = ms(max_delay, base_ms, RETRY_MAX_MS.max(base_ms))
-        .map_err(|e| format!("max_delay: {e}"))?;
+    let max_ms =
+        ms(max_delay, base_ms, RETRY_MAX_MS.max(base_ms)).map_err(|e| format!("max_delay: {e}"))?;
     let factor = if *factor == 0.0 { RETRY_FACTOR } else { *factor };
     if !(1.0..=100.0).contains(&factor) {
         return Err(format!("factor: 1 to 100; this is {factor}"));
@@ -224,10 +224,8 @@ fn attempt_of(job_id: i64, attempt: u32) -> Result<Attempt, String> {
 }
 
 pub(super) fn pb_attempts(attempts: Vec<Attempt>) -> Vec<pb::Attempt> {
-    let attempt = |Attempt { id, number }| pb::Attempt {
-        job_id: id.0,
-        attempt: number.cast_unsigned(),
-    };
+    let attempt =
+        |Attempt { id, number }| pb::Attempt { job_id: id.0, attempt: number.cast_unsigned() };
     attempts.into_iter().map(attempt).collect()
 }
 
@@ -261,11 +259,7 @@ pub(super) fn verdict(verdict: Verdict) -> pb::Verdict {
 }
 
 /// `queue`: its name and its default for max_attempts.
-pub(super) fn job(
-    job: StoredJob,
-    state: pb::JobState,
-    queue: (String, u16),
-) -> pb::Job {
+pub(super) fn job(job: StoredJob, state: pb::JobState, queue: (String, u16)) -> pb::Job {
     let StoredJob {
         key,
         kind,

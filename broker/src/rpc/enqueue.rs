@@ -45,7 +45,9 @@ impl Context {
                     let stored = context.enqueue(request.unwrap_or_default()).await;
                     let result = match stored {
                         Ok(stored) => pb::enqueue_stream_response::Result::Stored(stored),
-                        Err(error) => pb::enqueue_stream_response::Result::Error(as_message(&error)),
+                        Err(error) => {
+                            pb::enqueue_stream_response::Result::Error(as_message(&error))
+                        }
                     };
                     Ok(pb::EnqueueStreamResponse { tag, result: Some(result) })
                 }
@@ -55,7 +57,8 @@ impl Context {
 
     fn check_enqueue(&self, request: &pb::EnqueueRequest) -> Result<(), Status> {
         let mut violations = Violations::default();
-        if let Err(problem) = check::count(request.jobs.len(), 1, self.settings.jobs_per_request_max)
+        if let Err(problem) =
+            check::count(request.jobs.len(), 1, self.settings.jobs_per_request_max)
         {
             violations.add("jobs", problem);
         }
@@ -86,11 +89,7 @@ impl Context {
     }
 
     /// The queue of each job; created where it isn't there.
-    async fn queues_of(
-        &self,
-        jobs: &[pb::NewJob],
-        default: &str,
-    ) -> Result<Vec<QueueId>, Status> {
+    async fn queues_of(&self, jobs: &[pb::NewJob], default: &str) -> Result<Vec<QueueId>, Status> {
         if jobs.iter().all(|job| job.queue.is_empty())
             && let Some(known) = self.core.queues.known([default])
         {

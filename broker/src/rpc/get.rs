@@ -7,8 +7,7 @@ use crate::domain::JobId;
 impl Context {
     pub(super) async fn get(&self, request: pb::GetRequest) -> Result<pb::GetResponse, Status> {
         let pb::GetRequest { job_id } = request;
-        let found =
-            self.core.get(JobId(job_id)).await.map_err(|error| status::of(&error))?;
+        let found = self.core.get(JobId(job_id)).await.map_err(|error| status::of(&error))?;
         let (job, queue) = found.ok_or_else(|| status::not_found("job", job_id.to_string()))?;
         let state = match (job.outcome, job.phase) {
             (Some(1), _) => pb::JobState::Succeeded,

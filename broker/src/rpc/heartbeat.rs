@@ -31,9 +31,7 @@ impl Context {
         let credit = max_in_flight.map(|credit| credit as usize);
         let lost = session
             .ok_or(UnknownSession)
-            .and_then(|session| {
-                self.core.heartbeat(session, epoch, received_seq, &held, credit)
-            })
+            .and_then(|session| self.core.heartbeat(session, epoch, received_seq, &held, credit))
             .map_err(|UnknownSession| status::not_found("session", session_id))?;
         Ok(pb::HeartbeatResponse { cancelled: Vec::new(), lost: convert::pb_attempts(lost) })
     }

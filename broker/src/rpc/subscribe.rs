@@ -71,7 +71,8 @@ impl Context {
             self.core.subscribe(request).await.map_err(|error| status::of(&error))?;
         tracing::debug!(worker, epoch = subscription.epoch, "a worker's stream is open");
         let lost = std::mem::take(&mut subscription.lost);
-        let first = welcome(&self.settings, session, subscription.epoch, convert::pb_attempts(lost));
+        let first =
+            welcome(&self.settings, session, subscription.epoch, convert::pb_attempts(lost));
         let messages = stream::poll_fn(move |cx| subscription.messages.poll_recv(cx))
             .map(move |message| message_of(message, &by_id));
         let all = stream::once(std::future::ready(Message::Welcome(first))).chain(messages);

@@ -35,8 +35,6 @@ pub async fn adopt_jobs(
     let rows = ADOPT.query(client, &[&owner, &ids, &numbers]).await?;
     Ok(rows
         .iter()
-        .map(|row| {
-            (Attempt { id: JobId(row.get(0)), number: row.get(1) }, QueueId(row.get(2)))
-        })
+        .map(|row| (Attempt { id: JobId(row.get(0)), number: row.get(1) }, QueueId(row.get(2))))
         .collect())
 }

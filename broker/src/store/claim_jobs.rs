@@ -55,9 +55,8 @@ pub async fn claim_cursor(
 ) -> Result<Vec<TakenJob>, StoreError> {
     let Claim { queue, owner, claimed_at, limit } = claim;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = CURSOR
-        .query(client, &[&queue.0, &owner, &claimed_at, &limit, &priority, &after.0])
-        .await?;
+    let rows =
+        CURSOR.query(client, &[&queue.0, &owner, &claimed_at, &limit, &priority, &after.0]).await?;
     Ok(taken_jobs(&rows))
 }
 

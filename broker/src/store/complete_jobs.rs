@@ -22,8 +22,33 @@ pub const COMPLETE_ROWS_MAX: usize = 1024;
 /// One statement a size, padded with nulls that match nothing. The steps keep padding below a fifth
 /// of the rows where it costs.
 const SIZES: [usize; 27] = [
-    1, 2, 3, 4, 6, 8, 12, 16, 20, 26, 32, 40, 50, 64, 80, 100, 128, 160, 200, 256, 320, 400, 512,
-    640, 768, 896, COMPLETE_ROWS_MAX,
+    1,
+    2,
+    3,
+    4,
+    6,
+    8,
+    12,
+    16,
+    20,
+    26,
+    32,
+    40,
+    50,
+    64,
+    80,
+    100,
+    128,
+    160,
+    200,
+    256,
+    320,
+    400,
+    512,
+    640,
+    768,
+    896,
+    COMPLETE_ROWS_MAX,
 ];
 
 const NAME: &str = "complete_jobs";

@@ -82,10 +82,7 @@ pub async fn insert_jobs(
     let payloads: Vec<&[u8]> = rows.iter().map(|row| row.payload.as_ref()).collect();
     if rows.iter().all(InsertRow::is_plain) {
         PLAIN
-            .execute(
-                client,
-                &[&queues, &ids, &kinds, &priorities, &phases, &payloads, &owner],
-            )
+            .execute(client, &[&queues, &ids, &kinds, &priorities, &phases, &payloads, &owner])
             .await?;
         return Ok(());
     }

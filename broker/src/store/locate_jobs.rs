@@ -68,10 +68,7 @@ WHERE j.queue_id = q.id AND j.id = v.i",
 
 /// The queues of these jobs, by a look into each queue: for the rare call that can't know them.
 /// Jobs that aren't there are left out.
-pub async fn locate_jobs(
-    client: &ClientWrapper,
-    ids: &[JobId],
-) -> Result<Vec<JobKey>, StoreError> {
+pub async fn locate_jobs(client: &ClientWrapper, ids: &[JobId]) -> Result<Vec<JobKey>, StoreError> {
     let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
     let rows = LOCATE.query(client, &[&ids]).await?;
     Ok(rows

@@ -14,7 +14,11 @@ SELECT pg_notify('currant_ready', q || '/' || $2::int) FROM unnest($1::int[]) AS
 
 /// Tells the other brokers that these queues have ready rows. One transaction for all: each commit
 /// with a notification holds a lock of the whole cluster.
-pub async fn notify_ready(client: &ClientWrapper, me: i32, queues: &[QueueId]) -> Result<(), StoreError> {
+pub async fn notify_ready(
+    client: &ClientWrapper,
+    me: i32,
+    queues: &[QueueId],
+) -> Result<(), StoreError> {
     let queues: Vec<i32> = queues.iter().map(|queue| queue.0).collect();
     NOTIFY.execute(client, &[&queues, &me]).await?;
     Ok(())

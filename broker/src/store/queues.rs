@@ -12,12 +12,20 @@ macro_rules! columns {
 
 const FIND: Statement = Statement::new(
     "find_queues",
-    concat!("/* find_queues */ SELECT ", columns!(), " FROM currant.queue WHERE name = ANY ($1::text[])"),
+    concat!(
+        "/* find_queues */ SELECT ",
+        columns!(),
+        " FROM currant.queue WHERE name = ANY ($1::text[])"
+    ),
 );
 
 const BY_ID: Statement = Statement::new(
     "queues_by_id",
-    concat!("/* queues_by_id */ SELECT ", columns!(), " FROM currant.queue WHERE id = ANY ($1::int[])"),
+    concat!(
+        "/* queues_by_id */ SELECT ",
+        columns!(),
+        " FROM currant.queue WHERE id = ANY ($1::int[])"
+    ),
 );
 
 const CREATE: Statement = Statement::new(

@@ -63,8 +63,8 @@ pub async fn settle_jobs(
         .query(
             client,
             &[
-                &queues, &ids, &attempts, &owners, &phases, &run_at, &failures, &outcomes,
-                &errors, &finished,
+                &queues, &ids, &attempts, &owners, &phases, &run_at, &failures, &outcomes, &errors,
+                &finished,
             ],
         )
         .await?;

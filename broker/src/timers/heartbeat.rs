@@ -1,8 +1,4 @@
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -19,11 +15,7 @@ const STRAGGLER_AGE: Duration = Duration::from_secs(60);
 
 /// Shows that this broker lives, keeps the watermark, and looks after dead brokers. Cancels `dead`
 /// when the others hold this one for dead: then its jobs aren't its own any more.
-pub(super) async fn heartbeat(
-    core: Arc<Core>,
-    settings: TimerSettings,
-    dead: CancellationToken,
-) {
+pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: CancellationToken) {
     let mut stragglers = HashSet::new();
     // Since when the database answers, to tell a dead broker from a database that was away.
     let mut answering_since = core.clock.now();
@@ -59,10 +51,7 @@ pub(super) async fn heartbeat(
     }
 }
 
-async fn beat(
-    core: &Arc<Core>,
-    stragglers: &mut HashSet<JobKey>,
-) -> Result<Heartbeat, StoreError> {
+async fn beat(core: &Arc<Core>, stragglers: &mut HashSet<JobKey>) -> Result<Heartbeat, StoreError> {
     let client = core.store.client().await?;
     let _no_claims = core.pause_claims().await;
     let age_ms = i64::try_from(STRAGGLER_AGE.as_millis()).unwrap_or(i64::MAX);

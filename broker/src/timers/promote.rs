@@ -15,8 +15,7 @@ const BATCH: usize = 1000;
 pub(super) async fn promote(core: Arc<Core>, settings: TimerSettings, listening: Listening) {
     core.something_scheduled();
     loop {
-        let most =
-            if listening.works() { settings.sweep_interval } else { settings.poll_interval };
+        let most = if listening.works() { settings.sweep_interval } else { settings.poll_interval };
         core.wait_until_due(jittered(most)).await;
         let expected = core.take_next_due();
         if let Err(error) = promote_due(&core).await {

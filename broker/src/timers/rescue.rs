@@ -21,10 +21,15 @@ pub(super) async fn rescue(
             tracing::warn!(broker = name, "a broker shows no life; its jobs will be rescued");
         }
     }
-    while let Some(rescued) = store::rescue_jobs(&mut client, millis(settings.adoption_grace)).await?
+    while let Some(rescued) =
+        store::rescue_jobs(&mut client, millis(settings.adoption_grace)).await?
     {
         metrics::counter!("currant_jobs_rescued_total").increment(rescued.jobs);
-        tracing::info!(broker = rescued.broker, jobs = rescued.jobs, "a dead broker's jobs are ready");
+        tracing::info!(
+            broker = rescued.broker,
+            jobs = rescued.jobs,
+            "a dead broker's jobs are ready"
+        );
         for queue in rescued.queues {
             core.rescued(queue);
         }

@@ -76,14 +76,8 @@ impl Dispatcher {
     }
 
     /// Starts a claim where there is a backlog and room for a worthwhile number of rows.
-    pub(super) fn claim_more(
-        &mut self,
-        now: Duration,
-        queue: QueueId,
-        actions: &mut Vec<Action>,
-    ) {
-        if self.draining || self.throttled || self.buffered_bytes > self.limits.buffered_bytes_max
-        {
+    pub(super) fn claim_more(&mut self, now: Duration, queue: QueueId, actions: &mut Vec<Action>) {
+        if self.draining || self.throttled || self.buffered_bytes > self.limits.buffered_bytes_max {
             return;
         }
         let rows_max = self.limits.claim_rows_max;

@@ -35,10 +35,8 @@ impl Dispatcher {
         let mut acknowledged = received_seq;
         let mut answer = Vec::new();
         for attempt in attempts {
-            let lease = state
-                .leases
-                .get_mut(&attempt.id)
-                .filter(|lease| lease.attempt == attempt.number);
+            let lease =
+                state.leases.get_mut(&attempt.id).filter(|lease| lease.attempt == attempt.number);
             let first = lease.as_ref().is_some_and(|lease| !lease.completing);
             let queue = lease.as_ref().map(|lease| lease.queue);
             answer.push(Completing { attempt, queue, first });

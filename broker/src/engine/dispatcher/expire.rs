@@ -11,7 +11,8 @@ impl Dispatcher {
         let indexes: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
         for index in indexes {
             let session = &self.sessions[index];
-            let gone = !session.attached && now >= session.detached_at + self.limits.reconnect_grace;
+            let gone =
+                !session.attached && now >= session.detached_at + self.limits.reconnect_grace;
             let silent = now >= session.seen_at + self.limits.session_timeout;
             if gone || silent {
                 self.expire_session(now, index, actions);
@@ -77,12 +78,7 @@ impl Dispatcher {
     }
 
     /// The worker is alive but never said that it received this: the delivery got lost.
-    fn take_back_unacknowledged(
-        &mut self,
-        now: Duration,
-        index: usize,
-        actions: &mut Vec<Action>,
-    ) {
+    fn take_back_unacknowledged(&mut self, now: Duration, index: usize, actions: &mut Vec<Action>) {
         let (mut attempts, mut jobs) = (Vec::new(), Vec::new());
         let timeout = self.limits.acknowledge_timeout;
         loop {
@@ -107,7 +103,11 @@ impl Dispatcher {
         }
         if !jobs.is_empty() {
             let session = self.sessions[index].id;
-            actions.push(Action::LeaseLost { session, attempts, reason: LostReason::Unacknowledged });
+            actions.push(Action::LeaseLost {
+                session,
+                attempts,
+                reason: LostReason::Unacknowledged,
+            });
             actions.push(Action::GiveBack { jobs });
             self.deliver_session(now, index, actions);
         }

@@ -29,12 +29,7 @@ pub use self::{
     store::Storing,
     subscribe::{Opened, SessionRequest},
 };
-use super::{
-    ClaimFrom,
-    backlog::Backlog,
-    buffer::Buffer,
-    session::Session,
-};
+use super::{ClaimFrom, backlog::Backlog, buffer::Buffer, session::Session};
 use crate::domain::{Attempt, JobId, JobKey, QueueId, TakenJob};
 
 /// Names a session; chosen at random when it begins, kept by the worker over reconnects.
@@ -62,17 +57,40 @@ pub struct Limits {
 /// What the pipeline has to do, in this order.
 #[derive(Debug)]
 pub enum Action {
-    Deliver { session: SessionId, delivery: Delivery },
-    LeaseLost { session: SessionId, attempts: Vec<Attempt>, reason: LostReason },
-    KeepAlive { session: SessionId, seq: u64 },
-    Drain { session: SessionId },
+    Deliver {
+        session: SessionId,
+        delivery: Delivery,
+    },
+    LeaseLost {
+        session: SessionId,
+        attempts: Vec<Attempt>,
+        reason: LostReason,
+    },
+    KeepAlive {
+        session: SessionId,
+        seq: u64,
+    },
+    Drain {
+        session: SessionId,
+    },
     /// End the session's stream.
-    Close { session: SessionId },
-    Claim { queue: QueueId, from: ClaimFrom, limit: usize },
+    Close {
+        session: SessionId,
+    },
+    Claim {
+        queue: QueueId,
+        from: ClaimFrom,
+        limit: usize,
+    },
     /// Make them ready again in the database, not counted as failures.
-    GiveBack { jobs: Vec<(JobKey, i32)> },
+    GiveBack {
+        jobs: Vec<(JobKey, i32)>,
+    },
     /// Fail these attempts.
-    Fail { jobs: Vec<(JobKey, i32)>, cause: FailCause },
+    Fail {
+        jobs: Vec<(JobKey, i32)>,
+        cause: FailCause,
+    },
 }
 
 /// One Assignments message.
@@ -211,7 +229,10 @@ impl Dispatcher {
         for (id, queue) in &self.queues {
             let sessions = || queue.sessions.iter().map(|index| &self.sessions[*index]);
             assert!(sessions().all(|session| session.attached && session.queues.contains(id)));
-            assert_eq!(queue.credit, sessions().map(|session| session.max_in_flight).sum::<usize>());
+            assert_eq!(
+                queue.credit,
+                sessions().map(|session| session.max_in_flight).sum::<usize>()
+            );
             let held = self
                 .sessions
                 .iter()
@@ -230,6 +251,10 @@ impl Dispatcher {
             let unacknowledged: usize = session.unacknowledged.iter().map(|sent| sent.bytes).sum();
             assert_eq!(session.unacknowledged_bytes, unacknowledged);
         }
-        assert!(self.deadlines.iter().all(|(_, index, id)| self.sessions[*index].leases.contains_key(id)));
+        assert!(
+            self.deadlines
+                .iter()
+                .all(|(_, index, id)| self.sessions[*index].leases.contains_key(id))
+        );
     }
 }

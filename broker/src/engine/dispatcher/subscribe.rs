@@ -101,7 +101,8 @@ impl Dispatcher {
         actions: &mut Vec<Action>,
     ) -> Vec<Attempt> {
         for &(attempt, queue) in &request.adopted {
-            let lease = Lease { queue, attempt: attempt.number, seq: 0, completing: false, deadline: None };
+            let lease =
+                Lease { queue, attempt: attempt.number, seq: 0, completing: false, deadline: None };
             if self.sessions[index].leases.contains_key(&attempt.id) {
                 self.end_lease(index, attempt.id);
             }

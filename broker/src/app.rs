@@ -30,9 +30,10 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     for migration in migrate(&config).await? {
         tracing::info!(migration, "the schema was brought up to date");
     }
-    let core = connect(&config).await?;
     let grpc = bind("grpc.listen", config.grpc.listen).await?;
     let http = bind("http.listen", config.http.listen).await?;
+    let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
+    let core = connect(&config, grpc_address.port()).await?;
 
     let [stop, dead, draining, closed] = std::array::from_fn(|_| CancellationToken::new());
     timers::start(&core, &timer_settings(&config), &stop, &dead);
@@ -48,8 +49,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     ));
     readiness.set(true);
     tracing::info!(
-        grpc = %config.grpc.listen,
-        http = %config.http.listen,
+        grpc = %grpc_address,
+        http = %http_address,
         broker = core.broker.id,
         "the broker is ready"
     );
@@ -93,8 +94,8 @@ async fn bind(key: &'static str, address: std::net::SocketAddr) -> anyhow::Resul
     TcpListener::bind(address).await.with_context(|| format!("{key} = {address}"))
 }
 
-/// Registers this broker and starts what doesn't need a port.
-async fn connect(config: &Config) -> anyhow::Result<Arc<Core>> {
+/// Registers this broker, which answers on this port, and starts all but its servers.
+async fn connect(config: &Config, port: u16) -> anyhow::Result<Arc<Core>> {
     let store = Store::new(&Settings {
         url: config.database.url.expose().to_owned(),
         pool_size: config.database.pool_size,
@@ -106,7 +107,7 @@ async fn connect(config: &Config) -> anyhow::Result<Arc<Core>> {
     let client = store.client().await.context("database.url")?;
     let now = store::database_time(&client).await.context("database.url")?;
     let clock = Clock::new(now);
-    let name = broker_name(config);
+    let name = broker_name(config, port);
     let low = first_id_at_ms(now.timestamp_millis() - STARTUP_MARGIN_MS);
     let broker = store::register_broker(&client, &name, low).await.context("registering")?;
     drop(client);
@@ -117,12 +118,12 @@ async fn connect(config: &Config) -> anyhow::Result<Arc<Core>> {
 /// Between the database's clock and the ids made from it.
 const STARTUP_MARGIN_MS: i64 = 60_000;
 
-fn broker_name(config: &Config) -> String {
+fn broker_name(config: &Config, port: u16) -> String {
     if !config.broker.name.is_empty() {
         return config.broker.name.clone();
     }
     let host = gethostname::gethostname();
-    format!("{}:{}", host.to_string_lossy(), config.grpc.listen.port())
+    format!("{}:{port}", host.to_string_lossy())
 }
 
 /// Others may rescue what is held here, after the grace.

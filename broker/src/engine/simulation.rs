@@ -14,7 +14,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{
-    Action, ClaimFrom, Completing, Dispatcher, Limits, SessionId, SessionRequest, Storing,
+    Action, ClaimFrom, Completing, Dispatcher, Heartbeat, Limits, SessionId, SessionRequest,
+    Storing,
 };
 use crate::domain::{Attempt, JobId, JobKey, QueueId, TakenJob};
 
@@ -382,10 +383,14 @@ impl World {
         let worker = self.workers.get_mut(&session).unwrap();
         let held: Vec<Attempt> =
             worker.held.iter().map(|(id, number)| Attempt { id: *id, number: *number }).collect();
-        let seq = if acknowledges { worker.received_seq } else { 0 };
-        let id = SessionId(session);
-        let lost =
-            self.dispatcher.heartbeat(self.now, id, worker.epoch, seq, &held, credit, actions);
+        let heartbeat = Heartbeat {
+            session: SessionId(session),
+            epoch: worker.epoch,
+            received_seq: if acknowledges { worker.received_seq } else { 0 },
+            held,
+            max_in_flight: credit,
+        };
+        let lost = self.dispatcher.heartbeat(self.now, &heartbeat, actions);
         if let Ok(lost) = lost {
             worker.credit = credit.unwrap_or(worker.credit);
             for attempt in lost {

@@ -12,8 +12,9 @@ use tokio::sync::{Notify, RwLock, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Budget, CoalescerLimits, QueueRegistry, coalescer::coalesce, complete::SuccessCall,
-    dispatch::Dispatch, enqueue::EnqueueCall, orphans::Orphans, settle::SettleCall, wakeup::Wakeup,
+    Budget, CoalescerLimits, QueueRegistry, channel::channel, coalescer::coalesce,
+    complete::SuccessCall, dispatch::Dispatch, enqueue::EnqueueCall, orphans::Orphans,
+    settle::SettleCall, wakeup::Wakeup,
 };
 use crate::{
     clock::{Clock, time_of_micros},
@@ -71,9 +72,9 @@ impl Core {
         defaults: Queue,
         limits: CoreLimits,
     ) -> Arc<Self> {
-        let (enqueue_inlet, enqueue) = mpsc::unbounded_channel();
-        let (complete_inlet, complete) = mpsc::unbounded_channel();
-        let (settle_inlet, settle) = mpsc::unbounded_channel();
+        let (enqueue_inlet, enqueue) = channel();
+        let (complete_inlet, complete) = channel();
+        let (settle_inlet, settle) = channel();
         let core = Arc::new(Self {
             queues: QueueRegistry::new(defaults, limits.queues_max),
             ids: Mutex::new(IdMaker::new(broker.slot)),

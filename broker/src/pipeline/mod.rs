@@ -3,6 +3,7 @@
 //! Everything shares one [`Core`]. The engine stands behind one lock, held for a batch at a time and
 //! never across an await.
 
+mod channel;
 mod claim;
 mod coalescer;
 mod complete;

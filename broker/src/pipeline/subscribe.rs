@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
-use super::{Core, Outgoing, PipelineError, error::log};
+use super::{Core, Outgoing, PipelineError, channel::channel, error::log};
 use crate::{
     domain::{Attempt, Queue, QueueId},
-    engine::{SessionId, SessionRequest, UnknownSession},
+    engine::{Heartbeat, SessionId, SessionRequest, UnknownSession},
     store::{self, StoreError},
 };
 
@@ -58,7 +58,7 @@ impl Core {
             });
         }
         let adopted = self.adopt(session, &held).await?;
-        let (outbox, messages) = mpsc::unbounded_channel();
+        let (outbox, messages) = channel();
         let request = SessionRequest {
             session,
             queues: queues
@@ -107,14 +107,8 @@ impl Core {
     /// A worker shows life. Returns what it holds but has lost.
     pub fn heartbeat(
         self: &Arc<Self>,
-        session: SessionId,
-        epoch: u64,
-        received_seq: u64,
-        held: &[Attempt],
-        max_in_flight: Option<usize>,
+        heartbeat: &Heartbeat,
     ) -> Result<Vec<Attempt>, UnknownSession> {
-        self.with_engine(|engine, now, actions| {
-            engine.heartbeat(now, session, epoch, received_seq, held, max_in_flight, actions)
-        })
+        self.with_engine(|engine, now, actions| engine.heartbeat(now, heartbeat, actions))
     }
 }

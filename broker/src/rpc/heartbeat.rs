@@ -2,7 +2,7 @@ use currant_proto::v1 as pb;
 use tonic::Status;
 
 use super::{Context, check, convert, status, status::Violations};
-use crate::engine::UnknownSession;
+use crate::engine::{Heartbeat, UnknownSession};
 
 impl Context {
     pub(super) fn heartbeat(
@@ -28,10 +28,11 @@ impl Context {
             Vec::new()
         });
         violations.into_result()?;
-        let credit = max_in_flight.map(|credit| credit as usize);
+        let max_in_flight = max_in_flight.map(|credit| credit as usize);
         let lost = session
+            .map(|session| Heartbeat { session, epoch, received_seq, held, max_in_flight })
             .ok_or(UnknownSession)
-            .and_then(|session| self.core.heartbeat(session, epoch, received_seq, &held, credit))
+            .and_then(|heartbeat| self.core.heartbeat(&heartbeat))
             .map_err(|UnknownSession| status::not_found("session", session_id))?;
         Ok(pb::HeartbeatResponse { cancelled: Vec::new(), lost: convert::pb_attempts(lost) })
     }

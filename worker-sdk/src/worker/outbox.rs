@@ -104,10 +104,6 @@ impl Outbox {
         self.in_flight.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.in_flight.is_empty() && self.waiting.is_empty()
-    }
-
     /// The batch in flight has its verdicts.
     pub(super) fn answered(&mut self) -> Vec<Completion> {
         self.replaced = None;
@@ -170,6 +166,10 @@ mod tests {
         ended(Attempt { job: JobId(job), number: 1 }, result, false)
     }
 
+    fn is_empty(outbox: &Outbox) -> bool {
+        outbox.in_flight.is_empty() && outbox.waiting.is_empty()
+    }
+
     fn batch(outbox: &mut Outbox) -> Vec<i64> {
         outbox.next_batch().unwrap_or_default().iter().map(|one| one.job_id).collect()
     }
@@ -186,7 +186,7 @@ mod tests {
         outbox.failed();
         assert_eq!(batch(&mut outbox), [1, 2, 3], "sent again, in order, with what came");
         assert_eq!(outbox.answered().len(), 3);
-        assert!(outbox.is_empty());
+        assert!(is_empty(&outbox));
     }
 
     #[test]
@@ -232,7 +232,7 @@ mod tests {
             }
         };
         assert_eq!(dropped.job, JobId(6));
-        while !outbox.is_empty() {
+        while !is_empty(&outbox) {
             stored.extend(batch(&mut outbox));
             outbox.answered();
         }

@@ -7,18 +7,27 @@ use crate::domain::Attempt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownSession;
 
+/// A worker shows life.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    pub session: SessionId,
+    pub epoch: u64,
+    pub received_seq: u64,
+    /// What the worker says it holds.
+    pub held: Vec<Attempt>,
+    /// New credit; `None`: as before.
+    pub max_in_flight: Option<usize>,
+}
+
 impl Dispatcher {
-    /// A worker shows life. Returns those of `held` that aren't its own any more.
+    /// Returns those of `held` that aren't the worker's own any more.
     pub fn heartbeat(
         &mut self,
         now: Duration,
-        session: SessionId,
-        epoch: u64,
-        received_seq: u64,
-        held: &[Attempt],
-        max_in_flight: Option<usize>,
+        heartbeat: &Heartbeat,
         actions: &mut Vec<Action>,
     ) -> Result<Vec<Attempt>, UnknownSession> {
+        let &Heartbeat { session, epoch, received_seq, ref held, max_in_flight } = heartbeat;
         let index = *self.by_id.get(&session).ok_or(UnknownSession)?;
         let state = &mut self.sessions[index];
         state.seen_at = now;

@@ -25,7 +25,7 @@ use slab::Slab;
 pub use self::{
     claim::FailCause,
     complete::Completing,
-    heartbeat::UnknownSession,
+    heartbeat::{Heartbeat, UnknownSession},
     store::Storing,
     subscribe::{Opened, SessionRequest},
 };

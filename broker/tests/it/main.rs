@@ -1,0 +1,9 @@
+//! A broker process on a real Postgres, driven over gRPC.
+//!
+//! `support` starts one Postgres for the whole run, makes a fresh database for each test from a
+//! template, starts brokers as processes, and speaks as a worker by the protocol alone.
+
+#![allow(clippy::unwrap_used)]
+
+mod smoke;
+mod support;

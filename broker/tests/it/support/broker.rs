@@ -1,0 +1,151 @@
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use currant_proto::v1::{
+    EnqueueRequest, NewJob, job_service_client::JobServiceClient,
+    worker_service_client::WorkerServiceClient,
+};
+use tonic::transport::Channel;
+
+use super::{Database, PATIENCE};
+
+/// A broker process on free ports; killed when dropped.
+pub(crate) struct Broker {
+    child: Child,
+    log: Log,
+    channel: Channel,
+    /// `127.0.0.1:port`
+    pub(crate) grpc: String,
+    pub(crate) http: String,
+}
+
+/// Its log so far, an object a line.
+type Log = Arc<Mutex<Vec<serde_json::Value>>>;
+
+impl Broker {
+    pub(crate) async fn start(database: &Database) -> Self {
+        Self::start_with(database, &[]).await
+    }
+
+    /// With settings, such as `("SESSION__TIMEOUT_MS", "500")`.
+    pub(crate) async fn start_with(database: &Database, settings: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_currant-broker"))
+            .arg("serve")
+            .env("CURRANT_DATABASE__URL", &database.url)
+            .env("CURRANT_GRPC__LISTEN", "127.0.0.1:0")
+            .env("CURRANT_HTTP__LISTEN", "127.0.0.1:0")
+            .env("CURRANT_LOG__FORMAT", "json")
+            .envs(settings.iter().map(|(key, value)| (format!("CURRANT_{key}"), value)))
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Log::default();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let sink = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or(serde_json::Value::String(line));
+                sink.lock().unwrap().push(line);
+            }
+        });
+        let (grpc, http) = addresses(&mut child, &log).await;
+        let channel = Channel::from_shared(format!("http://{grpc}")).unwrap();
+        Self { child, log, channel: channel.connect_lazy(), grpc, http }
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.grpc)
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(crate) fn jobs(&self) -> JobServiceClient<Channel> {
+        JobServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn workers(&self) -> WorkerServiceClient<Channel> {
+        WorkerServiceClient::new(self.channel())
+    }
+
+    /// Stores the jobs in one call and returns their ids.
+    pub(crate) async fn enqueue(&self, jobs: impl IntoIterator<Item = NewJob>) -> Vec<i64> {
+        let jobs = jobs.into_iter().collect();
+        let request = EnqueueRequest { jobs, ..EnqueueRequest::default() };
+        self.jobs().enqueue(request).await.unwrap().into_inner().job_ids
+    }
+
+    /// Whether a line with this message is in the log.
+    pub(crate) fn logged(&self, message: &str) -> bool {
+        self.log.lock().unwrap().iter().any(|line| line["message"] == message)
+    }
+
+    /// As after a crash: SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; `end` waits for what comes of it.
+    pub(crate) fn signal_to_stop(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// Waits until the process has ended.
+    pub(crate) async fn end(mut self) -> ExitStatus {
+        let wait = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(2 * PATIENCE, wait).await.expect("the broker doesn't end")
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) async fn terminate(self) -> ExitStatus {
+        self.signal_to_stop();
+        self.end().await
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended and was waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            for line in self.log.lock().unwrap().iter() {
+                eprintln!("broker {}: {line}", self.grpc);
+            }
+        }
+    }
+}
+
+/// Where it listens, once it says that it is ready.
+async fn addresses(child: &mut Child, log: &Log) -> (String, String) {
+    let wait = async {
+        loop {
+            let lines = log.lock().unwrap().clone();
+            if let Some(ready) = lines.iter().find(|line| line["message"] == "the broker is ready")
+            {
+                let address = |key: &str| ready[key].as_str().unwrap().to_owned();
+                return (address("grpc"), address("http"));
+            }
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none(), "the broker ended with {ended:?}: {lines:#?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("the broker doesn't get ready")
+}

@@ -1,0 +1,68 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use currant_broker::{
+    app,
+    config::Config,
+    private_postgres::{Options, PrivatePostgres},
+};
+use tokio::sync::OnceCell;
+use tokio_postgres::{Client, NoTls, error::SqlState};
+
+const TEMPLATE: &str = "currant_template";
+
+/// One server for all tests of this process. It ends with the process, see `private_postgres`.
+static SERVER: OnceCell<PrivatePostgres> = OnceCell::const_new();
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+/// A database of this test alone, with the schema in it.
+pub(crate) struct Database {
+    pub(crate) url: String,
+}
+
+impl Database {
+    pub(crate) async fn fresh() -> Self {
+        let server = SERVER.get_or_init(start).await;
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let postgres = connect(&server.dsn_for("postgres")).await;
+        let sql = format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}");
+        loop {
+            match postgres.batch_execute(&sql).await {
+                Ok(()) => break,
+                // Whoever migrated it is still on the way out.
+                Err(error) if error.code() == Some(&SqlState::OBJECT_IN_USE) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        Self { url: server.dsn_for(&name) }
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        connect(&self.url).await
+    }
+
+    /// One number out of the database.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        self.connect().await.query_one(sql, &[]).await.unwrap().get(0)
+    }
+}
+
+async fn start() -> PrivatePostgres {
+    let settings = vec![("max_connections".to_owned(), "200".to_owned())];
+    let options = Options { settings, ..Options::default() };
+    let server =
+        tokio::task::spawn_blocking(|| PrivatePostgres::start(options)).await.unwrap().unwrap();
+    let postgres = connect(&server.dsn_for("postgres")).await;
+    postgres.batch_execute(&format!("CREATE DATABASE {TEMPLATE}")).await.unwrap();
+    let url = ("CURRANT_DATABASE__URL".to_owned(), server.dsn_for(TEMPLATE));
+    app::migrate(&Config::load(None, [url]).unwrap()).await.unwrap();
+    server
+}
+
+pub(crate) async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    // Its error is the client's too.
+    tokio::spawn(async { drop(connection.await) });
+    client
+}

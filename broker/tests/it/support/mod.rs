@@ -1,0 +1,45 @@
+//! What every test needs: a database, a broker, a worker.
+
+mod broker;
+mod database;
+mod worker;
+
+use std::time::Duration;
+
+use currant_proto::v1::{GetRequest, Job, NewJob};
+
+pub(crate) use self::{
+    broker::Broker,
+    database::Database,
+    worker::{TestWorker, attempt},
+};
+
+/// How long a test waits for what has to happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A job of kind `test` that may start at once.
+pub(crate) fn job(queue: &str, payload: &'static [u8]) -> NewJob {
+    NewJob {
+        queue: queue.to_owned(),
+        kind: "test".to_owned(),
+        payload: payload.into(),
+        ..NewJob::default()
+    }
+}
+
+/// The job as stored.
+pub(crate) async fn get(broker: &Broker, id: i64) -> Job {
+    let answer = broker.jobs().get(GetRequest { job_id: id }).await.unwrap();
+    answer.into_inner().job.unwrap()
+}
+
+/// Waits until the condition holds, and says what it was when it never does.
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let done = tokio::time::timeout(PATIENCE, wait).await;
+    assert!(done.is_ok(), "not after {PATIENCE:?}: {what}");
+}

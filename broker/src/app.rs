@@ -198,6 +198,7 @@ fn core_limits(config: &Config) -> CoreLimits {
             pending_bytes_max: complete.pending_bytes_max,
         },
         queues_max: dispatch.queues_max,
+        hold_max: ms(dispatch.hold_ms_max),
         drain_deadline: ms(config.broker.drain_deadline_ms),
         statement_timeout: ms(config.database.statement_timeout_ms),
     }

@@ -306,8 +306,9 @@ pub struct Dispatch {
     /// Jobs that one claim takes from the backlog.
     #[schemars(range(min = 1, max = 10_000))]
     pub claim_rows_max: usize,
-    /// How long a delivery may be held back to fill a message, in milliseconds, while the session
-    /// has other jobs to run.
+    /// How long an enqueue may be held back, in milliseconds, when the broker's memory for the
+    /// queue is full but its workers are making room, or they starve while the last of a short
+    /// backlog is being claimed: that saves the way through the backlog. 0: not at all.
     #[schemars(range(min = 0, max = 1000))]
     pub hold_ms_max: u64,
     /// How often a queue's backlog is searched from its beginning, in milliseconds, for what a
@@ -327,7 +328,7 @@ impl Default for Dispatch {
         Self {
             queues_max: 10_000,
             claim_rows_max: 1000,
-            hold_ms_max: 50,
+            hold_ms_max: 200,
             sweep_interval_ms: 15_000,
             poll_interval_ms: 1000,
             buffered_bytes_max: 256 << 20,

@@ -20,6 +20,7 @@ pub enum ClaimFrom {
 /// - `notified`: somebody said that there is something new. Doesn't forbid direct dispatch: the order
 ///   among brokers is by commit.
 /// - `storing`: rows on their way into the backlog by our own hand, not committed.
+/// - `rows`: how many stand behind the cursors, roughly: what was noted less what was claimed.
 ///
 /// Direct dispatch is allowed where no older row of the same or a higher priority can stand.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(super) struct Backlog {
     unknown: bool,
     notified: bool,
     storing: usize,
+    rows: usize,
     claim: Option<ClaimFrom>,
     /// What was noted while a claim was in flight, which can't have seen it.
     noted_meanwhile: BTreeMap<Reverse<i16>, JobId>,
@@ -49,6 +51,7 @@ impl Backlog {
             unknown: true,
             notified: false,
             storing: 0,
+            rows: 0,
             claim: None,
             noted_meanwhile: BTreeMap::new(),
             notified_meanwhile: false,
@@ -63,6 +66,11 @@ impl Backlog {
             && self.levels.first_key_value().is_none_or(|(highest, _)| highest.0 < priority)
     }
 
+    /// Whether a few claims will have taken all that stands in it.
+    pub(super) fn is_short(&self, rows_max: usize) -> bool {
+        !self.unknown && self.storing + self.rows <= rows_max
+    }
+
     pub(super) fn storing(&mut self) {
         self.storing += 1;
     }
@@ -74,9 +82,13 @@ impl Backlog {
 
     /// A ready row stands in the database.
     pub(super) fn note(&mut self, priority: i16, id: JobId) {
+        self.rows += 1;
+        self.lower(priority, JobId(id.0 - 1));
+    }
+
+    fn lower(&mut self, priority: i16, after: JobId) {
         let levels =
             if self.claim.is_some() { &mut self.noted_meanwhile } else { &mut self.levels };
-        let after = JobId(id.0 - 1);
         levels
             .entry(Reverse(priority))
             .and_modify(|cursor| *cursor = (*cursor).min(after))
@@ -132,6 +144,7 @@ impl Backlog {
         rows: &[(i16, JobId)],
     ) {
         let full = rows.len() >= limit;
+        self.rows = self.rows.saturating_sub(rows.len());
         match self.claim.take() {
             Some(ClaimFrom::Sweep) => {
                 self.sweep_not_before = now + took * SWEEP_REST;
@@ -167,7 +180,10 @@ impl Backlog {
 
     fn claim_over(&mut self) {
         for (Reverse(priority), after) in std::mem::take(&mut self.noted_meanwhile) {
-            self.note(priority, JobId(after.0 + 1));
+            self.lower(priority, after);
+        }
+        if self.levels.is_empty() {
+            self.rows = 0;
         }
         self.notified |= std::mem::take(&mut self.notified_meanwhile);
     }
@@ -236,6 +252,23 @@ mod tests {
             backlog.next_claim(NOW),
             Some(ClaimFrom::Cursor { priority: 0, after: JobId(39) })
         );
+    }
+
+    #[test]
+    fn its_length_is_known_roughly() {
+        assert!(!Backlog::new().is_short(1000), "nobody has looked yet");
+        let mut backlog = swept();
+        backlog.note(0, JobId(50));
+        backlog.note(0, JobId(51));
+        backlog.storing();
+        assert!(backlog.is_short(3) && !backlog.is_short(2));
+        backlog.storing_ended(1);
+        backlog.next_claim(NOW);
+        backlog.claimed(NOW, Duration::ZERO, 1, &[(0, JobId(50))]);
+        assert!(backlog.is_short(1) && !backlog.is_short(0));
+        backlog.next_claim(NOW);
+        backlog.claimed(NOW, Duration::ZERO, 2, &[]);
+        assert!(backlog.is_short(0), "somebody else has claimed it");
     }
 
     #[test]

@@ -14,8 +14,8 @@ mod session;
 pub use backlog::ClaimFrom;
 pub use batcher::Batcher;
 pub use dispatcher::{
-    Action, Completing, Delivery, Dispatcher, FailCause, Heartbeat, Limits, LostReason, Opened,
-    SessionId, SessionRequest, Storing, UnknownSession,
+    Action, Admission, Completing, Delivery, Dispatcher, FailCause, Heartbeat, Limits, LostReason,
+    Opened, SessionId, SessionRequest, Storing, UnknownSession,
 };
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::domain::{Attempt, JobId, JobKey, QueueId, TakenJob};
 const QUEUES: i32 = 3;
 const SESSIONS: u128 = 4;
 const ACKNOWLEDGE: Duration = Duration::from_secs(15);
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     sessions_max: 10,
     claim_rows_max: 5,
     buffered_bytes_max: 1 << 20,

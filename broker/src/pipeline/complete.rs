@@ -170,7 +170,7 @@ impl Core {
         metrics::histogram!("currant_flush_rows", "flush" => "complete").record(rows.len() as f64);
         let at = |&(call, row): &(usize, usize)| &calls[call].rows[row];
         // Sorted, so that two flushes can't deadlock.
-        rows.sort_unstable_by_key(|place| at(place).key);
+        rows.sort_unstable_by_key(|place| (at(place).key, at(place).attempt));
         let mut verdicts: Vec<Verdicts> =
             calls.iter().map(|call| Ok(vec![Verdict::Applied; call.rows.len()])).collect();
         for chunk in rows.chunks(COMPLETE_ROWS_MAX) {
@@ -240,8 +240,16 @@ impl Core {
         let states = store::job_states(&client, &keys).await?;
         let states: HashMap<JobKey, JobState> =
             states.into_iter().map(|state| (state.key, state)).collect();
-        let verdict = |row: &Success<'_>| verdict(row, states.get(&row.key), finished_at);
-        Ok(Some(rows.iter().map(verdict).collect()))
+        let mut verdicts: Vec<Verdict> =
+            rows.iter().map(|row| verdict(row, states.get(&row.key), finished_at)).collect();
+        for (at, pair) in rows.windows(2).enumerate() {
+            let same = (pair[0].key, pair[0].attempt) == (pair[1].key, pair[1].attempt);
+            // Said twice in one flush, applied once.
+            if same && verdicts[at + 1] == Verdict::Applied {
+                verdicts[at + 1] = Verdict::Duplicate;
+            }
+        }
+        Ok(Some(verdicts))
     }
 
     async fn try_locate(&self, ids: &[JobId]) -> Result<Vec<JobKey>, StoreError> {

@@ -30,6 +30,8 @@ pub struct CoreLimits {
     pub enqueue: CoalescerLimits,
     pub complete: CoalescerLimits,
     pub queues_max: usize,
+    /// How long an enqueue may wait for room in memory.
+    pub hold_max: Duration,
     pub drain_deadline: Duration,
     /// After it no statement of a lost connection can still commit.
     pub statement_timeout: Duration,
@@ -81,6 +83,7 @@ impl Core {
             dispatch: Mutex::new(Dispatch {
                 engine: Dispatcher::new(limits.engine.clone()),
                 outboxes: HashMap::new(),
+                waiting: HashMap::new(),
             }),
             enqueue_budget: Budget::new("enqueue", &limits.enqueue),
             complete_budget: Budget::new("complete", &limits.complete),

@@ -2,7 +2,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
-use super::{Core, settle::SettleCall};
+use super::{Core, hold::Waiting, settle::SettleCall};
 use crate::{
     domain::{Attempt, Outcome},
     engine::{Action, Delivery, Dispatcher, FailCause, LostReason, SessionId},
@@ -24,6 +24,8 @@ pub(super) struct Dispatch {
     /// Assignments carries at least one job, and those are within the session's credit; keep-alives
     /// come by the minute, and a session that doesn't read ends by its time-out.
     pub(super) outboxes: HashMap<SessionId, mpsc::UnboundedSender<Outgoing>>,
+    /// Calls that wait for room; within the budget of enqueues.
+    pub(super) waiting: Waiting,
 }
 
 impl Core {
@@ -55,6 +57,9 @@ impl Core {
         }
         if dispatch.engine.next_deadline() != deadline {
             self.deadline.notify_one();
+        }
+        if !dispatch.waiting.is_empty() {
+            dispatch.release();
         }
         if dispatch.engine.draining() {
             self.progress.notify_one();

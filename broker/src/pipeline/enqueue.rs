@@ -15,11 +15,12 @@ use super::{
     Core, PipelineError, Suspect,
     coalescer::{Permit, Request},
     error::log,
+    hold::Admitted,
 };
 use crate::{
     clock::time_of_micros,
     domain::{JobId, JobKey, NewJob, QueueId, Start, TakenJob},
-    engine::Storing,
+    engine::{Admission, Storing},
     store::{
         self, InsertRow, PHASE_READY, PHASE_SCHEDULED, PHASE_TAKEN, StoreError, StoredCall,
         Violation,
@@ -42,6 +43,8 @@ pub(super) struct EnqueueCall {
     jobs: Vec<NewJob>,
     idempotency_key: Option<String>,
     bytes: usize,
+    /// Room in memory that is kept for its jobs until they're planned.
+    admitted: Option<Admitted>,
     reply: Reply,
     _permit: Permit,
 }
@@ -75,7 +78,7 @@ const TRIES: usize = 10;
 impl Core {
     /// Stores checked jobs, all or none, and returns after the commit.
     pub async fn enqueue(
-        &self,
+        self: &Arc<Self>,
         mut jobs: Vec<NewJob>,
         idempotency_key: Option<String>,
     ) -> Result<Enqueued, PipelineError> {
@@ -90,8 +93,9 @@ impl Core {
         {
             first.options.get_or_insert_default().call_jobs = Some(count);
         }
+        let admitted = self.hold(&jobs).await;
         let (reply, answer) = oneshot::channel();
-        let call = EnqueueCall { jobs, idempotency_key, bytes, reply, _permit: permit };
+        let call = EnqueueCall { jobs, idempotency_key, bytes, admitted, reply, _permit: permit };
         self.enqueue_inlet.send(call).map_err(|_| PipelineError::Draining)?;
         answer.await.map_err(|_| PipelineError::Internal)?
     }
@@ -112,7 +116,7 @@ impl Core {
 
     async fn store_batch(self: &Arc<Self>, mut calls: Vec<EnqueueCall>) {
         for _ in 0..TRIES {
-            let mut plan = self.plan(&calls);
+            let mut plan = self.plan(&mut calls);
             match self.insert(&calls, &plan).await {
                 Ok(()) => return self.stored(calls, &mut plan),
                 Err(StoreError::Unique { violation: Violation::IdempotencyKey, .. }) => {
@@ -149,7 +153,11 @@ impl Core {
     }
 
     /// Makes ids and asks the engine which jobs are taken at once.
-    fn plan(self: &Arc<Self>, calls: &[EnqueueCall]) -> Plan {
+    fn plan(self: &Arc<Self>, calls: &mut [EnqueueCall]) -> Plan {
+        let admitted: Vec<Admission> = calls
+            .iter_mut()
+            .filter_map(|call| call.admitted.take().map(Admitted::into_admission))
+            .collect();
         let now = self.clock.database_micros();
         let mut plan = Plan::default();
         let jobs = || calls.iter().flat_map(|call| &call.jobs);
@@ -177,7 +185,12 @@ impl Core {
                 });
             }
         }
-        self.with_engine(|engine, _, _| engine.storing(&mut plan.storing));
+        self.with_engine(|engine, _, _| {
+            for admission in admitted {
+                engine.admission_ended(admission);
+            }
+            engine.storing(&mut plan.storing);
+        });
         plan
     }
 

@@ -12,6 +12,7 @@ mod dispatch;
 mod enqueue;
 mod error;
 mod get;
+mod hold;
 mod orphans;
 mod persist;
 mod queues;

@@ -1,16 +1,23 @@
 use deadpool_postgres::ClientWrapper;
 
-use super::{StoreError, statement::Statement};
+use super::{
+    StoreError,
+    statement::{Statement, job_by_key},
+};
 use crate::domain::{Attempt, JobId, QueueId};
 
 const ADOPT: Statement = Statement::new(
     "adopt_jobs",
-    "/* adopt_jobs */
+    concat!(
+        "/* adopt_jobs */
 UPDATE currant.job j SET owner = $1::int
 FROM unnest($2::bigint[], $3::int[]) AS v (i, a), currant.queue q
-WHERE j.queue_id = q.id AND j.id = v.i AND j.attempt = v.a AND j.phase = 2 AND j.outcome IS NULL
+WHERE ",
+        job_by_key!("q.id", "v.i"),
+        " AND j.attempt = v.a AND j.phase = 2 AND j.outcome IS NULL
   AND j.owner <> $1::int
-RETURNING j.id, j.attempt, j.queue_id",
+RETURNING j.id, j.attempt, j.queue_id"
+    ),
 );
 
 const LOWER: Statement = Statement::new(

@@ -4,7 +4,7 @@ use deadpool_postgres::ClientWrapper;
 use super::{
     StoreError,
     row::{taken_columns, taken_jobs},
-    statement::Statement,
+    statement::{Statement, job_by_key},
 };
 use crate::domain::{JobId, QueueId, TakenJob};
 
@@ -22,13 +22,23 @@ pub struct Claim {
 macro_rules! claim {
     ($name:literal, $which:literal) => {
         concat!(
-            "/* ", $name, " */
-WITH claimed AS (
-    UPDATE currant.job SET phase = 2, owner = $2::int, attempt = attempt + 1, claimed_at = $3::timestamptz
-    WHERE queue_id = $1::int AND id = ANY (ARRAY(
-        SELECT id FROM currant.job WHERE queue_id = $1::int AND phase = 1 ", $which, "
-        LIMIT $4::bigint FOR UPDATE SKIP LOCKED))
-    RETURNING ", taken_columns!(), "
+            "/* ",
+            $name,
+            " */
+WITH picked AS MATERIALIZED (
+    SELECT queue_id, id FROM currant.job WHERE queue_id = $1::int AND phase = 1 ",
+            $which,
+            "
+    LIMIT $4::bigint FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE currant.job j
+    SET phase = 2, owner = $2::int, attempt = attempt + 1, claimed_at = $3::timestamptz
+    FROM picked p WHERE ",
+            job_by_key!("p.queue_id", "p.id"),
+            "
+    RETURNING ",
+            taken_columns!("j."),
+            "
 ), low AS (
     UPDATE currant.broker b SET low_id = m.id FROM (SELECT min(id) AS id FROM claimed) m
     WHERE b.id = $2::int AND m.id < b.low_id

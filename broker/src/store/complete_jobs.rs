@@ -16,11 +16,41 @@ pub struct Success<'a> {
     pub result: &'a [u8],
 }
 
-/// Rows that one statement can take.
+/// Rows that one statement can take, whatever they are.
 pub const COMPLETE_ROWS_MAX: usize = 1024;
 
-/// One statement a size, padded with nulls that match nothing. The steps keep padding below a fifth
-/// of the rows where it costs.
+/// Successes of jobs whose ids follow each other, alike but for the id: one range scan finds them all,
+/// for less than half of what a descent of the index for each costs. Jobs of one flush have
+/// consecutive ids, and mostly they are completed together too.
+struct Run<'a> {
+    queue: i32,
+    first: i64,
+    last: i64,
+    attempt: i32,
+    result: Option<&'a [u8]>,
+}
+
+/// `rows` sorted by key.
+fn runs<'a>(rows: &[Success<'a>]) -> Vec<Run<'a>> {
+    let alike = |one: &Success<'_>, next: &Success<'_>| {
+        next.key.queue == one.key.queue
+            && next.key.id.0 == one.key.id.0 + 1
+            && next.attempt == one.attempt
+            && next.result == one.result
+    };
+    rows.chunk_by(alike)
+        .map(|run| Run {
+            queue: run[0].key.queue.0,
+            first: run[0].key.id.0,
+            last: run[run.len() - 1].key.id.0,
+            attempt: run[0].attempt,
+            result: (!run[0].result.is_empty()).then_some(run[0].result),
+        })
+        .collect()
+}
+
+/// One statement for each number of runs, padded with nulls that match nothing. The steps keep padding
+/// below a fifth where it costs.
 const SIZES: [usize; 27] = [
     1,
     2,
@@ -51,26 +81,30 @@ const SIZES: [usize; 27] = [
     COMPLETE_ROWS_MAX,
 ];
 
+const PARAMS_PER_RUN: usize = 5;
 const NAME: &str = "complete_jobs";
 const HEAD: &str = "/* complete_jobs */
 UPDATE currant.job j SET outcome = 1, result = v.r, finished_at = $1::timestamptz FROM (VALUES ";
-const TAIL: &str = ") AS v (q, i, a, r)
-WHERE j.queue_id = v.q AND j.id = v.i AND j.attempt = v.a AND j.phase = 2 AND j.outcome IS NULL";
+/// As `job_by_key`, for a range of ids.
+const TAIL: &str = ") AS v (q, f, l, a, r)
+WHERE j.queue_id = ANY (ARRAY[v.q]) AND j.id >= v.f AND j.id <= v.l AND j.attempt = v.a
+  AND j.phase = 2 AND j.outcome IS NULL";
 
 static STATEMENTS: LazyLock<Vec<Statement>> = LazyLock::new(|| {
     let statement = |size: usize| {
         let mut sql = String::from(HEAD);
         for row in 0..size {
-            let first = 2 + 4 * row;
+            let first = 2 + PARAMS_PER_RUN * row;
             let comma = if row == 0 { "" } else { "," };
             // Writing to a string can't fail.
             let _ = write!(
                 sql,
-                "{comma}(${}::int,${}::bigint,${}::int,${}::bytea)",
+                "{comma}(${}::int,${}::bigint,${}::bigint,${}::int,${}::bytea)",
                 first,
                 first + 1,
                 first + 2,
-                first + 3
+                first + 3,
+                first + 4
             );
         }
         sql.push_str(TAIL);
@@ -94,19 +128,24 @@ impl Store {
         finished_at: DateTime<Utc>,
         rows: &[Success<'_>],
     ) -> Result<u64, StoreError> {
-        let at = SIZES.partition_point(|size| *size < rows.len());
-        let values: Vec<(i32, Option<&[u8]>)> = rows
-            .iter()
-            .map(|row| (row.key.queue.0, (!row.result.is_empty()).then_some(row.result)))
-            .collect();
-        let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(1 + 4 * SIZES[at]);
+        let runs = runs(rows);
+        let at = SIZES.partition_point(|size| *size < runs.len());
+        let mut params: Vec<&(dyn ToSql + Sync)> =
+            Vec::with_capacity(1 + PARAMS_PER_RUN * SIZES[at]);
         params.push(&finished_at);
-        for (row, (queue, result)) in rows.iter().zip(&values) {
-            params.extend([queue as &(dyn ToSql + Sync), &row.key.id.0, &row.attempt, result]);
+        for run in &runs {
+            params.extend([
+                &run.queue as &(dyn ToSql + Sync),
+                &run.first,
+                &run.last,
+                &run.attempt,
+                &run.result,
+            ]);
         }
-        for _ in rows.len()..SIZES[at] {
+        for _ in runs.len()..SIZES[at] {
             params.extend([
                 &None::<i32> as &(dyn ToSql + Sync),
+                &None::<i64>,
                 &None::<i64>,
                 &None::<i32>,
                 &None::<&[u8]>,
@@ -122,5 +161,36 @@ impl Store {
         let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
         client.batch_execute(end).await.map_err(failed)?;
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{JobId, QueueId};
+
+    fn success(queue: i32, id: i64, attempt: i32, result: &[u8]) -> Success<'_> {
+        Success { key: JobKey { queue: QueueId(queue), id: JobId(id) }, attempt, result }
+    }
+
+    #[test]
+    fn a_run_ends_where_anything_but_the_next_id_comes() {
+        let rows = [
+            success(1, 5, 1, b""),
+            success(1, 6, 1, b""),
+            success(1, 8, 1, b""),
+            success(1, 9, 2, b""),
+            success(1, 10, 2, b"x"),
+            success(1, 11, 2, b"x"),
+            success(2, 12, 2, b"x"),
+        ];
+        let found: Vec<_> =
+            runs(&rows).iter().map(|run| (run.queue, run.first, run.last, run.attempt)).collect();
+        assert_eq!(
+            found,
+            [(1, 5, 6, 1), (1, 8, 8, 1), (1, 9, 9, 2), (1, 10, 11, 2), (2, 12, 12, 2)]
+        );
+        assert_eq!(runs(&rows)[3].result, Some(&b"x"[..]));
+        assert!(runs(&rows)[0].result.is_none());
     }
 }

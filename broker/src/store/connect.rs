@@ -90,8 +90,9 @@ impl Store {
 fn session_settings(settings: &Settings) -> String {
     format!(
         "SET statement_timeout = {}; SET synchronous_commit = on; SET plan_cache_mode = \
-         force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off; SET \
-         enable_mergejoin = off; SET enable_memoize = off; SET jit = off; SET TimeZone = 'UTC'",
+         force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off; SET \
+         enable_hashjoin = off; SET enable_mergejoin = off; SET enable_memoize = off; SET jit = \
+         off; SET TimeZone = 'UTC'",
         settings.statement_timeout.as_millis()
     )
 }

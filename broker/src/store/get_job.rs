@@ -2,16 +2,23 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::ClientWrapper;
 
-use super::{StoreError, row::options, statement::Statement};
+use super::{
+    StoreError,
+    row::options,
+    statement::{Statement, job_by_key},
+};
 use crate::domain::{JobId, JobKey, QueueId, StoredJob};
 
 const GET: Statement = Statement::new(
     "get_job",
-    "/* get_job */
+    concat!(
+        "/* get_job */
 SELECT j.queue_id, j.id, j.kind, j.payload, j.priority, j.phase, j.outcome, j.attempt, j.failures,
        j.max_attempts, j.run_at, j.claimed_at, j.finished_at, j.result, j.error, j.options
-FROM currant.queue q, currant.job j
-WHERE j.queue_id = q.id AND j.id = $1::bigint",
+FROM unnest(ARRAY[$1::bigint]) AS v (i), currant.queue q, currant.job j
+WHERE ",
+        job_by_key!("q.id", "v.i")
+    ),
 );
 
 /// One job, found by a look into each queue.

@@ -1,9 +1,9 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::ClientWrapper;
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, Type};
 
-use super::{StoreError, statement::Statement};
+use super::{PHASE_TAKEN, StoreError, copy::CopyData, statement::Statement};
 use crate::domain::{JobId, JobKey, JobOptions, QueueId};
 
 /// A job to be inserted.
@@ -20,43 +20,56 @@ pub struct InsertRow<'a> {
     pub idempotency_key: Option<&'a str>,
 }
 
-impl InsertRow<'_> {
-    fn is_plain(&self) -> bool {
-        self.run_at.is_none()
-            && self.max_attempts.is_none()
-            && self.options.is_none()
-            && self.idempotency_key.is_none()
-    }
+/// Most jobs have nothing but these: fewer columns to send and to write.
+macro_rules! plain_columns {
+    () => {
+        "queue_id, id, kind, priority, phase, owner, attempt, payload"
+    };
+}
+macro_rules! all_columns {
+    () => {
+        concat!(plain_columns!(), ", run_at, max_attempts, options, idempotency_key")
+    };
 }
 
-/// Most jobs have nothing but these: fewer columns to send and to write.
-const PLAIN: Statement = Statement::new(
+const INSERT: Statement = Statement::new(
     "insert_jobs",
-    "/* insert_jobs */
-INSERT INTO currant.job (queue_id, id, kind, priority, phase, owner, attempt, payload)
-SELECT q, i, k, p, h, CASE WHEN h = 2 THEN $7::int END, CASE WHEN h = 2 THEN 1 ELSE 0 END, b
-FROM unnest($1::int[], $2::bigint[], $3::text[], $4::smallint[], $5::smallint[], $6::bytea[])
-    AS v (q, i, k, p, h, b)",
+    concat!(
+        "/* insert_jobs */ INSERT INTO currant.job (",
+        all_columns!(),
+        ")
+SELECT q, i, k, p, h, w, a, b, r, m, o, y
+FROM unnest($1::int[], $2::bigint[], $3::text[], $4::smallint[], $5::smallint[], $6::int[], $7::int[],
+            $8::bytea[], $9::timestamptz[], $10::smallint[], $11::jsonb[], $12::text[])
+    AS v (q, i, k, p, h, w, a, b, r, m, o, y)"
+    ),
 );
 
-const FULL: Statement = Statement::new(
-    "insert_jobs_full",
-    "/* insert_jobs_full */
-INSERT INTO currant.job (queue_id, id, kind, priority, phase, owner, attempt, payload,
-                         run_at, max_attempts, options, idempotency_key)
-SELECT q, i, k, p, h, CASE WHEN h = 2 THEN $7::int END, CASE WHEN h = 2 THEN 1 ELSE 0 END, b,
-       r, m, o, y
-FROM unnest($1::int[], $2::bigint[], $3::text[], $4::smallint[], $5::smallint[], $6::bytea[],
-            $8::timestamptz[], $9::smallint[], $10::jsonb[], $11::text[])
-    AS v (q, i, k, p, h, b, r, m, o, y)",
+/// COPY writes a batch for half of what INSERT costs Postgres, and wants a round trip more.
+const COPY_PLAIN: Statement = Statement::new(
+    "copy_jobs",
+    concat!("/* copy_jobs */ COPY currant.job (", plain_columns!(), ") FROM STDIN (FORMAT binary)"),
 );
+
+const COPY_ALL: Statement = Statement::new(
+    "copy_jobs_full",
+    concat!(
+        "/* copy_jobs_full */ COPY currant.job (",
+        all_columns!(),
+        ") FROM STDIN (FORMAT binary)"
+    ),
+);
+
+/// Fewer rows are inserted, more are copied.
+const COPY_ROWS_MIN: usize = 16;
 
 const IDEMPOTENT: Statement = Statement::new(
     "find_idempotent",
     "/* find_idempotent */
 SELECT j.queue_id, j.idempotency_key, j.id, (j.options ->> 'call_jobs')::int
 FROM unnest($1::int[], $2::text[]) AS v (q, y)
-JOIN currant.job j ON j.queue_id = v.q AND j.idempotency_key = v.y",
+JOIN currant.job j
+    ON j.queue_id = ANY (ARRAY[v.q]) AND j.idempotency_key = ANY (ARRAY[v.y])",
 );
 
 /// A call that is already stored.
@@ -68,8 +81,55 @@ pub struct StoredCall {
     pub jobs: usize,
 }
 
-/// Inserts all rows or none; those in phase 2 as taken by `owner`, first attempt.
+impl InsertRow<'_> {
+    fn is_plain(&self) -> bool {
+        self.run_at.is_none()
+            && self.max_attempts.is_none()
+            && self.options.is_none()
+            && self.idempotency_key.is_none()
+    }
+
+    /// Owner and attempt.
+    fn taken(&self, by: i32) -> (Option<i32>, i32) {
+        if self.phase == PHASE_TAKEN { (Some(by), 1) } else { (None, 0) }
+    }
+}
+
+/// Stores all rows or none; those in phase 2 as taken by `owner`, first attempt.
 pub async fn insert_jobs(
+    client: &ClientWrapper,
+    owner: i32,
+    rows: &[InsertRow<'_>],
+) -> Result<(), StoreError> {
+    if rows.len() < COPY_ROWS_MIN {
+        return insert(client, owner, rows).await;
+    }
+    let plain = rows.iter().all(InsertRow::is_plain);
+    let (statement, columns) = if plain { (COPY_PLAIN, 8) } else { (COPY_ALL, 12) };
+    let bytes = rows.iter().map(|row| row.payload.len() + row.kind.len() + 96).sum();
+    let mut data = CopyData::new(bytes);
+    for row in rows {
+        let (owner, attempt) = row.taken(owner);
+        data.row(columns);
+        data.field(&row.key.queue.0, &Type::INT4);
+        data.field(&row.key.id.0, &Type::INT8);
+        data.field(&row.kind, &Type::TEXT);
+        data.field(&row.priority, &Type::INT2);
+        data.field(&row.phase, &Type::INT2);
+        data.field(&owner, &Type::INT4);
+        data.field(&attempt, &Type::INT4);
+        data.field(&row.payload.as_ref(), &Type::BYTEA);
+        if !plain {
+            data.field(&row.run_at, &Type::TIMESTAMPTZ);
+            data.field(&row.max_attempts.map(u16::cast_signed), &Type::INT2);
+            data.field(&row.options.map(Json), &Type::JSONB);
+            data.field(&row.idempotency_key, &Type::TEXT);
+        }
+    }
+    statement.copy_in(client, data).await
+}
+
+async fn insert(
     client: &ClientWrapper,
     owner: i32,
     rows: &[InsertRow<'_>],
@@ -79,36 +139,34 @@ pub async fn insert_jobs(
     let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
     let priorities: Vec<i16> = rows.iter().map(|row| row.priority).collect();
     let phases: Vec<i16> = rows.iter().map(|row| row.phase).collect();
+    let (owners, attempts): (Vec<Option<i32>>, Vec<i32>) =
+        rows.iter().map(|row| row.taken(owner)).unzip();
     let payloads: Vec<&[u8]> = rows.iter().map(|row| row.payload.as_ref()).collect();
-    if rows.iter().all(InsertRow::is_plain) {
-        PLAIN
-            .execute(client, &[&queues, &ids, &kinds, &priorities, &phases, &payloads, &owner])
-            .await?;
-        return Ok(());
-    }
     let run_at: Vec<Option<DateTime<Utc>>> = rows.iter().map(|row| row.run_at).collect();
     let max_attempts: Vec<Option<i16>> =
         rows.iter().map(|row| row.max_attempts.map(u16::cast_signed)).collect();
     let options: Vec<Option<Json<&JobOptions>>> =
         rows.iter().map(|row| row.options.map(Json)).collect();
     let keys: Vec<Option<&str>> = rows.iter().map(|row| row.idempotency_key).collect();
-    FULL.execute(
-        client,
-        &[
-            &queues,
-            &ids,
-            &kinds,
-            &priorities,
-            &phases,
-            &payloads,
-            &owner,
-            &run_at,
-            &max_attempts,
-            &options,
-            &keys,
-        ],
-    )
-    .await?;
+    INSERT
+        .execute(
+            client,
+            &[
+                &queues,
+                &ids,
+                &kinds,
+                &priorities,
+                &phases,
+                &owners,
+                &attempts,
+                &payloads,
+                &run_at,
+                &max_attempts,
+                &options,
+                &keys,
+            ],
+        )
+        .await?;
     Ok(())
 }
 

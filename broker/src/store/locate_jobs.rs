@@ -1,6 +1,10 @@
 use deadpool_postgres::ClientWrapper;
 
-use super::{StoreError, row::options, statement::Statement};
+use super::{
+    StoreError,
+    row::options,
+    statement::{Statement, job_by_key},
+};
 use crate::domain::{JobId, JobKey, QueueId, RetryPolicy};
 
 pub const PHASE_SCHEDULED: i16 = 0;
@@ -28,11 +32,14 @@ pub struct JobState {
 
 const STATES: Statement = Statement::new(
     "job_states",
-    "/* job_states */
+    concat!(
+        "/* job_states */
 SELECT j.queue_id, j.id, j.attempt, j.phase, j.outcome, j.failures, j.max_attempts, j.options,
        j.finished_at
 FROM unnest($1::int[], $2::bigint[]) AS v (q, i)
-JOIN currant.job j ON j.queue_id = v.q AND j.id = v.i",
+JOIN currant.job j ON ",
+        job_by_key!("v.q", "v.i")
+    ),
 );
 
 /// As they stand; jobs that aren't there are left out.
@@ -60,10 +67,13 @@ pub async fn job_states(
 
 const LOCATE: Statement = Statement::new(
     "locate_jobs",
-    "/* locate_jobs */
+    concat!(
+        "/* locate_jobs */
 SELECT j.queue_id, j.id
 FROM unnest($1::bigint[]) AS v (i), currant.queue q, currant.job j
-WHERE j.queue_id = q.id AND j.id = v.i",
+WHERE ",
+        job_by_key!("q.id", "v.i")
+    ),
 );
 
 /// The queues of these jobs, by a look into each queue: for the rare call that can't know them.

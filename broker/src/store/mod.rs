@@ -9,6 +9,7 @@ mod brokers;
 mod claim_jobs;
 mod complete_jobs;
 mod connect;
+mod copy;
 mod error;
 mod get_job;
 mod insert_jobs;

@@ -1,17 +1,24 @@
 use chrono::{DateTime, Utc};
 use deadpool_postgres::ClientWrapper;
 
-use super::{Settled, StoreError, statement::Statement};
+use super::{
+    Settled, StoreError,
+    statement::{Statement, job_by_key},
+};
 use crate::domain::{JobId, JobKey, QueueId};
 
 const PROMOTE: Statement = Statement::new(
     "promote_jobs",
-    "/* promote_jobs */
+    concat!(
+        "/* promote_jobs */
 UPDATE currant.job j SET phase = 1
 FROM (SELECT queue_id, id FROM currant.job WHERE phase = 0 AND run_at <= $1::timestamptz
       ORDER BY run_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED) d
-WHERE j.queue_id = d.queue_id AND j.id = d.id
-RETURNING j.queue_id, j.id, j.priority, j.phase",
+WHERE ",
+        job_by_key!("d.queue_id", "d.id"),
+        "
+RETURNING j.queue_id, j.id, j.priority, j.phase"
+    ),
 );
 
 const NEXT_DUE: Statement = Statement::new(

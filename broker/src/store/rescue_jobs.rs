@@ -1,6 +1,6 @@
 use deadpool_postgres::ClientWrapper;
 
-use super::{Client, StoreError};
+use super::{Client, StoreError, statement::job_by_key};
 use crate::domain::{JobId, JobKey, QueueId};
 
 /// A dead broker whose grace is over; locked, so that one broker rescues its jobs.
@@ -15,12 +15,16 @@ const RANGE: &str = "/* rescue_range */
 UPDATE currant.job SET phase = 1, owner = NULL
 WHERE queue_id = $1::int AND id >= $2::bigint AND owner = $3::int AND phase = 2 AND outcome IS NULL";
 
-const STRAGGLERS: &str = "/* rescue_stragglers */
+const STRAGGLERS: &str = concat!(
+    "/* rescue_stragglers */
 UPDATE currant.job j SET phase = 1, owner = NULL
 FROM currant.straggler s
-WHERE s.owner = $1::int AND j.queue_id = s.queue_id AND j.id = s.id
+WHERE s.owner = $1::int AND ",
+    job_by_key!("s.queue_id", "s.id"),
+    "
   AND j.owner = $1::int AND j.phase = 2 AND j.outcome IS NULL
-RETURNING j.queue_id";
+RETURNING j.queue_id"
+);
 
 const FORGET: &str = "/* forget_broker */
 WITH gone AS (DELETE FROM currant.straggler WHERE owner = $1::int)

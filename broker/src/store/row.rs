@@ -5,8 +5,25 @@ use crate::domain::{JobId, JobOptions, TakenJob};
 
 /// Columns that `taken_jobs` reads, in this order.
 macro_rules! taken_columns {
-    () => {
-        "id, attempt, priority, failures, max_attempts, kind, payload, options"
+    ($j:literal) => {
+        concat!(
+            $j,
+            "id, ",
+            $j,
+            "attempt, ",
+            $j,
+            "priority, ",
+            $j,
+            "failures, ",
+            $j,
+            "max_attempts, ",
+            $j,
+            "kind, ",
+            $j,
+            "payload, ",
+            $j,
+            "options"
+        )
     };
 }
 pub(super) use taken_columns;

@@ -1,7 +1,10 @@
 use chrono::{DateTime, Utc};
 use deadpool_postgres::ClientWrapper;
 
-use super::{StoreError, statement::Statement};
+use super::{
+    StoreError,
+    statement::{Statement, job_by_key},
+};
 use crate::domain::{JobId, JobKey, QueueId};
 
 /// What becomes of a job whose attempt ended in anything but success. Fenced by the attempt.
@@ -31,7 +34,8 @@ pub struct Settled {
 
 const SETTLE: Statement = Statement::new(
     "settle_jobs",
-    "/* settle_jobs */
+    concat!(
+        "/* settle_jobs */
 UPDATE currant.job j
 SET phase = v.h, owner = NULL, failures = v.f, outcome = v.o, finished_at = v.e,
     run_at = CASE WHEN v.r IS NULL THEN j.run_at ELSE v.r END,
@@ -39,9 +43,12 @@ SET phase = v.h, owner = NULL, failures = v.f, outcome = v.o, finished_at = v.e,
 FROM unnest($1::int[], $2::bigint[], $3::int[], $4::int[], $5::smallint[], $6::timestamptz[],
             $7::smallint[], $8::smallint[], $9::text[], $10::timestamptz[])
     AS v (q, i, a, w, h, r, f, o, x, e)
-WHERE j.queue_id = v.q AND j.id = v.i AND j.attempt = v.a AND j.phase = 2 AND j.outcome IS NULL
+WHERE ",
+        job_by_key!("v.q", "v.i"),
+        " AND j.attempt = v.a AND j.phase = 2 AND j.outcome IS NULL
   AND (v.w IS NULL OR j.owner = v.w)
-RETURNING j.queue_id, j.id, j.priority, j.phase",
+RETURNING j.queue_id, j.id, j.priority, j.phase"
+    ),
 );
 
 /// Writes those that are still current and returns them. `rows` sorted by key.

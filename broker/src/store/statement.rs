@@ -1,9 +1,23 @@
+use std::pin::pin;
+
 use deadpool_postgres::ClientWrapper;
+use futures_util::SinkExt;
 use tokio_postgres::{Row, types::ToSql};
 use tracing::Instrument;
 
-use super::StoreError;
+use super::{StoreError, copy::CopyData};
 use crate::clock::Stopwatch;
+
+/// The job `j` with this key, in a join. A plain `=` could be the order of a merge join too, and so a
+/// plan that reads all jobs by their key and looks each up among the given ones would stand beside
+/// the one that looks up each given key; on a table that is small or looks empty it seems cheaper, and
+/// it stays when the table grows. `= ANY` leaves only the second.
+macro_rules! job_by_key {
+    ($queue:literal, $id:literal) => {
+        concat!("j.queue_id = ANY (ARRAY[", $queue, "]) AND j.id = ANY (ARRAY[", $id, "])")
+    };
+}
+pub(super) use job_by_key;
 
 /// Parameters of a statement.
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -44,6 +58,22 @@ impl Statement {
             client.execute(&statement, params).await
         })
         .await
+    }
+
+    /// Runs a COPY with these rows.
+    pub(super) async fn copy_in(
+        self,
+        client: &ClientWrapper,
+        data: CopyData,
+    ) -> Result<(), StoreError> {
+        self.run(async {
+            let statement = client.prepare_cached(self.sql).await?;
+            let mut sink = pin!(client.copy_in(&statement).await?);
+            sink.send(data.into_bytes()).await?;
+            sink.finish().await
+        })
+        .await?;
+        Ok(())
     }
 
     async fn run<T>(

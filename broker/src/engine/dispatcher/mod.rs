@@ -6,6 +6,7 @@
 //! - `Queue::held` and `Queue::credit` are the sums over its sessions;
 //! - a queue without attached sessions keeps nothing in memory.
 
+mod admit;
 mod claim;
 mod complete;
 mod deliver;
@@ -23,6 +24,7 @@ use std::{
 use slab::Slab;
 
 pub use self::{
+    admit::Admission,
     claim::FailCause,
     complete::Completing,
     heartbeat::{Heartbeat, UnknownSession},
@@ -138,6 +140,8 @@ struct Queue {
     held: usize,
     /// On their way into memory: taken in an insert, or asked for by a claim.
     reserved: usize,
+    /// Let through to be stored, see `admit`.
+    admitted: usize,
     timeout: Option<Duration>,
 }
 
@@ -150,6 +154,7 @@ impl Queue {
             credit: 0,
             held: 0,
             reserved: 0,
+            admitted: 0,
             timeout: None,
         }
     }

@@ -5,5 +5,6 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod sdk;
 mod smoke;
 mod support;

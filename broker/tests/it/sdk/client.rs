@@ -1,0 +1,86 @@
+//! The client's calls, one, many and on a stream.
+
+use std::time::{Duration, SystemTime};
+
+use currant_worker_sdk::{Client, Error, JobId, JobState, NewJob};
+
+use super::client;
+use crate::support::{Broker, Database};
+
+fn numbered(number: usize) -> NewJob {
+    NewJob::raw("emails", "work", number.to_string())
+}
+
+#[tokio::test]
+async fn jobs_of_one_call_are_stored_in_their_order() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let client = client(&broker).await;
+    let ids = client.enqueue_many((0..100).map(numbered)).await.unwrap();
+    assert!(ids.is_sorted() && ids.len() == 100);
+    for number in [0, 57, 99] {
+        let job = client.get(ids[number]).await.unwrap();
+        assert_eq!(job.payload, number.to_string());
+        assert_eq!((job.state, &*job.queue, &*job.kind), (JobState::Ready, "emails", "work"));
+    }
+    assert_eq!(client.enqueue_many([]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_job_may_wait_for_its_time() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let client = client(&broker).await;
+    let day = Duration::from_secs(86400);
+    let delayed = client.enqueue(numbered(1).delay(day)).await.unwrap();
+    let timed = client.enqueue(numbered(2).run_at(SystemTime::UNIX_EPOCH + 20_000 * day)).await;
+    let delayed = client.get(delayed).await.unwrap();
+    let wait = delayed.run_at.unwrap().duration_since(delayed.created_at.unwrap()).unwrap();
+    assert_eq!((delayed.state, wait.as_secs()), (JobState::Scheduled, 86400));
+    let past = client.get(timed.unwrap()).await.unwrap();
+    assert_eq!(past.state, JobState::Ready, "a time that has passed means at once");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let client = client(&broker).await;
+    let bad = client.enqueue_many([numbered(0), numbered(1).priority(1000)]).await.unwrap_err();
+    let Error::InvalidArgument { violations, .. } = &bad else { panic!("{bad:?}") };
+    assert_eq!(violations[0].field, "jobs[1].priority");
+    assert!(matches!(client.get(JobId(1)).await, Err(Error::NotFound { .. })));
+    assert_eq!(database.number("SELECT count(*) FROM currant.job").await, 0);
+}
+
+#[tokio::test]
+async fn one_bad_request_of_a_stream_fails_alone() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let stream = client(&broker).await.enqueue_stream().await.unwrap();
+    let mut sent = Vec::new();
+    for number in 0..200 {
+        let priority = if number == 77 { 1000 } else { 0 };
+        sent.push(stream.send([numbered(number).priority(priority)]).await.unwrap());
+    }
+    for (number, answer) in sent.into_iter().enumerate() {
+        match answer.await {
+            Ok(ids) => assert_eq!(ids.len(), 1),
+            Err(error) => assert!(number == 77 && matches!(error, Error::InvalidArgument { .. })),
+        }
+    }
+    assert_eq!(database.number("SELECT count(*) FROM currant.job").await, 199);
+}
+
+#[tokio::test]
+async fn a_client_gives_up_at_its_deadline() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let client: Client = client(&broker).await.deadline(Duration::from_millis(300));
+    broker.kill();
+    let error = client.enqueue(numbered(0)).await.unwrap_err();
+    assert!(matches!(error, Error::GaveUp { .. }), "{error:?}");
+    let sent = client.enqueue_stream().await.unwrap().send([numbered(0)]).await.unwrap();
+    let error = sent.await.unwrap_err();
+    assert!(matches!(error, Error::GaveUp { .. }), "{error:?}");
+}

@@ -201,8 +201,8 @@ mod tests {
         (0..4).for_each(|id| outbox.push(success(id, 10)));
         assert_eq!(batch(&mut outbox), [0, 1, 2]);
         outbox.answered();
-        outbox.push(success(4, 3900));
-        outbox.push(success(5, 3900));
+        outbox.push(success(4, 3990));
+        outbox.push(success(5, 3990));
         assert_eq!(batch(&mut outbox), [3, 4]);
         outbox.answered();
         outbox.push(success(6, 4001));

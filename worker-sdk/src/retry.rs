@@ -12,16 +12,23 @@ use crate::{clock, error::Error};
 const DELAY_MIN: Duration = Duration::from_millis(50);
 const DELAY_MAX: Duration = Duration::from_secs(5);
 
-/// Waits that double from 50 ms to 5 s, each with up to as much again at random: clients that lost
-/// the broker at the same moment don't come back at the same moment.
+/// Waits that double from 50 ms to a maximum, up to half of each at random: clients that lost the
+/// broker at the same moment don't come back at the same moment.
 #[derive(Debug)]
 pub(crate) struct Backoff(ExponentialBackoff);
 
 impl Backoff {
+    /// Up to 5 s.
     pub(crate) fn new() -> Backoff {
+        Backoff::up_to(DELAY_MAX)
+    }
+
+    /// No wait is longer than `max`: at least 100 ms, at most 5 s.
+    pub(crate) fn up_to(max: Duration) -> Backoff {
         let builder = ExponentialBuilder::new()
             .with_min_delay(DELAY_MIN)
-            .with_max_delay(DELAY_MAX)
+            // The jitter adds up to as much again.
+            .with_max_delay(max.clamp(2 * DELAY_MIN, DELAY_MAX) / 2)
             .without_max_times()
             .with_jitter()
             // Without a seed of ours every process would draw the same numbers.
@@ -100,8 +107,10 @@ mod tests {
         let first = backoff.next();
         assert!(first >= DELAY_MIN && first <= DELAY_MIN * 2, "{first:?}");
         let later: Vec<Duration> = (0..50).map(|_| backoff.next()).collect();
-        assert!(later.iter().all(|delay| *delay <= DELAY_MAX * 2));
-        assert!(later[49] >= DELAY_MAX);
+        assert!(later.iter().all(|delay| *delay <= DELAY_MAX));
+        assert!(later[49] >= DELAY_MAX / 2);
+        let mut short = Backoff::up_to(Duration::from_secs(1));
+        assert!((0..50).all(|_| short.next() <= Duration::from_secs(1)));
     }
 
     #[test]

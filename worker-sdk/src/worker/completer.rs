@@ -98,6 +98,11 @@ impl Completer {
         self.outbox.failed();
     }
 
+    /// The broker is back: no need to wait any longer.
+    pub(super) fn retry_now(&mut self) {
+        self.retry_at = None;
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.retry_at
     }

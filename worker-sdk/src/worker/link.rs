@@ -19,6 +19,9 @@ const GOOD_AFTER: Duration = Duration::from_secs(5);
 const SILENT_INTERVALS: u32 = 3;
 /// When the Welcome doesn't say.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const RECONNECT_GRACE: Duration = Duration::from_secs(10);
+/// There is time for so many tries before the broker gives the session's attempts to others.
+const TRIES_IN_GRACE: u32 = 4;
 
 type Opening = Pin<Box<dyn Future<Output = Result<Opened, Status>> + Send>>;
 
@@ -38,6 +41,7 @@ pub(super) enum LinkEvent {
 pub(super) struct Link {
     state: State,
     backoff: Backoff,
+    wait_max: Duration,
 }
 
 enum State {
@@ -57,7 +61,8 @@ enum State {
 
 impl Link {
     pub(super) fn new(now: Instant) -> Link {
-        Link { state: State::Down { open_at: now }, backoff: Backoff::new() }
+        let wait_max = RECONNECT_GRACE / TRIES_IN_GRACE;
+        Link { state: State::Down { open_at: now }, backoff: Backoff::up_to(wait_max), wait_max }
     }
 
     /// Waits for what happens next. Cancel safe.
@@ -118,6 +123,8 @@ impl Link {
             .filter(|interval| !interval.is_zero())
             .unwrap_or(KEEP_ALIVE_INTERVAL);
         let silence_max = interval.saturating_mul(SILENT_INTERVALS);
+        let grace = crate::time::from_proto(welcome.reconnect_grace).unwrap_or(RECONNECT_GRACE);
+        self.wait_max = grace / TRIES_IN_GRACE;
         self.state =
             State::Up { stream: Box::new(stream), opened_at: now, heard_at: now, silence_max };
         welcome
@@ -139,7 +146,7 @@ impl Link {
         if let State::Up { opened_at, .. } = self.state
             && now.duration_since(opened_at) >= GOOD_AFTER
         {
-            self.backoff = Backoff::new();
+            self.backoff = Backoff::up_to(self.wait_max);
         }
         let delay = match status {
             Some(status) => self.backoff.after(status),

@@ -175,6 +175,7 @@ impl WorkerBuilder {
 
     fn check(self) -> Result<Worker, String> {
         let WorkerBuilder { target, name, queues, concurrency, prefetch, .. } = self;
+        let target = target?;
         if name.chars().count() > NAME_CHARS_MAX {
             return Err(format!("the worker's name has more than {NAME_CHARS_MAX} characters"));
         }
@@ -197,7 +198,7 @@ impl WorkerBuilder {
             shutdown_timeout: self.shutdown_timeout,
             observer: self.observer,
         };
-        Ok(Worker { target: target?, settings, handlers: by_kind(self.handlers)? })
+        Ok(Worker { target, settings, handlers: by_kind(self.handlers)? })
     }
 }
 

@@ -4,10 +4,11 @@
 //! A worker is two tasks. One keeps the session: stream, heartbeats, outcomes. The other runs the
 //! handlers. A job's first step is taken in that second task, one job after the other, so that a
 //! handler which never waits costs next to nothing; a handler that waits for something goes on in a
-//! tokio task of its own, in parallel with all others. Hence:
-//! - Up to its first wait a handler holds up the start of the worker's next jobs. Long computations
-//!   and blocking calls belong into [`tokio::task::spawn_blocking`]. Heartbeats, and with them the
-//!   leases, go on even so.
+//! tokio task of its own, in parallel with all others. A kind whose first step takes long starts in
+//! tasks of its own. Hence:
+//! - Long computations and blocking calls belong into [`tokio::task::spawn_blocking`], as in any
+//!   program on tokio. A thread of the runtime that is blocked for long may hold up the worker's
+//!   heartbeats too; then its leases end and its jobs run again.
 //! - What is bound to a task (task-local values, [`tokio::task::id`]) may change once, after the
 //!   first step.
 //! - A panic of a handler is a failed attempt, in programs that unwind. With `panic = "abort"` it
@@ -33,6 +34,7 @@ mod outcome;
 mod runner;
 mod session;
 mod shutdown;
+mod steps;
 mod timer;
 mod verdict;
 

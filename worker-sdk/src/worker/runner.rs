@@ -2,15 +2,14 @@
 //!
 //! A job's first step is taken right here, in the runner's own task: a handler that never waits
 //! costs no task, no lock and no wake-up. One that has to wait moves to a task of its own, where
-//! handlers run in parallel and can't hold each other up.
+//! handlers run in parallel and can't hold each other up; one that takes its time over the first
+//! step sends the next jobs of its kind there at once.
 
 use std::{
-    any::Any,
     collections::{HashMap, VecDeque},
     future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
@@ -19,23 +18,28 @@ use currant_proto::v1::{Assignment, Completion};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender},
     task::{self, JoinError, JoinSet, coop::consume_budget},
-    time::{Instant, timeout_at},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     attempts::{Attempt, AttemptMap, AttemptSet},
     outcome,
+    steps::{self, Finished},
 };
 use crate::{
     clock,
-    handler::{HandlerFuture, HandlerService},
+    handler::HandlerService,
     handler_error::HandlerError,
     job::{Job, JobId},
 };
 
 /// Outcomes are kept back no longer than this for others to travel with them.
 const HAND_OVER_AFTER: Duration = Duration::from_millis(1);
+/// A first step that takes longer holds up the others: jobs of its kind start in tasks of their own.
+const STEP_MAX: Duration = Duration::from_micros(500);
+/// After so many of them the kind is tried in the runner's task again.
+const APART_JOBS: u32 = 1000;
 
 /// What the session tells the runner.
 #[derive(Debug)]
@@ -46,14 +50,16 @@ pub(super) enum Command {
     Cancel(Vec<Attempt>),
     /// These aren't the worker's any more: nobody wants their outcome.
     Lose(Vec<Attempt>),
-    /// Start nothing any more; give back what waits and what comes.
+    /// Start nothing any more.
+    Pause,
+    /// The same, and give back what waits and what comes.
     Release,
     /// The same, and stop what runs and give it back.
     Abort,
 }
 
 pub(super) struct Runner {
-    handlers: HashMap<String, HandlerService>,
+    handlers: HashMap<String, Registered>,
     concurrency: usize,
     /// Unbounded: at most what the session holds, which credit bounds.
     commands: UnboundedReceiver<Command>,
@@ -66,7 +72,14 @@ pub(super) struct Runner {
     /// To be handed to the session, and since when.
     finished: Vec<Completion>,
     finished_since: Instant,
+    paused: bool,
     releasing: bool,
+}
+
+struct Registered {
+    handler: HandlerService,
+    /// So many more jobs start in tasks of their own.
+    apart: u32,
 }
 
 struct Waiting {
@@ -87,11 +100,6 @@ struct Running {
     task: task::Id,
 }
 
-struct Finished {
-    attempt: Attempt,
-    result: Result<Bytes, HandlerError>,
-}
-
 impl Runner {
     pub(super) fn new(
         handlers: HashMap<String, HandlerService>,
@@ -99,8 +107,9 @@ impl Runner {
         commands: UnboundedReceiver<Command>,
         completions: UnboundedSender<Vec<Completion>>,
     ) -> Runner {
+        let registered = |handler| Registered { handler, apart: 0 };
         Runner {
-            handlers,
+            handlers: handlers.into_iter().map(|(kind, it)| (kind, registered(it))).collect(),
             concurrency,
             commands,
             completions,
@@ -109,6 +118,7 @@ impl Runner {
             tasks: JoinSet::new(),
             finished: Vec::new(),
             finished_since: clock::now(),
+            paused: false,
             releasing: false,
         }
     }
@@ -141,11 +151,12 @@ impl Runner {
     }
 
     async fn start_waiting(&mut self) {
-        while self.tasks.len() < self.concurrency
+        while !self.paused
+            && self.tasks.len() < self.concurrency
             && let Some(waiting) = self.waiting.pop_front()
         {
-            self.start(waiting).await;
-            if !self.finished.is_empty() && clock::now() - self.finished_since > HAND_OVER_AFTER {
+            let now = self.start(waiting).await;
+            if !self.finished.is_empty() && now - self.finished_since > HAND_OVER_AFTER {
                 self.hand_over();
                 self.take_what_is_there();
             }
@@ -154,32 +165,41 @@ impl Runner {
         }
     }
 
-    async fn start(&mut self, waiting: Waiting) {
+    /// Returns the time after the job's first step.
+    async fn start(&mut self, waiting: Waiting) -> Instant {
+        let began = clock::now();
         let attempt = waiting.attempt();
         let Waiting { assignment, queue, received_at } = waiting;
         let job = Job::from_assignment(assignment, queue);
         let deadline = job.timeout.and_then(|timeout| received_at.checked_add(timeout));
-        if deadline.is_some_and(|at| at <= clock::now()) {
+        if deadline.is_some_and(|at| at <= began) {
             let error = HandlerError::new("its timeout was over before it could start");
-            return self.finish(attempt, Err(error), false);
+            self.finish(attempt, Err(error), false);
+            return began;
         }
-        let Some(handler) = self.handlers.get(&job.kind) else {
+        let Some(Registered { handler, apart }) = self.handlers.get_mut(&job.kind) else {
             let kind = &job.kind;
             let error = HandlerError::new(format_args!("no handler for the kind {kind:?}"));
-            return self.finish(attempt, Err(error), false);
+            self.finish(attempt, Err(error), false);
+            return began;
         };
-        let (cancellation, timeout) = (job.cancellation.clone(), job.timeout);
-        let mut future = match catch_unwind(AssertUnwindSafe(|| handler.handle(job))) {
-            Ok(future) => future,
-            Err(panic) => return self.finish(attempt, Err(panicked(panic)), false),
+        let (cancellation, limit) = (job.cancellation.clone(), deadline.zip(job.timeout));
+        let mut future = steps::call(handler, job);
+        let first = match *apart {
+            0 => poll_fn(|cx| Poll::Ready(steps::poll_caught(&mut future, cx))).await,
+            _ => Poll::Pending,
         };
-        let first = poll_fn(|cx| Poll::Ready(poll_caught(&mut future, cx))).await;
-        if let Poll::Ready(result) = first {
-            return self.finish(attempt, result, false);
+        let now = clock::now();
+        *apart = if now - began > STEP_MAX { APART_JOBS } else { apart.saturating_sub(1) };
+        match first {
+            Poll::Ready(result) => self.finish(attempt, result, false),
+            Poll::Pending => {
+                let rest = steps::drive(attempt, future, cancellation.clone(), limit);
+                let task = self.tasks.spawn(rest).id();
+                self.running.insert(attempt, Running { cancellation, cancelled: false, task });
+            }
         }
-        let limit = deadline.zip(timeout);
-        let task = self.tasks.spawn(drive(attempt, future, cancellation.clone(), limit)).id();
-        self.running.insert(attempt, Running { cancellation, cancelled: false, task });
+        now
     }
 
     fn apply(&mut self, command: Command) {
@@ -199,6 +219,7 @@ impl Runner {
                 }
             }
             Command::Lose(attempts) => drop(self.stop(attempts, false)),
+            Command::Pause => self.paused = true,
             Command::Release => self.release(),
             Command::Abort => {
                 self.release();
@@ -231,6 +252,7 @@ impl Runner {
     }
 
     fn release(&mut self) {
+        self.paused = true;
         self.releasing = true;
         self.release_waiting();
     }
@@ -293,35 +315,69 @@ impl Runner {
     }
 }
 
-/// The rest of a handler's life, in a task of its own.
-async fn drive(
-    attempt: Attempt,
-    mut future: HandlerFuture,
-    cancellation: CancellationToken,
-    limit: Option<(Instant, Duration)>,
-) -> Finished {
-    let steps = poll_fn(|cx| poll_caught(&mut future, cx));
-    let result = match limit {
-        None => steps.await,
-        Some((deadline, timeout)) => timeout_at(deadline, steps).await.unwrap_or_else(|_| {
-            cancellation.cancel();
-            Err(HandlerError::new(format_args!("it ran longer than its timeout of {timeout:?}")))
-        }),
-    };
-    Finished { attempt, result }
-}
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "as in a session: bounded by what the test sends")]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
 
-/// One step of a handler. After a panic the future is never polled again.
-fn poll_caught(
-    future: &mut HandlerFuture,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Bytes, HandlerError>> {
-    catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)))
-        .unwrap_or_else(|panic| Poll::Ready(Err(panicked(panic))))
-}
+    use super::*;
 
-fn panicked(panic: Box<dyn Any + Send>) -> HandlerError {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    HandlerError::new(format_args!("the handler panicked: {}", text.unwrap_or("no message")))
+    /// A runner of one kind, whose handler says in which task its first step was taken.
+    fn start(
+        step: Duration,
+    ) -> (UnboundedSender<Command>, UnboundedReceiver<Vec<Completion>>, task::Id) {
+        let handler = HandlerService::raw(move |_| async move {
+            let until = clock::now() + step;
+            while clock::now() < until {}
+            Ok(task::id().to_string().into())
+        });
+        let (commands, receiver) = unbounded_channel();
+        let (completions, finished) = unbounded_channel();
+        let handlers = HashMap::from([("work".to_owned(), handler)]);
+        let runner = Runner::new(handlers, 1, receiver, completions);
+        let task = tokio::spawn(runner.run()).id();
+        (commands, finished, task)
+    }
+
+    fn run(ids: std::ops::Range<i64>) -> Command {
+        let job = |job_id| Assignment { job_id, kind: "work".into(), ..Assignment::default() };
+        Command::Run { queue: "q".into(), received_at: clock::now(), jobs: ids.map(job).collect() }
+    }
+
+    /// The results of so many jobs, as text.
+    async fn results(
+        finished: &mut UnboundedReceiver<Vec<Completion>>,
+        count: usize,
+    ) -> Vec<String> {
+        let mut results = Vec::new();
+        while results.len() < count {
+            for completion in finished.recv().await.unwrap_or_default() {
+                results.push(format!("{:?}", completion.outcome));
+            }
+        }
+        results
+    }
+
+    #[tokio::test]
+    async fn after_a_long_first_step_the_next_jobs_start_in_tasks_of_their_own() {
+        let (commands, mut finished, runner) = start(STEP_MAX * 2);
+        assert!(commands.send(run(0..3)).is_ok());
+        let here: Vec<bool> = results(&mut finished, 3)
+            .await
+            .iter()
+            .map(|result| result.contains(&format!("b\"{runner}\"")))
+            .collect();
+        assert_eq!(here, [true, false, false]);
+    }
+
+    #[tokio::test]
+    async fn after_a_pause_nothing_starts_and_what_waits_can_still_be_given_back() {
+        let (commands, mut finished, _) = start(Duration::ZERO);
+        for command in [Command::Pause, run(0..2), Command::Release] {
+            assert!(commands.send(command).is_ok());
+        }
+        for result in results(&mut finished, 2).await {
+            assert!(result.contains("Released"), "{result}");
+        }
+    }
 }

@@ -29,7 +29,10 @@ use super::{
     shutdown::{Due, Shutdown},
     timer::Timer,
 };
-use crate::{channel::DECODE_BYTES_MAX, clock, error::WorkerError, handler::HandlerService};
+use crate::{
+    channel::DECODE_BYTES_MAX, clock, error::WorkerError, handler::HandlerService,
+    retry::is_transient,
+};
 
 /// More the broker doesn't take in one message (default).
 const HELD_LISTED_MAX: usize = 10_000;
@@ -211,6 +214,7 @@ impl Session {
         let (session_id, epoch) = (&welcome.session_id, welcome.epoch);
         tracing::info!(worker = self.settings.name, session_id, epoch, held, "session open");
         self.completer.set_limits(Limits::of(&welcome));
+        self.completer.retry_now();
         self.heartbeats.begin(&welcome, now, fastrand::f64());
         let Welcome { session_id, epoch, lost, .. } = welcome;
         self.session_id = session_id;
@@ -309,6 +313,7 @@ impl Session {
             return;
         }
         tracing::info!(held = self.held.len(), "shutting down");
+        self.tell(Command::Pause);
         if self.link.is_up() {
             self.beat(now);
         } else {
@@ -331,5 +336,7 @@ impl Session {
 
 /// Whether a Subscribe like this one will never be taken.
 fn is_refusal(status: &Status) -> bool {
-    matches!(status.code(), Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated)
+    use Code::{InvalidArgument, PermissionDenied, Unauthenticated};
+    matches!(status.code(), InvalidArgument | PermissionDenied | Unauthenticated)
+        && !is_transient(status)
 }

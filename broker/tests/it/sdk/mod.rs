@@ -39,12 +39,14 @@ async fn in_state(client: &Client, id: JobId, state: JobState) -> StoredJob {
 
 /// A broker that can be started again at the same place.
 async fn named(database: &Database) -> Broker {
-    Broker::start_with(database, &[("BROKER__NAME", "one"), QUICK[0]]).await
+    again(database, "127.0.0.1:0").await
 }
 
 /// The same broker again, after a crash or an orderly end.
 async fn again(database: &Database, grpc: &str) -> Broker {
-    let settings = [("BROKER__NAME", "one"), ("GRPC__LISTEN", grpc), QUICK[0]];
+    // What nobody holds needn't wait for the tenth second.
+    let grace = ("BROKER__ADOPTION_GRACE_MS", "2000");
+    let settings = [("BROKER__NAME", "one"), ("GRPC__LISTEN", grpc), grace, QUICK[0]];
     Broker::start_with(database, &settings).await
 }
 

@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("stored {} jobs", client.enqueue_many(jobs).await?.len());
 
     // Pipelined: the answers come while the next are sent.
-    let stream = client.enqueue_stream().await?;
+    let stream = client.enqueue_stream();
     let mut sent = Vec::new();
     for number in 101..=200 {
         sent.push(stream.send([email(number)?.tag("streamed")]).await?);

@@ -8,7 +8,7 @@ use crate::{
     enqueue_stream::EnqueueStream,
     error::Error,
     job::JobId,
-    new_job::{NewJob, request},
+    new_job::{NewJob, fresh_key, request},
     retry::with_retry,
     stored_job::StoredJob,
 };
@@ -19,8 +19,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 ///
 /// Calls that fail for a passing reason (UNAVAILABLE, RESOURCE_EXHAUSTED, a broken connection) are
 /// repeated with jittered waits, or after the wait that the broker asks for, until the
-/// [`deadline`](Client::deadline). Every enqueue carries an idempotency key of its own, so that
-/// repeating it stores nothing twice.
+/// [`deadline`](Client::deadline). Every enqueue carries an idempotency key, so that repeating it
+/// stores nothing twice.
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: JobServiceClient<Channel>,
@@ -61,12 +61,25 @@ impl Client {
         &self,
         jobs: impl IntoIterator<Item = NewJob>,
     ) -> Result<Vec<JobId>, Error> {
+        self.enqueue_once(fresh_key(), jobs).await
+    }
+
+    /// The same under an idempotency key of your own, at most 64 characters: if a call with this key
+    /// and the same queue of its first job is already stored, by this client or by another, nothing
+    /// is stored and the ids are those of that call. For calls that a process may make again after
+    /// it was restarted. The key is remembered for as long as the first job of the call is kept.
+    /// [`Error::InvalidArgument`] if that call had another number of jobs.
+    pub async fn enqueue_once(
+        &self,
+        key: impl Into<String>,
+        jobs: impl IntoIterator<Item = NewJob>,
+    ) -> Result<Vec<JobId>, Error> {
         let jobs: Vec<NewJob> = jobs.into_iter().collect();
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
         let count = jobs.len();
-        let request = request(jobs);
+        let request = request(key.into(), jobs);
         let answer = with_retry(self.deadline, || {
             let (mut inner, request) = (self.inner.clone(), request.clone());
             async move { inner.enqueue(request).await }
@@ -74,9 +87,9 @@ impl Client {
         ids(answer.await?.into_inner().job_ids, count)
     }
 
-    /// Opens a stream for enqueues that don't wait for each other.
-    pub async fn enqueue_stream(&self) -> Result<EnqueueStream, Error> {
-        Ok(EnqueueStream::open(self.inner.clone(), self.deadline))
+    /// Opens a stream for enqueues that don't wait for each other. Panics outside of a tokio runtime.
+    pub fn enqueue_stream(&self) -> EnqueueStream {
+        EnqueueStream::open(self.inner.clone(), self.deadline)
     }
 
     /// The job as stored. [`Error::NotFound`] if there is none, or none any more.

@@ -15,7 +15,7 @@ use currant_proto::v1::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status, Streaming, transport::Channel};
@@ -25,8 +25,9 @@ use crate::{
     clock,
     error::Error,
     job::JobId,
-    new_job::{NewJob, request},
+    new_job::{NewJob, fresh_key, request},
     retry::{Backoff, is_transient},
+    timer::Timer,
 };
 
 /// The broker reads on only while fewer requests of a stream are unanswered.
@@ -55,7 +56,7 @@ impl EnqueueStream {
     /// Sends jobs, to be stored all or none, without waiting for the answer: that is the future
     /// which this returns. Waits only while 64 sends are unanswered. No jobs: the broker refuses.
     pub async fn send(&self, jobs: impl IntoIterator<Item = NewJob>) -> Result<Enqueued, Error> {
-        let request = request(jobs.into_iter().collect());
+        let request = request(fresh_key(), jobs.into_iter().collect());
         let (reply, ids) = oneshot::channel();
         let give_up_at = clock::now() + self.deadline;
         let unanswered =
@@ -89,6 +90,13 @@ struct Unanswered {
     last: Option<Box<Status>>,
 }
 
+impl Unanswered {
+    /// When it is to be sent again or given up.
+    fn due_at(&self) -> Instant {
+        self.send_at.map_or(self.give_up_at, |at| at.min(self.give_up_at))
+    }
+}
+
 /// The wire as it is now.
 enum Wire {
     Down { until: Instant },
@@ -107,13 +115,14 @@ struct Driver {
     client: JobServiceClient<Channel>,
     deadline: Duration,
     requests: mpsc::Receiver<Unanswered>,
-    /// By tag, hence in the order of sending.
+    /// By tag, which is the order of sending: the broker answers in that order.
     unanswered: BTreeMap<u64, Unanswered>,
     next_tag: u64,
     wire: Wire,
     /// Where requests of the open stream go; never full, its capacity is that of `unanswered`.
     outgoing: Option<mpsc::Sender<EnqueueStreamRequest>>,
     backoff: Backoff,
+    timer: Timer,
     ended: bool,
 }
 
@@ -132,6 +141,7 @@ impl Driver {
             wire: Wire::Down { until: clock::now() },
             outgoing: None,
             backoff: Backoff::new(),
+            timer: Timer::new(clock::now()),
             ended: false,
         }
     }
@@ -144,12 +154,12 @@ impl Driver {
     }
 
     async fn wait(&mut self) -> Event {
-        let timer = self.next_deadline();
+        self.timer.set(self.next_deadline());
         tokio::select! {
             request = self.requests.recv(),
                 if !self.ended && self.unanswered.len() < UNANSWERED_MAX => Event::Send(request),
             event = self.wire.next() => event,
-            () = sleep_until(timer.unwrap_or_else(clock::now)), if timer.is_some() => Event::Timer,
+            () = self.timer.elapsed() => Event::Timer,
         }
     }
 
@@ -158,22 +168,13 @@ impl Driver {
             Wire::Down { until } if !self.unanswered.is_empty() => Some(*until),
             _ => None,
         };
-        let sends = self.unanswered.values().map(|one| match one.send_at {
-            Some(at) => at.min(one.give_up_at),
-            None => one.give_up_at,
-        });
-        sends.chain(reopen).min()
+        self.unanswered.values().map(Unanswered::due_at).chain(reopen).min()
     }
 
     fn apply(&mut self, event: Event, now: Instant) {
         match event {
             Event::Send(None) => self.ended = true,
-            Event::Send(Some(request)) => {
-                let tag = self.next_tag;
-                self.next_tag += 1;
-                self.send(tag, &request.request);
-                self.unanswered.insert(tag, request);
-            }
+            Event::Send(Some(one)) => self.send(one),
             Event::Opened(Ok(response)) => self.wire = Wire::Up(Box::new(response.into_inner())),
             Event::Answered(Ok(Some(response))) => self.answer(response, now),
             Event::Answered(Ok(None)) => self.lose(None, now),
@@ -200,14 +201,19 @@ impl Driver {
         let call = async move { client.enqueue_stream(ReceiverStream::new(requests)).await };
         self.wire = Wire::Opening(Box::pin(call));
         self.outgoing = Some(outgoing);
-        for (tag, one) in &self.unanswered {
-            if one.send_at.is_none() {
-                self.send(*tag, &one.request);
-            }
+        for (tag, one) in self.unanswered.iter().filter(|(_, one)| one.send_at.is_none()) {
+            self.put(*tag, &one.request);
         }
     }
 
-    fn send(&self, tag: u64, request: &EnqueueRequest) {
+    fn send(&mut self, one: Unanswered) {
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        self.put(tag, &one.request);
+        self.unanswered.insert(tag, one);
+    }
+
+    fn put(&self, tag: u64, request: &EnqueueRequest) {
         if let Some(outgoing) = &self.outgoing {
             let request = EnqueueStreamRequest { tag, request: Some(request.clone()) };
             // It fails only if the stream has just broken: then all is sent again on the next one.
@@ -239,6 +245,7 @@ impl Driver {
 
     /// The stream is gone, or could not be opened.
     fn lose(&mut self, status: Option<Status>, now: Instant) {
+        let was_up = matches!(self.wire, Wire::Up(_));
         self.outgoing = None;
         let delay = match &status {
             Some(status) => self.backoff.after(status),
@@ -247,33 +254,44 @@ impl Driver {
         self.wire = Wire::Down { until: now + delay };
         let Some(status) = status else { return };
         tracing::debug!(%status, "an enqueue stream broke, opening another");
-        let last = is_transient(&status).then(|| Box::new(status.clone()));
-        if last.is_none() {
-            // No stream like this one will ever be taken: say so to everybody who waits.
+        if is_transient(&status) {
+            for one in self.unanswered.values_mut() {
+                one.last = Some(Box::new(status.clone()));
+            }
+        } else if was_up {
+            // It ended where an answer should have come: to the first request without one.
+            let sent = self.unanswered.iter().find(|(_, one)| one.send_at.is_none());
+            if let Some(culprit) =
+                sent.map(|(tag, _)| *tag).and_then(|tag| self.unanswered.remove(&tag))
+            {
+                reply(culprit.reply, Err(status.into()));
+            }
+        } else {
+            // No stream will ever be taken: say so to everybody who waits.
             for (_, one) in std::mem::take(&mut self.unanswered) {
                 reply(one.reply, Err(status.clone().into()));
             }
-        }
-        for one in self.unanswered.values_mut() {
-            one.last.clone_from(&last);
         }
     }
 
     /// Sends again what was refused for now, gives up what is over its deadline.
     fn on_time(&mut self, now: Instant) {
-        let mut kept = BTreeMap::new();
-        for (tag, mut one) in std::mem::take(&mut self.unanswered) {
+        let due = self.unanswered.extract_if(.., |_, one| one.due_at() <= now);
+        let mut gave_up = false;
+        for (_, mut one) in due.collect::<Vec<_>>() {
             if one.give_up_at <= now {
+                gave_up |= one.send_at.is_none();
                 reply(one.reply, Err(Error::GaveUp { after: self.deadline, last: one.last }));
-                continue;
-            }
-            if one.send_at.is_some_and(|at| at <= now) {
+            } else {
                 one.send_at = None;
-                self.send(tag, &one.request);
+                self.send(one);
             }
-            kept.insert(tag, one);
         }
-        self.unanswered = kept;
+        if gave_up && !matches!(self.wire, Wire::Down { .. }) {
+            // A stream without an answer for so long may be dead, and what was given up mustn't
+            // fill its channel.
+            self.lose(None, now);
+        }
     }
 }
 

@@ -61,6 +61,7 @@ mod new_job;
 mod retry;
 mod stored_job;
 mod time;
+mod timer;
 pub mod worker;
 
 pub use bytes::Bytes;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use currant_proto::v1;
 use serde::Serialize;
 
-use crate::{error::Error, time::to_proto};
+use crate::{clock, error::Error, time::to_proto};
 
 /// A job to be stored. The broker checks the limits and names each wrong field in
 /// [`Error::InvalidArgument`].
@@ -203,10 +203,16 @@ impl RetryPolicy {
     }
 }
 
-/// One Enqueue with a fresh idempotency key. A queue or kind that all jobs share is sent once.
-pub(crate) fn request(mut jobs: Vec<NewJob>) -> v1::EnqueueRequest {
+/// A key that nobody else has. Later ones are greater, so that they go to the end of Postgres'
+/// index of keys instead of all over it.
+pub(crate) fn fresh_key() -> String {
+    format!("{:011x}{:016x}", clock::unix_millis(), fastrand::u64(..))
+}
+
+/// One Enqueue. A queue or kind that all jobs share is sent once.
+pub(crate) fn request(idempotency_key: String, mut jobs: Vec<NewJob>) -> v1::EnqueueRequest {
     v1::EnqueueRequest {
-        idempotency_key: format!("{:032x}", fastrand::u128(..)),
+        idempotency_key,
         queue: take_shared(&mut jobs, |job| &mut job.queue),
         kind: take_shared(&mut jobs, |job| &mut job.kind),
         jobs: jobs.into_iter().map(NewJob::into_proto).collect(),
@@ -273,11 +279,15 @@ mod tests {
 
     #[test]
     fn a_shared_name_is_sent_once_and_others_stay() {
-        let sent = request(vec![NewJob::raw("q", "a", "1"), NewJob::raw("q", "b", "2")]);
+        let sent =
+            request("k".into(), vec![NewJob::raw("q", "a", "1"), NewJob::raw("q", "b", "2")]);
         assert_eq!((&*sent.queue, &*sent.kind), ("q", ""));
         assert_eq!((&*sent.jobs[1].queue, &*sent.jobs[1].kind), ("", "b"));
-        assert_eq!(sent.idempotency_key.len(), 32);
-        let other = request(vec![NewJob::raw("q", "a", "1"), NewJob::raw("q", "b", "2")]);
-        assert_ne!(sent.idempotency_key, other.idempotency_key);
+    }
+
+    #[test]
+    fn no_two_keys_are_alike() {
+        let keys: std::collections::HashSet<_> = (0..1000).map(|_| fresh_key()).collect();
+        assert!(keys.len() == 1000 && keys.iter().all(|key| key.len() == 27));
     }
 }

@@ -35,7 +35,6 @@ mod runner;
 mod session;
 mod shutdown;
 mod steps;
-mod timer;
 mod verdict;
 
 use std::{collections::HashMap, time::Duration};

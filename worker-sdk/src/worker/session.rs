@@ -27,11 +27,10 @@ use super::{
     outcome::attempt_of,
     runner::{Command, Runner},
     shutdown::{Due, Shutdown},
-    timer::Timer,
 };
 use crate::{
     channel::DECODE_BYTES_MAX, clock, error::WorkerError, handler::HandlerService,
-    retry::is_transient,
+    retry::is_transient, timer::Timer,
 };
 
 /// More the broker doesn't take in one message (default).

@@ -57,7 +57,7 @@ async fn what_is_wrong_is_named() {
 async fn one_bad_request_of_a_stream_fails_alone() {
     let database = Database::fresh().await;
     let broker = Broker::start(&database).await;
-    let stream = client(&broker).await.enqueue_stream().await.unwrap();
+    let stream = client(&broker).await.enqueue_stream();
     let mut sent = Vec::new();
     for number in 0..200 {
         let priority = if number == 77 { 1000 } else { 0 };
@@ -72,6 +72,41 @@ async fn one_bad_request_of_a_stream_fails_alone() {
     assert_eq!(database.number("SELECT count(*) FROM currant.job").await, 199);
 }
 
+/// A message beyond the limit ends the stream itself.
+#[tokio::test]
+async fn a_request_that_is_too_large_fails_alone() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let stream = client(&broker).await.enqueue_stream();
+    let mut sent = Vec::new();
+    for number in 0..100 {
+        let bytes = if number == 33 { 5 << 20 } else { 10 };
+        let job = NewJob::raw("emails", "work", vec![0; bytes]);
+        sent.push(stream.send([job]).await.unwrap());
+    }
+    for (number, answer) in sent.into_iter().enumerate() {
+        let answer = answer.await;
+        assert_eq!(answer.is_err(), number == 33, "{number}: {answer:?}");
+    }
+    assert_eq!(database.number("SELECT count(*) FROM currant.job").await, 99);
+}
+
+#[tokio::test]
+async fn a_call_with_a_key_of_ones_own_is_stored_once() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let first = client(&broker).await.enqueue_once("order-7", (0..3).map(numbered)).await.unwrap();
+    // Another process, which isn't told what the first one was told.
+    let client = client(&broker).await;
+    let again = client.enqueue_once("order-7", (0..3).map(numbered)).await.unwrap();
+    let wrong = client.enqueue_once("order-7", (0..2).map(numbered)).await;
+    assert!(matches!(wrong, Err(Error::InvalidArgument { .. })));
+    let other = client.enqueue_once("order-8", [numbered(0)]).await.unwrap();
+    assert_eq!((first.len(), &again), (3, &first));
+    assert!(!first.contains(&other[0]));
+    assert_eq!(database.number("SELECT count(*) FROM currant.job").await, 4);
+}
+
 #[tokio::test]
 async fn a_client_gives_up_at_its_deadline() {
     let database = Database::fresh().await;
@@ -80,7 +115,7 @@ async fn a_client_gives_up_at_its_deadline() {
     broker.kill();
     let error = client.enqueue(numbered(0)).await.unwrap_err();
     assert!(matches!(error, Error::GaveUp { .. }), "{error:?}");
-    let sent = client.enqueue_stream().await.unwrap().send([numbered(0)]).await.unwrap();
+    let sent = client.enqueue_stream().send([numbered(0)]).await.unwrap();
     let error = sent.await.unwrap_err();
     assert!(matches!(error, Error::GaveUp { .. }), "{error:?}");
 }

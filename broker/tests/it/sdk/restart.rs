@@ -195,7 +195,7 @@ async fn calls_are_repeated_through_a_crash_and_store_nothing_twice() {
 async fn a_stream_goes_on_after_a_crash_and_stores_nothing_twice() {
     let database = Database::fresh().await;
     let mut broker = named(&database).await;
-    let stream = client(&broker).await.enqueue_stream().await.unwrap();
+    let stream = client(&broker).await.enqueue_stream();
     let (answers, mut sent) = tokio::sync::mpsc::channel::<Enqueued>(1000);
     let stop = CancellationToken::new();
     let stopped = stop.clone();

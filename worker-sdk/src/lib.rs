@@ -43,9 +43,49 @@
 //! # }
 //! ```
 //!
-//! Delivery is at least once: a handler may see a job again, with a greater attempt number, when its
-//! worker died or lost the broker for too long. Work that mustn't happen twice is keyed by
-//! [`Job::id`].
+//! # What a handler says
+//!
+//! | it returns | what becomes of the job |
+//! | --- | --- |
+//! | `Ok(output)` | succeeded; the output is kept, see [`StoredJob::result_json`] |
+//! | any error through `?`, [`HandlerError::new`] | the attempt has failed; tried again by the job's [`RetryPolicy`], dead after `max_attempts` failures |
+//! | [`HandlerError::retry_after`] | the same, tried again after this wait |
+//! | [`HandlerError::discard`] | dead at once |
+//! | [`HandlerError::snooze`] | runs again later; no failure |
+//! | [`HandlerError::release`] | ready again, for this worker or another; no failure |
+//! | it panics | as an error |
+//!
+//! A payload that can't be read, a kind that no handler is registered for and a timeout that is over
+//! are failed attempts too. So register a kind with all workers of a queue before jobs of it come.
+//!
+//! # Delivery is at least once
+//!
+//! A handler may see a job again, with a greater attempt number, when its worker died or lost the
+//! broker for too long. Work that mustn't happen twice is keyed by [`Job::id`]. A broker that
+//! restarts, or a connection that breaks, changes nothing for the handlers that run: the worker
+//! connects again, presents what it holds and keeps it, and reports outcomes until they are
+//! answered.
+//!
+//! [`Job::cancellation`] fires when an attempt should stop: its lease is lost, its timeout is over,
+//! or the worker shuts down and can't wait any longer. A handler that doesn't look is not stopped by
+//! the first; its outcome is dropped.
+//!
+//! # How much runs at once
+//!
+//! [`concurrency`](WorkerBuilder::concurrency) is how many jobs run,
+//! [`prefetch`](WorkerBuilder::prefetch) how many more wait in the worker. Short jobs want a deep
+//! prefetch, long ones none. How handlers share threads is told in [`worker`].
+//!
+//! # Layers
+//!
+//! Handlers are [tower](https://docs.rs/tower) services of [`Job<Bytes>`](Job). What wraps services
+//! wraps handlers: time-outs, limits, tracing spans, codecs; see [`WorkerBuilder::layer`].
+//!
+//! # The end
+//!
+//! [`Running::shutdown`], or the token given to [`Worker::run`], gives back what waits, lets what
+//! runs finish for [`shutdown_timeout`](WorkerBuilder::shutdown_timeout), and returns when the broker
+//! has answered every outcome.
 
 #![deny(missing_docs)]
 
@@ -78,3 +118,8 @@ pub use crate::{
     stored_job::{JobState, StoredJob},
     worker::{Running, Verdict, Worker, WorkerBuilder},
 };
+
+/// So that the examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -127,8 +127,10 @@ impl Session {
             () = stopped, if !self.shutdown.has_begun() => Event::Stop,
             () = self.timer.elapsed() => Event::Timer,
             answer = self.completer.call.answer() => Event::Completed(answer),
-            answer = self.heartbeats.call.answer() => Event::Beaten(answer),
+            // Before the answer to the last heartbeat, which may end the session: what the broker
+            // sent until then is here first.
             event = self.link.next() => Event::Link(event),
+            answer = self.heartbeats.call.answer() => Event::Beaten(answer),
             finished = self.finished.recv() => Event::Finished(finished),
         }
     }

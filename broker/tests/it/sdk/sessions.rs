@@ -130,6 +130,31 @@ async fn a_shutdown_finishes_what_runs_and_gives_back_what_waits() {
 }
 
 #[tokio::test]
+async fn a_shutdown_under_load_leaves_no_job_taken() {
+    let database = Database::fresh().await;
+    // What were left behind would stay so for longer than the test waits.
+    let settings = [QUICK[0], ("SESSION__RECONNECT_GRACE_MS", "60000")];
+    let broker = Broker::start_with(&database, &settings).await;
+    let client = client(&broker).await;
+    let done = "SELECT count(*) FROM currant.job WHERE outcome IS NOT NULL";
+    let taken = "SELECT count(*) FROM currant.job WHERE phase = 2 AND outcome IS NULL";
+    for _ in 0..3 {
+        let before = database.number(done).await;
+        let handler = |job: Job<Bytes>| async move {
+            tokio::task::yield_now().await;
+            Ok(job.payload)
+        };
+        let worker = worker(&broker).concurrency(20).raw_handler("work", handler);
+        let running = worker.build().unwrap().start();
+        client.enqueue_many(jobs(3000)).await.unwrap();
+        eventually("some are done", async || database.number(done).await > before + 100).await;
+        running.shutdown().await.unwrap();
+        eventually("none is taken", async || database.number(taken).await == 0).await;
+    }
+    assert_eq!(database.number("SELECT max(failures)::bigint FROM currant.job").await, 0);
+}
+
+#[tokio::test]
 async fn a_shutdown_stops_what_runs_too_long_and_gives_it_back() {
     let database = Database::fresh().await;
     let broker = Broker::start(&database).await;

@@ -41,9 +41,9 @@ async fn limits_hold_for_each_kind_or_for_all_and_jobs_beyond_wait() {
         service_fn(move |job: Job<Bytes>| {
             let (own, all) = (own.clone(), all.clone());
             async move {
-                [&own, &all].map(Gauge::enter);
+                [&own, &all].into_iter().for_each(Gauge::enter);
                 tokio::time::sleep(Duration::from_millis(5)).await;
-                [&own, &all].map(Gauge::leave);
+                [&own, &all].into_iter().for_each(Gauge::leave);
                 Ok::<_, HandlerError>(job.payload)
             }
         })

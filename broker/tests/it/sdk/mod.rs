@@ -44,9 +44,14 @@ async fn named(database: &Database) -> Broker {
 
 /// The same broker again, after a crash or an orderly end.
 async fn again(database: &Database, grpc: &str) -> Broker {
-    // What nobody holds needn't wait for the tenth second.
-    let grace = ("BROKER__ADOPTION_GRACE_MS", "2000");
-    let settings = [("BROKER__NAME", "one"), ("GRPC__LISTEN", grpc), grace, QUICK[0]];
+    let settings = [
+        ("BROKER__NAME", "one"),
+        ("GRPC__LISTEN", grpc),
+        // What nobody holds needn't wait for long; the worker comes back several times in that time.
+        ("BROKER__ADOPTION_GRACE_MS", "3000"),
+        ("SESSION__RECONNECT_GRACE_MS", "2000"),
+        QUICK[0],
+    ];
     Broker::start_with(database, &settings).await
 }
 

@@ -1,7 +1,5 @@
 //! Rules for single values; a problem says what is wrong and what the limit is.
 
-use std::time::Duration;
-
 use crate::engine::SessionId;
 
 pub(super) const NAME_CHARS_MAX: usize = 128;
@@ -61,10 +59,11 @@ pub(super) fn duration_ms(
     max_ms: u64,
 ) -> Result<u64, String> {
     let limits = || format!("{min_ms} ms to {max_ms} ms");
-    let duration = Duration::try_from(*value).map_err(|_| limits())?;
+    // The conversion of prost_types overflows at the ends.
+    let nanos = i128::from(value.seconds) * 1_000_000_000 + i128::from(value.nanos);
+    let nanos = u128::try_from(nanos).map_err(|_| limits())?;
     // A wait of less than a millisecond is one of a millisecond.
-    let ms = duration.as_nanos().div_ceil(1_000_000);
-    u64::try_from(ms).ok().filter(|ms| (min_ms..=max_ms).contains(ms)).ok_or_else(limits)
+    u64::try_from(nanos.div_ceil(1_000_000)).ok().filter(|ms| (min_ms..=max_ms).contains(ms)).ok_or_else(limits)
 }
 
 /// A time in microseconds since 1970.
@@ -113,6 +112,10 @@ mod tests {
         assert_eq!(duration_ms(&duration(0, 1), 1, 5000), Ok(1), "rounded up");
         assert!(duration_ms(&duration(-1, 0), 0, 5000).is_err());
         assert!(duration_ms(&duration(5, 1), 0, 5000).is_err());
+        assert_eq!(duration_ms(&duration(2, -500_000_000), 0, 5000), Ok(1500));
+        for (seconds, nanos) in [(i64::MIN, i32::MIN), (i64::MAX, i32::MAX), (i64::MIN, 0)] {
+            assert!(duration_ms(&duration(seconds, nanos), 0, 5000).is_err());
+        }
         let time = |seconds, nanos| prost_types::Timestamp { seconds, nanos };
         let now = 1_700_000_000_000_000;
         assert_eq!(time_micros(&time(1_700_000_001, 2000), now), Ok(1_700_000_001_000_002));

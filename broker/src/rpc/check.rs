@@ -85,7 +85,8 @@ pub(super) fn session(value: &str) -> Result<SessionId, String> {
     let digits = value.len() == 32 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
     u128::from_str_radix(value, 16)
         .ok()
-        .filter(|_| digits)
+        // Zero stands for a completion without a session.
+        .filter(|id| digits && *id != 0)
         .map(SessionId)
         .ok_or_else(|| "32 hexadecimal digits, as in the Welcome".to_owned())
 }
@@ -123,6 +124,14 @@ mod tests {
         assert!(time_micros(&time(i64::MAX, 0), now).is_err());
         assert!(time_micros(&time(1_700_000_000, -1), now).is_err());
         assert!(time_micros(&time(1_700_000_000 + 11 * 31_536_000, 0), now).is_err());
+    }
+
+    #[test]
+    fn sessions() {
+        assert_eq!(session(&format!("{:032x}", 7)), Ok(SessionId(7)));
+        for bad in ["", "7", &"g".repeat(32), &format!("+{:031x}", 7), &"0".repeat(32)] {
+            assert!(session(bad).is_err(), "{bad:?}");
+        }
     }
 
     proptest! {

@@ -229,8 +229,12 @@ pub(super) fn pb_attempts(attempts: Vec<Attempt>) -> Vec<pb::Attempt> {
     attempts.into_iter().map(attempt).collect()
 }
 
-/// `max_attempts`: the queue's default.
-pub(super) fn assignment(job: TakenJob, default_max_attempts: u16) -> pb::Assignment {
+/// The defaults are the queue's.
+pub(super) fn assignment(
+    job: TakenJob,
+    default_max_attempts: u16,
+    default_timeout_ms: Option<u64>,
+) -> pb::Assignment {
     let TakenJob { id, attempt, priority, failures, max_attempts, kind, payload, options } = job;
     let JobOptions { retry: _, timeout_ms, content_type, tags, traceparent, call_jobs: _ } =
         options.map(|options| *options).unwrap_or_default();
@@ -243,7 +247,7 @@ pub(super) fn assignment(job: TakenJob, default_max_attempts: u16) -> pb::Assign
         priority: i32::from(priority),
         failures: u32::from(failures),
         max_attempts: u32::from(max_attempts.unwrap_or(default_max_attempts)),
-        timeout: timeout_ms.map(duration),
+        timeout: timeout_ms.or(default_timeout_ms).map(duration),
         tags,
         traceparent,
     }

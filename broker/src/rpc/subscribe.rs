@@ -120,8 +120,9 @@ fn message_of(message: Outgoing, queues: &HashMap<QueueId, Arc<Queue>>) -> Messa
     match message {
         Outgoing::Assignments(Delivery { seq, queue, jobs }) => {
             let queue = queues.get(&queue);
-            let max_attempts = queue.map_or(0, |queue| queue.max_attempts);
-            let assignment = |job| convert::assignment(job, max_attempts);
+            let (max_attempts, timeout_ms) =
+                queue.map_or((0, None), |queue| (queue.max_attempts, queue.timeout_ms));
+            let assignment = |job| convert::assignment(job, max_attempts, timeout_ms);
             Message::Assignments(pb::Assignments {
                 seq,
                 queue: queue.map(|queue| queue.name.clone()).unwrap_or_default(),

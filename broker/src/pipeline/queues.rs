@@ -6,7 +6,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::PipelineError;
+use super::{PipelineError, error::log};
 use crate::{
     clock::Clock,
     domain::{Queue, QueueId},
@@ -41,7 +41,25 @@ impl QueueRegistry {
         names.into_iter().map(|name| known.by_name.get(name).map(|queue| queue.id)).collect()
     }
 
-    /// The queues of these names, in the same order; creates those that aren't there.
+    /// As `resolve`, with defaults that are at most 10 s old.
+    pub async fn resolve_fresh(
+        &self,
+        store: &Store,
+        clock: &Clock,
+        names: &[&str],
+    ) -> Result<Vec<Arc<Queue>>, PipelineError> {
+        let queues = self.resolve(store, clock, names).await?;
+        let ids: Vec<QueueId> = queues.iter().map(|queue| queue.id).collect();
+        let fresh = self.by_id(store, clock, &ids).await.map_err(failed)?;
+        // One that was deleted meanwhile stays as it was.
+        Ok(queues
+            .into_iter()
+            .map(|queue| fresh.get(&queue.id).map_or(queue, Arc::clone))
+            .collect())
+    }
+
+    /// The queues of these names, in the same order, with defaults of any age; creates those that
+    /// aren't there.
     pub async fn resolve(
         &self,
         store: &Store,
@@ -70,10 +88,6 @@ impl QueueRegistry {
         store: &Store,
         names: &[&str],
     ) -> Result<Vec<Queue>, PipelineError> {
-        let failed = |error: StoreError| {
-            super::error::log(&error, "queues could not be looked up");
-            PipelineError::from(&error)
-        };
         let client = store.client().await.map_err(failed)?;
         let found = store::find_queues(&client, names, &self.defaults).await.map_err(failed)?;
         let new: Vec<&str> = {
@@ -138,4 +152,9 @@ impl QueueRegistry {
         };
         found.into_iter().map(learn).collect()
     }
+}
+
+fn failed(error: StoreError) -> PipelineError {
+    log(&error, "queues could not be looked up");
+    PipelineError::from(&error)
 }

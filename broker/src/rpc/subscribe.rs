@@ -86,7 +86,7 @@ impl Context {
         names.dedup();
         let core = &self.core;
         core.queues
-            .resolve(&core.store, &core.clock, &names)
+            .resolve_fresh(&core.store, &core.clock, &names)
             .await
             .map_err(|error| status::of(&error))
     }

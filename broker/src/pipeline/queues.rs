@@ -52,10 +52,7 @@ impl QueueRegistry {
         let ids: Vec<QueueId> = queues.iter().map(|queue| queue.id).collect();
         let fresh = self.by_id(store, clock, &ids).await.map_err(failed)?;
         // One that was deleted meanwhile stays as it was.
-        Ok(queues
-            .into_iter()
-            .map(|queue| fresh.get(&queue.id).map_or(queue, Arc::clone))
-            .collect())
+        Ok(queues.into_iter().map(|queue| fresh.get(&queue.id).map_or(queue, Arc::clone)).collect())
     }
 
     /// The queues of these names, in the same order, with defaults of any age; creates those that

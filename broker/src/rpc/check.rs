@@ -63,7 +63,10 @@ pub(super) fn duration_ms(
     let nanos = i128::from(value.seconds) * 1_000_000_000 + i128::from(value.nanos);
     let nanos = u128::try_from(nanos).map_err(|_| limits())?;
     // A wait of less than a millisecond is one of a millisecond.
-    u64::try_from(nanos.div_ceil(1_000_000)).ok().filter(|ms| (min_ms..=max_ms).contains(ms)).ok_or_else(limits)
+    u64::try_from(nanos.div_ceil(1_000_000))
+        .ok()
+        .filter(|ms| (min_ms..=max_ms).contains(ms))
+        .ok_or_else(limits)
 }
 
 /// A time in microseconds since 1970.

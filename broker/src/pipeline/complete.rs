@@ -169,8 +169,17 @@ impl Core {
         }
         metrics::histogram!("currant_flush_rows", "flush" => "complete").record(rows.len() as f64);
         let at = |&(call, row): &(usize, usize)| &calls[call].rows[row];
-        // Sorted, so that two flushes can't deadlock.
-        rows.sort_unstable_by_key(|place| (at(place).key, at(place).attempt));
+        // Sorted, so that two flushes can't deadlock; by place, so that the first report counts.
+        let attempt = |place: &(usize, usize)| (at(place).key, at(place).attempt);
+        rows.sort_unstable_by_key(|place| (attempt(place), *place));
+        let mut repeats = Vec::new();
+        rows.dedup_by(|later, first| {
+            let repeated = attempt(later) == attempt(first);
+            if repeated {
+                repeats.push((*later, *first));
+            }
+            repeated
+        });
         let mut verdicts: Vec<Verdicts> =
             calls.iter().map(|call| Ok(vec![Verdict::Applied; call.rows.len()])).collect();
         for chunk in rows.chunks(COMPLETE_ROWS_MAX) {
@@ -194,6 +203,18 @@ impl Core {
                         verdicts[call] = Err(PipelineError::from(&error));
                     }
                 }
+            }
+        }
+        for ((call, row), (first_call, first_row)) in repeats {
+            let verdict = match &verdicts[first_call] {
+                Ok(first) if first[first_row] == Verdict::Applied => Ok(Verdict::Duplicate),
+                Ok(first) => Ok(first[first_row]),
+                Err(error) => Err(error.clone()),
+            };
+            match (verdict, &mut verdicts[call]) {
+                (Ok(verdict), Ok(verdicts)) => verdicts[row] = verdict,
+                (Err(error), verdicts) => *verdicts = Err(error),
+                (Ok(_), Err(_)) => {}
             }
         }
         self.with_engine(|engine, now, actions| {
@@ -240,16 +261,8 @@ impl Core {
         let states = store::job_states(&client, &keys).await?;
         let states: HashMap<JobKey, JobState> =
             states.into_iter().map(|state| (state.key, state)).collect();
-        let mut verdicts: Vec<Verdict> =
-            rows.iter().map(|row| verdict(row, states.get(&row.key), finished_at)).collect();
-        for (at, pair) in rows.windows(2).enumerate() {
-            let same = (pair[0].key, pair[0].attempt) == (pair[1].key, pair[1].attempt);
-            // Said twice in one flush, applied once.
-            if same && verdicts[at + 1] == Verdict::Applied {
-                verdicts[at + 1] = Verdict::Duplicate;
-            }
-        }
-        Ok(Some(verdicts))
+        let verdict = |row: &Success<'_>| verdict(row, states.get(&row.key), finished_at);
+        Ok(Some(rows.iter().map(verdict).collect()))
     }
 
     async fn try_locate(&self, ids: &[JobId]) -> Result<Vec<JobKey>, StoreError> {

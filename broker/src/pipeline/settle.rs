@@ -1,7 +1,10 @@
 //! Outcomes other than success, and jobs that the broker gives back or fails itself: the job's state
 //! is read, the domain decides how it goes on, and the decision is written, fenced by the attempt.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
@@ -40,7 +43,7 @@ struct Item {
 struct Written {
     rows: Vec<Settlement>,
     settled: Vec<store::Settled>,
-    /// As they were before.
+    /// As they were before; as they are after, where not all rows could be written.
     states: HashMap<JobKey, JobState>,
 }
 
@@ -115,17 +118,17 @@ impl Core {
         if let Err(error) = &result {
             log(error, "outcomes could not be stored");
         }
-        let verdict_of = |item: &Item, verdicts: &HashMap<(JobKey, i32), Verdict>| {
-            verdicts.get(&(item.key, item.attempt)).copied().unwrap_or(Verdict::NotFound)
-        };
+        let mut at = 0;
         for call in calls {
+            let places = at..at + call.items.len();
+            at = places.end;
             let By::Worker { session, completings, reply, _permit } = call.by else { continue };
             let verdicts = match &result {
                 Ok(verdicts) => {
                     self.with_engine(|engine, now, actions| {
                         engine.completed(now, session, &completings, actions);
                     });
-                    Ok(call.items.iter().map(|item| verdict_of(item, verdicts)).collect())
+                    Ok(verdicts[places].to_vec())
                 }
                 Err(error) => {
                     self.with_engine(|engine, now, actions| {
@@ -139,10 +142,11 @@ impl Core {
         }
     }
 
+    /// Returns a verdict for each item, in order.
     async fn write_settlements(
         self: &Arc<Self>,
         items: &[(&Item, Option<i32>)],
-    ) -> Result<HashMap<(JobKey, i32), Verdict>, StoreError> {
+    ) -> Result<Vec<Verdict>, StoreError> {
         let mut keys: Vec<JobKey> = items.iter().map(|(item, _)| item.key).collect();
         keys.sort_unstable();
         keys.dedup();
@@ -163,17 +167,19 @@ impl Core {
                 rows.iter().map(|row| (row.key, row.attempt)).collect();
             settled.iter().map(|one| (one.key, attempts[&one.key])).collect()
         };
+        let mut seen = HashSet::new();
         Ok(items
             .iter()
             .map(|(item, _)| {
-                let applied = applied.get(&item.key) == Some(&item.attempt);
-                let verdict = if applied {
+                let verdict = if applied.get(&item.key) == Some(&item.attempt) {
                     Verdict::Applied
                 } else {
                     let at = finished_at.timestamp_micros();
                     not_applied(item, states.get(&item.key), at, tries > 0)
                 };
-                ((item.key, item.attempt), verdict)
+                // Of several reports of an attempt the first was written.
+                let first = seen.insert((item.key, item.attempt));
+                if first || verdict != Verdict::Applied { verdict } else { Verdict::Duplicate }
             })
             .collect())
     }
@@ -185,18 +191,17 @@ impl Core {
         finished_at: DateTime<Utc>,
     ) -> Result<Written, StoreError> {
         let client = self.store.client().await?;
-        let states: HashMap<JobKey, JobState> = store::job_states(&client, keys)
-            .await?
-            .into_iter()
-            .map(|state| (state.key, state))
-            .collect();
+        let states = read_states(&client, keys).await?;
         let ids: Vec<QueueId> = keys.iter().map(|key| key.queue).collect();
         let queues = self.queues.by_id(&self.store, &self.clock, &ids).await?;
         let mut rows = self.decide(items, &states, &queues, finished_at);
-        rows.sort_unstable_by_key(|row| row.key);
+        rows.sort_by_key(|row| row.key);
         rows.dedup_by_key(|row| row.key);
         let settled =
             if rows.is_empty() { Vec::new() } else { store::settle_jobs(&client, &rows).await? };
+        // Others wrote in between: what they wrote decides about the verdict.
+        let states =
+            if settled.len() < rows.len() { read_states(&client, keys).await? } else { states };
         Ok(Written { rows, settled, states })
     }
 
@@ -273,6 +278,14 @@ impl Core {
             metrics::counter!("currant_settlements_total", "next" => name).increment(1);
         }
     }
+}
+
+async fn read_states(
+    client: &store::Client,
+    keys: &[JobKey],
+) -> Result<HashMap<JobKey, JobState>, StoreError> {
+    let states = store::job_states(client, keys).await?;
+    Ok(states.into_iter().map(|state| (state.key, state)).collect())
 }
 
 /// `repeated`: an earlier try of the same flush may have committed.

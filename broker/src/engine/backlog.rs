@@ -63,7 +63,12 @@ impl Backlog {
     pub(super) fn allows_direct(&self, priority: i16) -> bool {
         !self.unknown
             && self.storing == 0
-            && self.levels.first_key_value().is_none_or(|(highest, _)| highest.0 < priority)
+            && self.highest().is_none_or(|highest| highest < priority)
+    }
+
+    /// The highest priority that is known to have rows.
+    pub(super) fn highest(&self) -> Option<i16> {
+        self.levels.first_key_value().map(|(priority, _)| priority.0)
     }
 
     /// Whether a few claims will have taken all that stands in it.

@@ -82,7 +82,8 @@ impl Dispatcher {
         }
         let rows_max = self.limits.claim_rows_max;
         let Some(state) = self.queues.get_mut(&queue) else { return };
-        let room = state.room();
+        let room =
+            state.backlog.highest().map_or(state.room(), |priority| state.room_for(priority));
         // The low mark: a claim of a few rows costs as much as one of many.
         let worthwhile = state.buffer.is_empty() || room >= rows_max.min(state.cap() / 4);
         if state.sessions.is_empty() || room == 0 || !worthwhile || state.backlog.claiming() {

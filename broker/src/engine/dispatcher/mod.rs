@@ -171,6 +171,14 @@ impl Queue {
     fn room(&self) -> usize {
         self.cap().saturating_sub(self.in_memory())
     }
+
+    /// Room for a job of this priority: an urgent one may displace others, the memory has half as
+    /// much again for it.
+    fn room_for(&self, priority: i16) -> usize {
+        let urgent = self.buffer.lowest_priority().is_some_and(|lowest| lowest < priority);
+        let cap = if urgent { self.cap() + self.cap() / 2 } else { self.cap() };
+        cap.saturating_sub(self.in_memory())
+    }
 }
 
 impl Dispatcher {

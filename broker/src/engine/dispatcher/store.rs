@@ -40,10 +40,7 @@ impl Dispatcher {
             return false;
         }
         let queue = self.queue(job.queue);
-        // An urgent job may displace others: the memory has half as much again for it.
-        let urgent = queue.buffer.lowest_priority().is_some_and(|lowest| lowest < job.priority);
-        let cap = if urgent { queue.cap() + queue.cap() / 2 } else { queue.cap() };
-        queue.in_memory() < cap && queue.backlog.allows_direct(job.priority)
+        queue.room_for(job.priority) > 0 && queue.backlog.allows_direct(job.priority)
     }
 
     /// The insert committed. `taken` are the jobs that `storing` chose.

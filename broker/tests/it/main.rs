@@ -6,5 +6,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod sdk;
+mod dispatch;
+mod enqueue;
+mod flood;
+mod garbage;
+mod idempotency;
+mod order;
+mod outcomes;
+mod refusals;
+mod schedule;
 mod smoke;
 mod support;
+mod verdicts;

@@ -7,10 +7,10 @@ use std::{
 };
 
 use currant_proto::v1::{
-    EnqueueRequest, NewJob, job_service_client::JobServiceClient,
+    EnqueueRequest, GetRequest, NewJob, job_service_client::JobServiceClient,
     worker_service_client::WorkerServiceClient,
 };
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 
 use super::{Database, PATIENCE};
 
@@ -80,6 +80,12 @@ impl Broker {
         let jobs = jobs.into_iter().collect();
         let request = EnqueueRequest { jobs, ..EnqueueRequest::default() };
         self.jobs().enqueue(request).await.unwrap().into_inner().job_ids
+    }
+
+    /// Returns when what was sent before on this connection has come in.
+    pub(crate) async fn round_trip(&self) {
+        let status = self.jobs().get(GetRequest { job_id: 0 }).await.unwrap_err();
+        assert_eq!(status.code(), Code::NotFound);
     }
 
     /// Whether a line with this message is in the log.

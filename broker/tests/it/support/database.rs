@@ -42,6 +42,16 @@ impl Database {
         connect(&self.url).await
     }
 
+    /// Its clock, in seconds since 1970.
+    pub(crate) async fn now(&self) -> i64 {
+        self.number("SELECT extract(epoch FROM now())::bigint").await
+    }
+
+    /// Its clock, in microseconds since 1970.
+    pub(crate) async fn now_micros(&self) -> i64 {
+        self.number("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").await
+    }
+
     /// One number out of the database.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         self.connect().await.query_one(sql, &[]).await.unwrap().get(0)

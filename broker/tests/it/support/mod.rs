@@ -2,6 +2,9 @@
 
 mod broker;
 mod database;
+mod metrics;
+mod refusal;
+mod stall;
 mod worker;
 
 use std::time::Duration;
@@ -11,6 +14,7 @@ use currant_proto::v1::{GetRequest, Job, NewJob};
 pub(crate) use self::{
     broker::Broker,
     database::Database,
+    refusal::{assert_full, assert_invalid},
     worker::{TestWorker, attempt},
 };
 

@@ -63,6 +63,11 @@ impl TestWorker {
         }
     }
 
+    /// The other jobs of messages seen so far.
+    pub(crate) fn received(&mut self) -> Vec<Assignment> {
+        self.waiting.drain(..).collect()
+    }
+
     pub(crate) async fn take(&mut self, count: usize) -> Vec<Assignment> {
         let mut jobs = Vec::new();
         while jobs.len() < count {
@@ -113,14 +118,24 @@ impl TestWorker {
         &mut self,
         held: impl IntoIterator<Item = &'a Assignment>,
     ) -> Result<HeartbeatResponse, Status> {
-        let request = HeartbeatRequest {
+        let held = held.into_iter().map(attempt).collect();
+        let request = HeartbeatRequest { held, ..self.heartbeat_request() };
+        Ok(self.client.heartbeat(request).await?.into_inner())
+    }
+
+    /// A heartbeat with new credit.
+    pub(crate) async fn set_credit(&mut self, credit: u32) {
+        let request = HeartbeatRequest { max_in_flight: Some(credit), ..self.heartbeat_request() };
+        self.client.heartbeat(request).await.unwrap();
+    }
+
+    fn heartbeat_request(&self) -> HeartbeatRequest {
+        HeartbeatRequest {
             session_id: self.welcome.session_id.clone(),
             epoch: self.welcome.epoch,
             received_seq: self.received_seq,
-            held: held.into_iter().map(attempt).collect(),
-            max_in_flight: None,
-        };
-        Ok(self.client.heartbeat(request).await?.into_inner())
+            ..HeartbeatRequest::default()
+        }
     }
 }
 

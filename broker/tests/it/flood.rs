@@ -1,0 +1,189 @@
+//! More than the broker takes: it refuses the rest, keeps what it acknowledged, and goes on.
+
+use std::collections::HashSet;
+
+use currant_proto::v1::{
+    CompleteRequest, Completion, EnqueueRequest, NewJob, SubscribeRequest, Succeeded, Verdict,
+    completion::Outcome,
+};
+use tonic::Status;
+
+use crate::support::{Broker, Database, TestWorker, assert_full, eventually, job};
+
+/// Sends the calls while the database stands still, and returns the ids of those that were taken.
+/// The others have to be refused as too many, at once.
+async fn flood(
+    database: &Database,
+    broker: &Broker,
+    requests: impl IntoIterator<Item = EnqueueRequest>,
+) -> Vec<i64> {
+    let stall = database.stall_writes().await;
+    let calls: Vec<_> = requests
+        .into_iter()
+        .map(|request| {
+            let mut client = broker.jobs();
+            tokio::spawn(async move { Ok(client.enqueue(request).await?.into_inner().job_ids) })
+        })
+        .collect();
+    let refused = async || calls.iter().any(tokio::task::JoinHandle::is_finished);
+    eventually("a call is refused while others wait", refused).await;
+    stall.end().await;
+    let (mut ids, mut refusals) = (Vec::new(), 0);
+    for call in calls {
+        let answer: Result<Vec<i64>, Status> = call.await.unwrap();
+        match answer {
+            Ok(stored) => ids.extend(stored),
+            Err(status) => {
+                assert_full(&status);
+                refusals += 1;
+            }
+        }
+    }
+    assert!(refusals > 0 && !ids.is_empty(), "{refusals} refused, {} stored", ids.len());
+    ids
+}
+
+/// What was acknowledged is there, and nothing else; the broker works.
+async fn check_after(database: &Database, broker: &Broker, ids: Vec<i64>) {
+    let rows = database.connect().await.query("SELECT id FROM currant.job", &[]).await.unwrap();
+    let stored: HashSet<i64> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(stored, ids.into_iter().collect());
+    broker.enqueue([job("q", b"")]).await;
+    let mut worker = TestWorker::subscribe(broker, &["q"], 1).await;
+    for _ in 0..stored.len() + 1 {
+        let job = worker.job().await;
+        assert_eq!(worker.succeed([&job]).await, [Verdict::Applied]);
+    }
+}
+
+fn request(jobs: Vec<NewJob>) -> EnqueueRequest {
+    EnqueueRequest { jobs, ..EnqueueRequest::default() }
+}
+
+#[tokio::test]
+async fn jobs_beyond_those_that_may_wait_are_refused() {
+    let database = Database::fresh().await;
+    let settings = [("ENQUEUE__PENDING_JOBS_MAX", "50"), ("ENQUEUE__JOBS_PER_REQUEST_MAX", "50")];
+    let broker = Broker::start_with(&database, &settings).await;
+    let requests = (0..60).map(|_| request(vec![job("q", b""), job("q", b"")]));
+    let ids = flood(&database, &broker, requests).await;
+    check_after(&database, &broker, ids).await;
+}
+
+#[tokio::test]
+async fn bytes_beyond_those_that_may_wait_are_refused() {
+    let database = Database::fresh().await;
+    let settings = [
+        ("GRPC__MESSAGE_BYTES_MAX", "65536"),
+        ("ENQUEUE__PENDING_BYTES_MAX", "65536"),
+        ("ENQUEUE__PAYLOAD_BYTES_MAX", "30000"),
+        ("COMPLETE__RESULT_BYTES_MAX", "30000"),
+    ];
+    let broker = Broker::start_with(&database, &settings).await;
+    let large = NewJob { payload: vec![7; 20_000].into(), ..job("q", b"") };
+    let requests = (0..20).map(|_| request(vec![large.clone()]));
+    let ids = flood(&database, &broker, requests).await;
+    assert!(ids.len() >= 3);
+    check_after(&database, &broker, ids).await;
+}
+
+#[tokio::test]
+async fn calls_beyond_those_that_may_be_under_way_are_refused() {
+    let database = Database::fresh().await;
+    let settings = [("GRPC__CONCURRENT_REQUESTS_MAX", "10")];
+    let broker = Broker::start_with(&database, &settings).await;
+    let requests = (0..50).map(|_| request(vec![job("q", b"")]));
+    let ids = flood(&database, &broker, requests).await;
+    check_after(&database, &broker, ids).await;
+}
+
+#[tokio::test]
+async fn completions_beyond_those_that_may_wait_are_refused_and_can_be_repeated() {
+    let database = Database::fresh().await;
+    let settings =
+        [("COMPLETE__PENDING_ITEMS_MAX", "20"), ("COMPLETE__COMPLETIONS_PER_REQUEST_MAX", "20")];
+    let broker = Broker::start_with(&database, &settings).await;
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 40).await;
+    broker.enqueue((0..40).map(|_| job("q", b""))).await;
+    let jobs = worker.take(40).await;
+    let stall = database.stall_writes().await;
+    let calls: Vec<_> = jobs
+        .iter()
+        .map(|job| {
+            let completion = Completion {
+                job_id: job.job_id,
+                attempt: job.attempt,
+                outcome: Some(Outcome::Succeeded(Succeeded::default())),
+            };
+            let request = CompleteRequest {
+                session_id: worker.welcome.session_id.clone(),
+                completions: vec![completion],
+                received_seq: worker.received_seq,
+            };
+            let mut client = broker.workers();
+            tokio::spawn(async move { client.complete(request).await })
+        })
+        .collect();
+    let refused = async || calls.iter().any(tokio::task::JoinHandle::is_finished);
+    eventually("a completion is refused while others wait", refused).await;
+    stall.end().await;
+    let mut refused = Vec::new();
+    for (call, job) in calls.into_iter().zip(&jobs) {
+        match call.await.unwrap() {
+            Ok(answer) => assert_eq!(answer.into_inner().verdicts().next(), Some(Verdict::Applied)),
+            Err(status) => {
+                assert_full(&status);
+                refused.push(job);
+            }
+        }
+    }
+    assert!((1..=20).contains(&refused.len()), "{} refused", refused.len());
+    let count = refused.len();
+    assert_eq!(worker.succeed(refused).await, vec![Verdict::Applied; count]);
+    assert_eq!(database.number("SELECT count(*) FROM currant.job WHERE outcome = 1").await, 40);
+}
+
+#[tokio::test]
+async fn sessions_beyond_the_limit_are_refused_until_one_goes() {
+    let database = Database::fresh().await;
+    let settings = [("SESSION__SESSIONS_MAX", "2"), ("SESSION__RECONNECT_GRACE_MS", "0")];
+    let broker = Broker::start_with(&database, &settings).await;
+    let request = || SubscribeRequest {
+        queues: vec!["q".to_owned()],
+        max_in_flight: 1,
+        ..SubscribeRequest::default()
+    };
+    let first = TestWorker::open(&broker, request()).await.unwrap();
+    let mut second = TestWorker::open(&broker, request()).await.unwrap();
+    let status = TestWorker::open(&broker, request()).await.err().unwrap();
+    assert_full(&status);
+    assert!(status.message().contains("2 sessions"), "{status:?}");
+    // Those that are there go on, and may come again.
+    let session_id = first.welcome.session_id.clone();
+    let again = SubscribeRequest { session_id, ..request() };
+    let again = TestWorker::open(&broker, again).await.unwrap();
+    assert_eq!(again.welcome.epoch, 2);
+    broker.enqueue([job("q", b"")]).await;
+    drop((first, again));
+    let job = second.job().await;
+    second.succeed([&job]).await;
+    eventually("there is room", async || TestWorker::open(&broker, request()).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn queues_beyond_the_limit_are_refused() {
+    let database = Database::fresh().await;
+    let broker = Broker::start_with(&database, &[("DISPATCH__QUEUES_MAX", "3")]).await;
+    broker.enqueue(["a", "b", "c"].map(|queue| job(queue, b""))).await;
+    let jobs = vec![job("a", b""), job("d", b"")];
+    let status = broker.jobs().enqueue(request(jobs)).await.unwrap_err();
+    assert_full(&status);
+    assert!(status.message().contains("3 queues"), "{status:?}");
+    let subscription = SubscribeRequest { queues: vec!["d".to_owned()], ..Default::default() };
+    assert_full(&TestWorker::open(&broker, subscription).await.err().unwrap());
+    assert_eq!(database.number("SELECT count(*) FROM currant.job").await, 3);
+    assert_eq!(database.number("SELECT count(*) FROM currant.queue").await, 3);
+    for _ in 0..3 {
+        broker.enqueue(["c", "a", "b"].map(|queue| job(queue, b""))).await;
+    }
+}

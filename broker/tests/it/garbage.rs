@@ -1,0 +1,145 @@
+//! Bytes that no client of ours would send.
+
+use bytes::{Buf, BufMut, Bytes};
+use currant_proto::v1::{
+    Attempt, CompleteRequest, Completion, EnqueueRequest, EnqueueStreamRequest, Failed, GetRequest,
+    HeartbeatRequest, SubscribeRequest, Verdict, completion::Outcome,
+};
+use prost::Message;
+use tonic::{
+    Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+};
+
+use crate::support::{Broker, Database, PATIENCE, TestWorker, job};
+
+/// Bodies as they are.
+#[derive(Clone, Copy)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}
+
+/// Sends the bodies as the messages of one call; returns the first answer. Any answer will do.
+async fn call(broker: &Broker, path: &'static str, bodies: Vec<Bytes>) -> Result<(), Status> {
+    let mut grpc = Grpc::new(broker.channel());
+    grpc.ready().await.unwrap();
+    let path = PathAndQuery::from_static(path);
+    let answer = async {
+        let request = Request::new(tokio_stream::iter(bodies));
+        let mut answers = grpc.streaming(request, path, Raw).await?.into_inner();
+        answers.message().await.map(drop)
+    };
+    tokio::time::timeout(PATIENCE, answer).await.expect("no answer")
+}
+
+/// Every RPC, with a message that it takes.
+fn rpcs() -> [(&'static str, Vec<u8>); 6] {
+    let enqueue = EnqueueRequest { jobs: vec![job("q", b"payload")], ..Default::default() };
+    let held = vec![Attempt { job_id: 1 << 60, attempt: 1 }];
+    let session_id = "0123456789abcdef0123456789abcdef".to_owned();
+    let completion = Completion {
+        job_id: 1 << 60,
+        attempt: 1,
+        outcome: Some(Outcome::Failed(Failed::default())),
+    };
+    let stream = EnqueueStreamRequest { tag: 1, request: Some(enqueue.clone()) };
+    let subscribe = SubscribeRequest {
+        queues: vec!["other".to_owned()],
+        max_in_flight: 1,
+        session_id: session_id.clone(),
+        held: held.clone(),
+        ..Default::default()
+    };
+    let complete = CompleteRequest {
+        session_id: session_id.clone(),
+        completions: vec![completion],
+        received_seq: 0,
+    };
+    let heartbeat = HeartbeatRequest { session_id, epoch: 1, held, ..Default::default() };
+    [
+        ("/currant.v1.JobService/Enqueue", enqueue.encode_to_vec()),
+        ("/currant.v1.JobService/EnqueueStream", stream.encode_to_vec()),
+        ("/currant.v1.JobService/Get", GetRequest { job_id: 1 << 60 }.encode_to_vec()),
+        ("/currant.v1.WorkerService/Subscribe", subscribe.encode_to_vec()),
+        ("/currant.v1.WorkerService/Complete", complete.encode_to_vec()),
+        ("/currant.v1.WorkerService/Heartbeat", heartbeat.encode_to_vec()),
+    ]
+}
+
+#[tokio::test]
+async fn random_bodies_are_answered_and_the_broker_goes_on() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let mut worker = TestWorker::subscribe(&broker, &["mine"], 10).await;
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    for (path, good) in rpcs() {
+        // It is the one that the RPC takes, or at least understands.
+        let understood = call(&broker, path, vec![good.clone().into()]).await;
+        let code = understood.err().map(|status| status.code());
+        assert!(
+            matches!(code, None | Some(tonic::Code::NotFound)),
+            "{path} answered {code:?} to a good message"
+        );
+        for _ in 0..60 {
+            let noise = |random: &mut fastrand::Rng| -> Bytes {
+                let len = random.usize(1..300);
+                (0..len).map(|_| random.u8(..)).collect()
+            };
+            // Pure noise hardly ever gets past the decoder; a changed byte often does.
+            let mut changed = good.clone();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..changed.len());
+                changed[at] = random.u8(..);
+            }
+            let cut = good[..random.usize(..good.len())].to_vec();
+            let several = vec![good.clone().into(), noise(&mut random), good.clone().into()];
+            let bodies =
+                [vec![noise(&mut random)], vec![changed.into()], vec![cut.into()], several, vec![]];
+            for bodies in bodies {
+                // Refused or taken: both are answers.
+                let _ = call(&broker, path, bodies).await;
+            }
+        }
+    }
+    let ids = broker.enqueue([job("mine", b"")]).await;
+    let job = worker.job().await;
+    assert_eq!(job.job_id, ids[0]);
+    assert_eq!(worker.succeed([&job]).await, [Verdict::Applied]);
+    assert_eq!(broker.terminate().await.code(), Some(0));
+}

@@ -1,5 +1,10 @@
 //! Bytes that no client of ours would send.
 
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, TcpStream},
+};
+
 use bytes::{Buf, BufMut, Bytes};
 use currant_proto::v1::{
     Attempt, CompleteRequest, Completion, EnqueueRequest, EnqueueStreamRequest, Failed, GetRequest,
@@ -141,5 +146,44 @@ async fn random_bodies_are_answered_and_the_broker_goes_on() {
     let job = worker.job().await;
     assert_eq!(job.job_id, ids[0]);
     assert_eq!(worker.succeed([&job]).await, [Verdict::Applied]);
+    assert_eq!(broker.terminate().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_unknown_method_is_unimplemented() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    for path in ["/currant.v1.JobService/Nothing", "/currant.v1.Nothing/Get", "/"] {
+        let status = call(&broker, path, vec![Bytes::new()]).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unimplemented, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_speak_something_else_are_closed_and_the_broker_goes_on() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    for n in 0..100 {
+        let start = if n % 2 == 0 { PREFACE } else { b"" };
+        let noise = (0..random.usize(1..500)).map(|_| random.u8(..));
+        let bytes: Vec<u8> = start.iter().copied().chain(noise).collect();
+        for address in [&broker.grpc, &broker.http] {
+            let mut stream = TcpStream::connect(address).unwrap();
+            // It may have hung up already.
+            let _ = stream.write_all(&bytes);
+            let _ = stream.shutdown(Shutdown::Write);
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut answer = Vec::new();
+            match stream.read_to_end(&mut answer) {
+                Ok(_) => {}
+                Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "seed {seed}"),
+            }
+        }
+    }
+    broker.enqueue([job("q", b"")]).await;
     assert_eq!(broker.terminate().await.code(), Some(0));
 }

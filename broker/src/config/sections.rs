@@ -85,8 +85,8 @@ pub struct Grpc {
     /// The largest message taken, in bytes. A larger one is refused with OUT_OF_RANGE.
     #[schemars(range(min = 65_536, max = 67_108_864))]
     pub message_bytes_max: usize,
-    /// Calls under way at once, streams not counted. Further ones are refused with
-    /// RESOURCE_EXHAUSTED and a time to wait.
+    /// Producers' calls under way at once, streams not counted. Further ones are refused with
+    /// RESOURCE_EXHAUSTED and a time to wait. Workers' calls are always taken.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub concurrent_requests_max: usize,
 }

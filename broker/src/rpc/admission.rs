@@ -10,8 +10,12 @@ use tower::{Layer, Service};
 
 use super::status;
 
-/// Refuses requests beyond a number in progress, at once and with a gRPC status: what waits in a
-/// queue of its own would only time out there. A stream counts until its first answer.
+/// Refuses producers' requests beyond a number in progress, at once and with a gRPC status: what waits
+/// in a queue of its own would only time out there. A stream counts until its first answer.
+///
+/// Workers' requests and health checks always pass: under a flood of new work, what ends work has to
+/// go on, and a heartbeat refused would make living workers lose their jobs. They have bounds of
+/// their own: sessions, and completions that wait.
 #[derive(Clone, Debug)]
 pub(super) struct AdmissionLayer {
     permits: Arc<Semaphore>,
@@ -38,11 +42,12 @@ pub(super) struct Admission<S> {
     layer: AdmissionLayer,
 }
 
+const PRODUCERS: &str = "/currant.v1.JobService/";
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-impl<S, Request, Body> Service<Request> for Admission<S>
+impl<S, B, Body> Service<http::Request<B>> for Admission<S>
 where
-    S: Service<Request, Response = http::Response<Body>>,
+    S: Service<http::Request<B>, Response = http::Response<Body>>,
     S::Future: Send + 'static,
     S::Error: 'static,
     Body: Default + Send + 'static,
@@ -55,7 +60,10 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        if !request.uri().path().starts_with(PRODUCERS) {
+            return Box::pin(self.inner.call(request));
+        }
         let Ok(permit) = Arc::clone(&self.layer.permits).try_acquire_owned() else {
             metrics::counter!("currant_requests_refused_total").increment(1);
             let max = self.layer.max;

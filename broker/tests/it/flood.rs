@@ -7,6 +7,9 @@ use currant_proto::v1::{
     completion::Outcome,
 };
 use tonic::Status;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::support::{Broker, Database, TestWorker, assert_full, eventually, job};
 
@@ -95,6 +98,31 @@ async fn calls_beyond_those_that_may_be_under_way_are_refused() {
     let requests = (0..50).map(|_| request(vec![job("q", b"")]));
     let ids = flood(&database, &broker, requests).await;
     check_after(&database, &broker, ids).await;
+}
+
+#[tokio::test]
+async fn workers_and_health_checks_go_on_while_producers_are_refused() {
+    let database = Database::fresh().await;
+    let settings = [("GRPC__CONCURRENT_REQUESTS_MAX", "1")];
+    let broker = Broker::start_with(&database, &settings).await;
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 1).await;
+    broker.enqueue([job("q", b"")]).await;
+    let held = worker.job().await;
+    let stall = database.stall_writes().await;
+    let mut client = broker.jobs();
+    let call = tokio::spawn(async move { client.enqueue(request(vec![job("q", b"")])).await });
+    database.write_waiting().await;
+    assert_full(&broker.jobs().enqueue(request(vec![job("q", b"")])).await.unwrap_err());
+    worker.heartbeat([&held]).await.unwrap();
+    let mut other = TestWorker::subscribe(&broker, &["q"], 1).await;
+    let mut health = HealthClient::new(broker.channel());
+    let health = health.check(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(health.status(), ServingStatus::Serving);
+    worker.set_credit(0).await;
+    let ((), verdicts) = tokio::join!(stall.end(), worker.succeed([&held]));
+    assert_eq!(verdicts, [Verdict::Applied]);
+    let id = call.await.unwrap().unwrap().into_inner().job_ids[0];
+    assert_eq!(other.job().await.job_id, id);
 }
 
 #[tokio::test]

@@ -117,6 +117,9 @@ pub struct Dispatcher {
     queues: HashMap<QueueId, Queue>,
     sessions: Slab<Session>,
     by_id: HashMap<SessionId, usize>,
+    /// Of the last stream opened, whichever session's: a session that is forgotten and comes back must
+    /// not meet an older stream of its own under the same number.
+    epoch: u64,
     /// Attempts with a timeout: when, whose.
     deadlines: BTreeSet<(Duration, usize, JobId)>,
     buffered_bytes: usize,
@@ -188,6 +191,7 @@ impl Dispatcher {
             queues: HashMap::new(),
             sessions: Slab::new(),
             by_id: HashMap::new(),
+            epoch: 0,
             deadlines: BTreeSet::new(),
             buffered_bytes: 0,
             completing: 0,

@@ -65,8 +65,9 @@ impl Dispatcher {
             if self.sessions[index].attached { self.unsubscribe(index, now) } else { Vec::new() };
         let lost = self.settle_held(index, &request, actions);
 
+        self.epoch += 1;
         let session = &mut self.sessions[index];
-        session.epoch += 1;
+        session.epoch = self.epoch;
         session.attached = true;
         session.seen_at = now;
         session.keep_alive_at = now + self.limits.keep_alive_interval;

@@ -15,6 +15,8 @@ mod order;
 mod outcomes;
 mod refusals;
 mod schedule;
+mod sessions;
+mod shutdown;
 mod smoke;
 mod support;
 mod verdicts;

@@ -34,17 +34,7 @@ impl Broker {
 
     /// With settings, such as `("SESSION__TIMEOUT_MS", "500")`.
     pub(crate) async fn start_with(database: &Database, settings: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_currant-broker"))
-            .arg("serve")
-            .env("CURRANT_DATABASE__URL", &database.url)
-            .env("CURRANT_GRPC__LISTEN", "127.0.0.1:0")
-            .env("CURRANT_HTTP__LISTEN", "127.0.0.1:0")
-            .env("CURRANT_LOG__FORMAT", "json")
-            .envs(settings.iter().map(|(key, value)| (format!("CURRANT_{key}"), value)))
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn(&database.url, settings);
         let log = Log::default();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let sink = Arc::clone(&log);
@@ -57,6 +47,15 @@ impl Broker {
         let (grpc, http) = addresses(&mut child, &log).await;
         let channel = Channel::from_shared(format!("http://{grpc}")).unwrap();
         Self { child, log, channel: channel.connect_lazy(), grpc, http }
+    }
+
+    /// Expects that it doesn't start, and returns what it says before it ends with an error.
+    pub(crate) async fn refused_with(url: &str, settings: &[(&str, &str)]) -> String {
+        let child = spawn(url, settings);
+        let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
+        let output = tokio::time::timeout(PATIENCE, output).await.expect("it runs").unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -101,8 +100,13 @@ impl Broker {
 
     /// SIGTERM; `end` waits for what comes of it.
     pub(crate) fn signal_to_stop(&self) {
+        self.signal("TERM");
+    }
+
+    /// A signal by its name, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     /// Waits until the process has ended.
@@ -136,6 +140,20 @@ impl Drop for Broker {
             }
         }
     }
+}
+
+fn spawn(url: &str, settings: &[(&str, &str)]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_currant-broker"))
+        .arg("serve")
+        .env("CURRANT_DATABASE__URL", url)
+        .env("CURRANT_GRPC__LISTEN", "127.0.0.1:0")
+        .env("CURRANT_HTTP__LISTEN", "127.0.0.1:0")
+        .env("CURRANT_LOG__FORMAT", "json")
+        .envs(settings.iter().map(|(key, value)| (format!("CURRANT_{key}"), value)))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 /// Where it listens, once it says that it is ready.

@@ -52,6 +52,12 @@ impl Database {
         self.number("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").await
     }
 
+    /// Stores a job of kind `test` by SQL, as an application does in its own transaction.
+    pub(crate) async fn enqueue(&self, queue: &str) -> i64 {
+        let sql = "SELECT currant.enqueue_bytes($1, 'test', '')";
+        self.connect().await.query_one(sql, &[&queue]).await.unwrap().get(0)
+    }
+
     /// One number out of the database.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         self.connect().await.query_one(sql, &[]).await.unwrap().get(0)

@@ -1,9 +1,9 @@
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use currant_proto::v1::{
-    Assignment, Attempt, CompleteRequest, Completion, HeartbeatRequest, HeartbeatResponse,
-    SubscribeRequest, SubscribeResponse, Succeeded, Verdict, Welcome, completion::Outcome,
-    subscribe_response::Message, worker_service_client::WorkerServiceClient,
+    Assignment, Assignments, Attempt, CompleteRequest, Completion, HeartbeatRequest,
+    HeartbeatResponse, LeaseLost, SubscribeRequest, SubscribeResponse, Succeeded, Verdict, Welcome,
+    completion::Outcome, subscribe_response::Message, worker_service_client::WorkerServiceClient,
 };
 use tonic::{Status, Streaming, transport::Channel};
 
@@ -13,8 +13,9 @@ use super::{Broker, PATIENCE};
 pub(crate) struct TestWorker {
     pub(crate) client: WorkerServiceClient<Channel>,
     pub(crate) welcome: Welcome,
-    /// Of the last Assignments seen.
+    /// Of the last Assignments seen; 0 at the start of a stream.
     pub(crate) received_seq: u64,
+    request: SubscribeRequest,
     stream: Streaming<SubscribeResponse>,
     waiting: VecDeque<Assignment>,
 }
@@ -33,10 +34,31 @@ impl TestWorker {
 
     pub(crate) async fn open(broker: &Broker, request: SubscribeRequest) -> Result<Self, Status> {
         let mut client = broker.workers();
-        let mut stream = client.subscribe(request).await?.into_inner();
+        let mut stream = client.subscribe(request.clone()).await?.into_inner();
         let first = stream.message().await?.unwrap().message.unwrap();
         let Message::Welcome(welcome) = first else { panic!("{first:?} before a Welcome") };
-        Ok(Self { client, welcome, received_seq: 0, stream, waiting: VecDeque::new() })
+        let waiting = VecDeque::new();
+        Ok(Self { client, welcome, received_seq: 0, request, stream, waiting })
+    }
+
+    /// A further stream of the same session, here or at another broker, presenting these attempts.
+    pub(crate) async fn resume<'a>(
+        &self,
+        broker: &Broker,
+        held: impl IntoIterator<Item = &'a Assignment>,
+    ) -> Self {
+        Self::open(broker, self.resume_request(held)).await.unwrap()
+    }
+
+    pub(crate) fn resume_request<'a>(
+        &self,
+        held: impl IntoIterator<Item = &'a Assignment>,
+    ) -> SubscribeRequest {
+        SubscribeRequest {
+            session_id: self.welcome.session_id.clone(),
+            held: held.into_iter().map(attempt).collect(),
+            ..self.request.clone()
+        }
     }
 
     /// The next message of any type; `None` when the stream has ended.
@@ -52,11 +74,7 @@ impl TestWorker {
                 return job;
             }
             match self.message().await.unwrap() {
-                Some(Message::Assignments(assignments)) => {
-                    assert_eq!(assignments.seq, self.received_seq + 1);
-                    self.received_seq = assignments.seq;
-                    self.waiting.extend(assignments.jobs);
-                }
+                Some(Message::Assignments(assignments)) => self.assigned(assignments),
                 Some(_) => {}
                 None => panic!("the stream ended"),
             }
@@ -66,6 +84,51 @@ impl TestWorker {
     /// The other jobs of messages seen so far.
     pub(crate) fn received(&mut self) -> Vec<Assignment> {
         self.waiting.drain(..).collect()
+    }
+
+    /// The next message that `pick` wants; jobs that come before it wait for `job`.
+    pub(crate) async fn until<T>(&mut self, pick: impl Fn(&Message) -> Option<T>) -> T {
+        loop {
+            let message = self.message().await.unwrap().expect("the stream ended");
+            if let Some(wanted) = pick(&message) {
+                return wanted;
+            }
+            if let Message::Assignments(assignments) = message {
+                self.assigned(assignments);
+            }
+        }
+    }
+
+    pub(crate) async fn lease_lost(&mut self) -> LeaseLost {
+        self.until(|message| match message {
+            Message::LeaseLost(lost) => Some(lost.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits for so many keep-alives, with no lease lost meanwhile: time passes in the broker.
+    pub(crate) async fn keep_alives(&mut self, count: usize) {
+        for _ in 0..count {
+            self.until(|message| match message {
+                Message::LeaseLost(lost) => panic!("{lost:?}"),
+                Message::KeepAlive(_) => Some(()),
+                _ => None,
+            })
+            .await;
+        }
+    }
+
+    /// Waits for the end of the stream, over all messages.
+    pub(crate) async fn end(&mut self) {
+        while let Ok(Some(_)) = self.message().await {}
+    }
+
+    fn assigned(&mut self, assignments: Assignments) {
+        // A resumed session goes on counting where its older stream was.
+        assert!(self.received_seq == 0 || assignments.seq == self.received_seq + 1);
+        self.received_seq = assignments.seq;
+        self.waiting.extend(assignments.jobs);
     }
 
     pub(crate) async fn take(&mut self, count: usize) -> Vec<Assignment> {
@@ -118,23 +181,39 @@ impl TestWorker {
         &mut self,
         held: impl IntoIterator<Item = &'a Assignment>,
     ) -> Result<HeartbeatResponse, Status> {
-        let held = held.into_iter().map(attempt).collect();
-        let request = HeartbeatRequest { held, ..self.heartbeat_request() };
+        let request = self.heartbeat_request(held);
         Ok(self.client.heartbeat(request).await?.into_inner())
     }
 
     /// A heartbeat with new credit.
     pub(crate) async fn set_credit(&mut self, credit: u32) {
-        let request = HeartbeatRequest { max_in_flight: Some(credit), ..self.heartbeat_request() };
+        let request =
+            HeartbeatRequest { max_in_flight: Some(credit), ..self.heartbeat_request([]) };
         self.client.heartbeat(request).await.unwrap();
     }
 
-    fn heartbeat_request(&self) -> HeartbeatRequest {
+    /// Sends heartbeats that acknowledge what has been received until now, for as long as it is
+    /// polled.
+    pub(crate) fn beats(&self) -> impl Future<Output = Infallible> + use<> {
+        let (mut client, request) = (self.client.clone(), self.heartbeat_request([]));
+        async move {
+            loop {
+                client.heartbeat(request.clone()).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    fn heartbeat_request<'a>(
+        &self,
+        held: impl IntoIterator<Item = &'a Assignment>,
+    ) -> HeartbeatRequest {
         HeartbeatRequest {
             session_id: self.welcome.session_id.clone(),
             epoch: self.welcome.epoch,
             received_seq: self.received_seq,
-            ..HeartbeatRequest::default()
+            held: held.into_iter().map(attempt).collect(),
+            max_in_flight: None,
         }
     }
 }

@@ -23,7 +23,8 @@ const NOTIFY_PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct Wakeup {
     /// Whether other brokers are there.
     others: AtomicBool,
-    /// Queues of which they have to be told.
+    /// Queues of which they have to be told; while there are none, those of which somebody who comes
+    /// would have to be told: at most as many as there are queues.
     untold: Mutex<BTreeSet<QueueId>>,
     telling: AtomicBool,
     /// When the next scheduled job that we know of is due, in microseconds since 1970.
@@ -71,18 +72,38 @@ impl Core {
         self.engine(crate::engine::Dispatcher::hungry_queues)
     }
 
+    /// To be called before a look for other brokers, whose answer goes to `set_others` with this:
+    /// queues of which one that it finds hasn't been told. What became ready before the look, one that
+    /// comes after it finds by itself.
+    pub fn untold(&self) -> BTreeSet<QueueId> {
+        if self.wakeup.others.load(Ordering::Relaxed) {
+            return BTreeSet::new();
+        }
+        std::mem::take(&mut *self.wakeup.untold.lock())
+    }
+
     /// Whether there are other brokers to be told.
-    pub fn set_others(&self, others: bool) {
+    pub fn set_others(self: &Arc<Self>, others: bool, untold: BTreeSet<QueueId>) {
         self.wakeup.others.store(others, Ordering::Relaxed);
+        if others {
+            self.tell_others(untold);
+        }
     }
 
     /// Tells the other brokers, if there are any, in one transaction for all that gathers meanwhile.
-    pub(super) fn tell_others(self: &Arc<Self>, queues: impl IntoIterator<Item = QueueId>) {
-        if !self.wakeup.others.load(Ordering::Relaxed) {
-            return;
+    pub fn tell_others(self: &Arc<Self>, queues: impl IntoIterator<Item = QueueId>) {
+        {
+            let mut untold = self.wakeup.untold.lock();
+            let mut last = None;
+            // A batch is of few queues, mostly in runs.
+            for queue in queues {
+                if last.replace(queue) != Some(queue) {
+                    untold.insert(queue);
+                }
+            }
         }
-        self.wakeup.untold.lock().extend(queues);
-        if !self.wakeup.telling.swap(true, Ordering::AcqRel) {
+        let others = self.wakeup.others.load(Ordering::Relaxed);
+        if others && !self.wakeup.telling.swap(true, Ordering::AcqRel) {
             self.tasks.spawn(Arc::clone(self).tell());
         }
     }

@@ -20,6 +20,7 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
     // Since when the database answers, to tell a dead broker from a database that was away.
     let mut answering_since = core.clock.now();
     loop {
+        let untold = core.untold();
         match beat(&core, &mut stragglers).await {
             Ok(Heartbeat { alive: false, .. }) => {
                 tracing::error!("other brokers hold this one for dead; it stops");
@@ -28,7 +29,7 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
             }
             Ok(beat) => {
                 core.clock.set_database_time(beat.database_time);
-                core.set_others(beat.others > 0);
+                core.set_others(beat.others > 0, untold);
                 let answering = core.clock.now().saturating_sub(answering_since);
                 if beat.others > 0
                     && let Err(error) = rescue::rescue(&core, &settings, answering).await
@@ -45,6 +46,7 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
                     "the heartbeat could not be written"
                 );
                 answering_since = core.clock.now();
+                core.tell_others(untold);
             }
         }
         tokio::time::sleep(jittered(settings.heartbeat_interval)).await;

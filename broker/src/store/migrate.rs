@@ -1,5 +1,6 @@
 use std::str::FromStr;
 
+use refinery::error::Kind;
 use tokio_postgres::NoTls;
 
 mod embedded {
@@ -13,7 +14,11 @@ pub enum MigrateError {
     Connect(#[source] tokio_postgres::Error),
     #[error("the schema \"currant\" can't be prepared")]
     Prepare(#[source] tokio_postgres::Error),
-    /// Also when the database has a version that this broker doesn't know.
+    #[error(
+        "the schema \"currant\" has version {version} ({name}), which this broker doesn't know: \
+         a newer broker has been here"
+    )]
+    Newer { version: i64, name: String },
     #[error("the schema \"currant\" is not one that this broker can bring up to date")]
     Migrate(#[source] refinery::Error),
 }
@@ -52,6 +57,16 @@ async fn apply(client: &mut tokio_postgres::Client) -> Result<Vec<String>, Migra
         .set_abort_divergent(true)
         .run_async(client)
         .await
-        .map_err(MigrateError::Migrate)?;
+        .map_err(of_refinery)?;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+}
+
+fn of_refinery(error: refinery::Error) -> MigrateError {
+    match error.kind() {
+        Kind::MissingVersion(applied) => MigrateError::Newer {
+            version: applied.version().into(),
+            name: applied.name().to_owned(),
+        },
+        _ => MigrateError::Migrate(error),
+    }
 }

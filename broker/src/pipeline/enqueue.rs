@@ -130,10 +130,10 @@ impl Core {
                     self.not_stored(&plan, false);
                     self.ids.lock().skip();
                 }
-                Err(error) if error.is_passing() => {
+                Err(error @ (StoreError::Unavailable { .. } | StoreError::HeldForDead { .. })) => {
                     log(&error, "jobs could not be stored");
-                    self.not_stored(&plan, true);
-                    return answer_all(calls, &PipelineError::DatabaseUnavailable);
+                    self.not_stored(&plan, error.is_passing());
+                    return answer_all(calls, &PipelineError::from(&error));
                 }
                 Err(error) => {
                     self.not_stored(&plan, false);

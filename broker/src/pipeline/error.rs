@@ -26,6 +26,7 @@ impl From<&StoreError> for PipelineError {
     fn from(error: &StoreError) -> Self {
         match error {
             StoreError::Unavailable { .. } => Self::DatabaseUnavailable,
+            StoreError::HeldForDead { .. } => Self::Draining,
             StoreError::Unique { .. } | StoreError::Refused { .. } | StoreError::Corrupt { .. } => {
                 Self::Internal
             }

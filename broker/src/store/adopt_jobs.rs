@@ -16,6 +16,7 @@ WHERE ",
         job_by_key!("q.id", "v.i"),
         " AND j.attempt = v.a AND j.phase = 2 AND j.outcome IS NULL
   AND j.owner <> $1::int
+  AND EXISTS (SELECT FROM currant.broker WHERE id = $1::int AND dead_at IS NULL)
 RETURNING j.id, j.attempt, j.queue_id"
     ),
 );

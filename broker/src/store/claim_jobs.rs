@@ -17,6 +17,8 @@ pub struct Claim {
     pub limit: usize,
 }
 
+/// A broker that others hold for dead claims nothing: see `insert_jobs`.
+///
 /// A claim takes rows older than the owner's low_id, perhaps: then low_id is lowered with it, so that
 /// rescue finds them.
 macro_rules! claim {
@@ -36,6 +38,7 @@ WITH picked AS MATERIALIZED (
     FROM picked p WHERE ",
             job_by_key!("p.queue_id", "p.id"),
             "
+      AND EXISTS (SELECT FROM currant.broker WHERE id = $2::int AND dead_at IS NULL)
     RETURNING ",
             taken_columns!("j."),
             "

@@ -14,6 +14,9 @@ pub enum StoreError {
     /// A unique constraint forbids it; nothing was written.
     #[error("{statement}: a row is there already ({violation:?})")]
     Unique { statement: &'static str, violation: Violation },
+    /// Others hold this broker for dead: it may take no job any more. Nothing was written.
+    #[error("{statement}: other brokers hold this one for dead")]
+    HeldForDead { statement: &'static str },
     /// The database refused the statement; nothing was written.
     #[error("{statement}: the database refused")]
     Refused {

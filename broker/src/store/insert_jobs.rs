@@ -20,6 +20,9 @@ pub struct InsertRow<'a> {
     pub idempotency_key: Option<&'a str>,
 }
 
+// A broker that others hold for dead stores nothing: what it took would belong to nobody, since its
+// jobs are rescued once.
+
 /// Most jobs have nothing but these: fewer columns to send and to write.
 macro_rules! plain_columns {
     () => {
@@ -41,11 +44,13 @@ const INSERT: Statement = Statement::new(
 SELECT q, i, k, p, h, w, a, b, r, m, o, y
 FROM unnest($1::int[], $2::bigint[], $3::text[], $4::smallint[], $5::smallint[], $6::int[], $7::int[],
             $8::bytea[], $9::timestamptz[], $10::smallint[], $11::jsonb[], $12::text[])
-    AS v (q, i, k, p, h, w, a, b, r, m, o, y)"
+    AS v (q, i, k, p, h, w, a, b, r, m, o, y)
+WHERE EXISTS (SELECT FROM currant.broker WHERE id = $13::int AND dead_at IS NULL)"
     ),
 );
 
-/// COPY writes a batch for half of what INSERT costs Postgres, and wants a round trip more.
+/// COPY writes a batch for half of what INSERT costs Postgres, but takes no condition: it wants a
+/// transaction, and so two round trips more.
 const COPY_PLAIN: Statement = Statement::new(
     "copy_jobs",
     concat!("/* copy_jobs */ COPY currant.job (", plain_columns!(), ") FROM STDIN (FORMAT binary)"),
@@ -60,8 +65,13 @@ const COPY_ALL: Statement = Statement::new(
     ),
 );
 
+const LIVES: Statement = Statement::new(
+    "broker_lives",
+    "/* broker_lives */ SELECT FROM currant.broker WHERE id = $1::int AND dead_at IS NULL",
+);
+
 /// Fewer rows are inserted, more are copied.
-const COPY_ROWS_MIN: usize = 16;
+const COPY_ROWS_MIN: usize = 64;
 
 const IDEMPOTENT: Statement = Statement::new(
     "find_idempotent",
@@ -95,7 +105,8 @@ impl InsertRow<'_> {
     }
 }
 
-/// Stores all rows or none; those in phase 2 as taken by `owner`, first attempt.
+/// Stores all rows or none; those in phase 2 as taken by `owner`, first attempt. None either if
+/// `owner` is held for dead.
 pub async fn insert_jobs(
     client: &ClientWrapper,
     owner: i32,
@@ -104,12 +115,20 @@ pub async fn insert_jobs(
     if rows.len() < COPY_ROWS_MIN {
         return insert(client, owner, rows).await;
     }
+    let copied = copy(client, owner, rows).await;
+    let end = if copied.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    client.batch_execute(end).await.map_err(|error| StoreError::of(COPY_ALL.name, error))?;
+    copied
+}
+
+/// In a transaction that it begins and leaves open.
+async fn copy(client: &ClientWrapper, by: i32, rows: &[InsertRow<'_>]) -> Result<(), StoreError> {
     let plain = rows.iter().all(InsertRow::is_plain);
     let (statement, columns) = if plain { (COPY_PLAIN, 8) } else { (COPY_ALL, 12) };
     let bytes = rows.iter().map(|row| row.payload.len() + row.kind.len() + 96).sum();
     let mut data = CopyData::new(bytes);
     for row in rows {
-        let (owner, attempt) = row.taken(owner);
+        let (owner, attempt) = row.taken(by);
         data.row(columns);
         data.field(&row.key.queue.0, &Type::INT4);
         data.field(&row.key.id.0, &Type::INT8);
@@ -126,7 +145,11 @@ pub async fn insert_jobs(
             data.field(&row.idempotency_key, &Type::TEXT);
         }
     }
-    statement.copy_in(client, data).await
+    statement.begin_and_copy(client, data).await?;
+    match LIVES.query(client, &[&by]).await?.is_empty() {
+        true => Err(StoreError::HeldForDead { statement: statement.name }),
+        false => Ok(()),
+    }
 }
 
 async fn insert(
@@ -148,7 +171,7 @@ async fn insert(
     let options: Vec<Option<Json<&JobOptions>>> =
         rows.iter().map(|row| row.options.map(Json)).collect();
     let keys: Vec<Option<&str>> = rows.iter().map(|row| row.idempotency_key).collect();
-    INSERT
+    let written = INSERT
         .execute(
             client,
             &[
@@ -164,10 +187,15 @@ async fn insert(
                 &max_attempts,
                 &options,
                 &keys,
+                &owner,
             ],
         )
         .await?;
-    Ok(())
+    if written == rows.len() as u64 {
+        Ok(())
+    } else {
+        Err(StoreError::HeldForDead { statement: INSERT.name })
+    }
 }
 
 /// Those of the calls with these keys that are already stored.

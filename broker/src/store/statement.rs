@@ -1,7 +1,7 @@
 use std::pin::pin;
 
 use deadpool_postgres::ClientWrapper;
-use futures_util::SinkExt;
+use futures_util::{SinkExt, future};
 use tokio_postgres::{Row, types::ToSql};
 use tracing::Instrument;
 
@@ -60,15 +60,19 @@ impl Statement {
         .await
     }
 
-    /// Runs a COPY with these rows.
-    pub(super) async fn copy_in(
+    /// Begins a transaction and runs a COPY with these rows in it.
+    pub(super) async fn begin_and_copy(
         self,
         client: &ClientWrapper,
         data: CopyData,
     ) -> Result<(), StoreError> {
         self.run(async {
             let statement = client.prepare_cached(self.sql).await?;
-            let mut sink = pin!(client.copy_in(&statement).await?);
+            // Sent together, in this order.
+            let (begun, sink) =
+                future::join(client.batch_execute("BEGIN"), client.copy_in(&statement)).await;
+            begun?;
+            let mut sink = pin!(sink?);
             sink.send(data.into_bytes()).await?;
             sink.finish().await
         })

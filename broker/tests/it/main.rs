@@ -5,7 +5,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod sdk;
 mod dispatch;
 mod enqueue;
 mod flood;
@@ -15,6 +14,7 @@ mod order;
 mod outcomes;
 mod refusals;
 mod schedule;
+mod sdk;
 mod sessions;
 mod shutdown;
 mod smoke;

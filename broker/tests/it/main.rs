@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod brokers;
+mod crash;
+mod database;
 mod dispatch;
 mod enqueue;
 mod flood;

@@ -21,10 +21,19 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) async fn fresh() -> Self {
+        Self::create(&format!("TEMPLATE {TEMPLATE}")).await
+    }
+
+    /// Without the schema.
+    pub(crate) async fn empty() -> Self {
+        Self::create("").await
+    }
+
+    async fn create(options: &str) -> Self {
         let server = SERVER.get_or_init(start).await;
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let postgres = connect(&server.dsn_for("postgres")).await;
-        let sql = format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}");
+        let sql = format!("CREATE DATABASE {name} {options}");
         loop {
             match postgres.batch_execute(&sql).await {
                 Ok(()) => break,
@@ -36,6 +45,14 @@ impl Database {
             }
         }
         Self { url: server.dsn_for(&name) }
+    }
+
+    /// Whether new connections are let in; those that are there stay. Only for a fresh database.
+    pub(crate) async fn allow_connections(&self, allowed: bool) {
+        let name = self.url.rsplit_once("dbname='").unwrap().1.trim_end_matches('\'');
+        let server = SERVER.get_or_init(start).await;
+        let sql = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}");
+        connect(&server.dsn_for("postgres")).await.batch_execute(&sql).await.unwrap();
     }
 
     pub(crate) async fn connect(&self) -> Client {
@@ -81,4 +98,11 @@ pub(crate) async fn connect(url: &str) -> Client {
     // Its error is the client's too.
     tokio::spawn(async { drop(connection.await) });
     client
+}
+
+/// Ends the connections to this database whose application has a name like this; how many.
+pub(crate) async fn cut(client: &Client, name: &str) -> i64 {
+    let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+               WHERE datname = current_database() AND application_name LIKE $1";
+    client.query_one(sql, &[&name]).await.unwrap().get(0)
 }

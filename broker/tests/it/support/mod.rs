@@ -2,6 +2,7 @@
 
 mod broker;
 mod database;
+mod load;
 mod metrics;
 mod refusal;
 mod stall;
@@ -13,9 +14,10 @@ use currant_proto::v1::{GetRequest, Job, NewJob};
 
 pub(crate) use self::{
     broker::Broker,
-    database::Database,
+    database::{Database, cut},
+    load::{Clients, Ledger, progress, start_worker},
     refusal::{assert_full, assert_invalid},
-    worker::{TestWorker, attempt},
+    worker::{TestWorker, attempt, success},
 };
 
 /// How long a test waits for what has to happen.

@@ -147,13 +147,17 @@ impl TestWorker {
     }
 
     pub(crate) async fn complete(&mut self, completions: Vec<Completion>) -> Vec<Verdict> {
-        let request = CompleteRequest {
+        let request = self.complete_request(completions);
+        let answer = self.client.complete(request).await.unwrap().into_inner();
+        answer.verdicts().collect()
+    }
+
+    pub(crate) fn complete_request(&self, completions: Vec<Completion>) -> CompleteRequest {
+        CompleteRequest {
             session_id: self.welcome.session_id.clone(),
             completions,
             received_seq: self.received_seq,
-        };
-        let answer = self.client.complete(request).await.unwrap().into_inner();
-        answer.verdicts().collect()
+        }
     }
 
     /// Reports an outcome for each of the jobs.
@@ -162,11 +166,7 @@ impl TestWorker {
         jobs: impl IntoIterator<Item = &'a Assignment>,
         outcome: Outcome,
     ) -> Vec<Verdict> {
-        let completion = |job: &Assignment| Completion {
-            job_id: job.job_id,
-            attempt: job.attempt,
-            outcome: Some(outcome.clone()),
-        };
+        let completion = |job| completion(job, outcome.clone());
         self.complete(jobs.into_iter().map(completion).collect()).await
     }
 
@@ -216,6 +216,15 @@ impl TestWorker {
             max_in_flight: None,
         }
     }
+}
+
+/// What a worker reports of a job that it has done.
+pub(crate) fn success(job: &Assignment) -> Completion {
+    completion(job, Outcome::Succeeded(Succeeded::default()))
+}
+
+fn completion(job: &Assignment, outcome: Outcome) -> Completion {
+    Completion { job_id: job.job_id, attempt: job.attempt, outcome: Some(outcome) }
 }
 
 /// What a worker presents for a job that it holds.

@@ -53,9 +53,9 @@ pub struct Core {
     pub(super) settle_inlet: mpsc::UnboundedSender<SettleCall>,
     pub(super) wakeup: Wakeup,
     pub(super) orphans: Orphans,
-    /// Claims read, the heartbeat writes: the watermark isn't raised over a claim in flight.
+    /// Claims and take-overs read, the heartbeat writes: the watermark isn't raised over one in flight.
     pub(super) watermark: RwLock<()>,
-    /// Flushes and claims in flight.
+    /// What is under way in the database: flushes, claims, take-overs.
     pub(super) tasks: TaskTracker,
     pub(super) finished_micros: AtomicI64,
     pub(super) draining: AtomicBool,

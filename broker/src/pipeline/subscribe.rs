@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
-use super::{Core, Outgoing, PipelineError, channel::channel, error::log};
+use super::{Core, Outgoing, PipelineError, Suspect, channel::channel, error::log};
 use crate::{
     domain::{Attempt, Queue, QueueId},
     engine::{Heartbeat, SessionId, SessionRequest, UnknownSession},
@@ -49,7 +49,7 @@ impl Core {
         if self.is_draining() {
             return Err(PipelineError::Draining);
         }
-        let SubscriptionRequest { session, queues, max_in_flight, concurrency, held } = request;
+        let session = request.session;
         if !self.engine(|engine| engine.has_room_for(session)) {
             return Err(PipelineError::Full {
                 what: "the number of sessions",
@@ -57,7 +57,21 @@ impl Core {
                 retry_after: Duration::from_secs(5),
             });
         }
-        let adopted = self.adopt(session, &held).await?;
+        // A task of its own: a call that is given up half-way would leave jobs taken over in the
+        // database that no session holds.
+        let opening = self.tasks.spawn(Arc::clone(self).open(request));
+        opening.await.map_err(|_| PipelineError::Internal)?
+    }
+
+    async fn open(
+        self: Arc<Self>,
+        request: SubscriptionRequest,
+    ) -> Result<Subscription, PipelineError> {
+        let SubscriptionRequest { session, queues, max_in_flight, concurrency, held } = request;
+        let strange = self.engine(|engine| engine.not_held(session, &held));
+        // The heartbeat isn't to raise the watermark over what is on its way into memory.
+        let watermark = if strange.is_empty() { None } else { Some(self.watermark.read().await) };
+        let adopted = self.adopt(&queues, &strange).await?;
         let (outbox, messages) = channel();
         let request = SessionRequest {
             session,
@@ -75,31 +89,32 @@ impl Core {
             dispatch.outboxes.insert(session, outbox);
             dispatch.engine.subscribe(now, request, actions)
         });
-        Ok(Subscription {
-            core: Arc::clone(self),
-            session,
-            epoch: opened.epoch,
-            lost: opened.lost,
-            messages,
-        })
+        drop(watermark);
+        let (epoch, lost) = (opened.epoch, opened.lost);
+        Ok(Subscription { core: self, session, epoch, lost, messages })
     }
 
     /// Takes over, in the database, what another broker delivered to this worker.
     async fn adopt(
         &self,
-        session: SessionId,
-        held: &[Attempt],
+        queues: &[Arc<Queue>],
+        strange: &[Attempt],
     ) -> Result<Vec<(Attempt, QueueId)>, PipelineError> {
-        let strange = self.engine(|engine| engine.not_held(session, held));
-        if strange.is_empty() {
+        let Some(low) = strange.iter().map(|attempt| attempt.id).min() else {
             return Ok(Vec::new());
-        }
+        };
         let adopt = async {
             let client = self.store.client().await?;
-            store::adopt_jobs(&client, self.broker.id, &strange).await
+            store::adopt_jobs(&client, self.broker.id, strange).await
         };
         adopt.await.map_err(|error: StoreError| {
             log(&error, "attempts could not be taken over");
+            if error.is_passing() {
+                // It may have committed.
+                for queue in queues {
+                    self.suspect(Suspect { queue: queue.id, low });
+                }
+            }
             PipelineError::from(&error)
         })
     }

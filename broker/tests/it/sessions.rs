@@ -226,3 +226,35 @@ async fn an_idle_stream_carries_keep_alives() {
     assert_eq!(worker.until(keep_alive).await, 1);
     assert_eq!(worker.until(keep_alive).await, 1);
 }
+
+#[tokio::test]
+async fn a_take_over_whose_call_was_given_up_is_still_the_workers() {
+    let database = Database::fresh().await;
+    let first = Broker::start(&database).await;
+    let mut worker = TestWorker::subscribe(&first, &["emails"], 1).await;
+    first.enqueue([job("emails", b"1")]).await;
+    let held = worker.job().await;
+    first.kill();
+    let next = Broker::start(&database).await;
+
+    // A lock holds up the take-over.
+    let mut admin = database.connect().await;
+    let lock = admin.transaction().await.unwrap();
+    lock.execute("SELECT FROM currant.job WHERE id = $1 FOR UPDATE", &[&held.job_id])
+        .await
+        .unwrap();
+    let request = worker.resume_request([&held]);
+    let mut client = next.workers();
+    let call = tokio::spawn(async move { client.subscribe(request).await.map(drop) });
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("the take-over waits", async || database.number(waiting).await == 1).await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    lock.rollback().await.unwrap();
+    eventually("nothing waits", async || database.number(waiting).await == 0).await;
+
+    let mut worker = worker.resume(&next, [&held]).await;
+    assert_eq!(worker.welcome.lost, []);
+    assert_eq!(worker.succeed([&held]).await, [Verdict::Applied]);
+}

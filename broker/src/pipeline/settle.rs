@@ -8,6 +8,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Core, PipelineError,
@@ -31,6 +32,8 @@ pub(super) struct SettleCall {
     items: Vec<Item>,
     bytes: usize,
     by: By,
+    /// From when it is sent off: a drain waits for it.
+    under_way: Option<TaskTrackerToken>,
 }
 
 struct Item {
@@ -84,7 +87,7 @@ impl SettleCall {
             Outcome::Failed { error, .. } => 128 + error.len(),
             _ => 128,
         };
-        Self { bytes: items.iter().map(bytes).sum(), items, by }
+        Self { bytes: items.iter().map(bytes).sum(), items, by, under_way: None }
     }
 }
 
@@ -99,13 +102,13 @@ impl Request for SettleCall {
 }
 
 impl Core {
-    pub(super) fn settle(&self, call: SettleCall) {
+    pub(super) fn settle(&self, mut call: SettleCall) {
+        call.under_way = Some(self.tasks.token());
         // The coalescer runs for as long as this core does.
         let _ = self.settle_inlet.send(call);
     }
 
     pub(super) async fn flush_settlements(self: Arc<Self>, calls: Vec<SettleCall>) {
-        let _in_flight = self.tasks.token();
         let mut items: Vec<(&Item, Option<i32>)> = Vec::new();
         for call in &calls {
             let owner = match &call.by {

@@ -246,13 +246,11 @@ async fn a_take_over_whose_call_was_given_up_is_still_the_workers() {
     let request = worker.resume_request([&held]);
     let mut client = next.workers();
     let call = tokio::spawn(async move { client.subscribe(request).await.map(drop) });
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("the take-over waits", async || database.number(waiting).await == 1).await;
+    eventually("the take-over waits", async || database.waiting().await == 1).await;
     call.abort();
     assert!(call.await.unwrap_err().is_cancelled());
     lock.rollback().await.unwrap();
-    eventually("nothing waits", async || database.number(waiting).await == 0).await;
+    eventually("nothing waits", async || database.waiting().await == 0).await;
 
     let mut worker = worker.resume(&next, [&held]).await;
     assert_eq!(worker.welcome.lost, []);

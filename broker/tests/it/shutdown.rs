@@ -127,3 +127,30 @@ async fn a_second_signal_ends_the_broker_at_once() {
     broker.signal_to_stop();
     assert_eq!(broker.end().await.code(), Some(130));
 }
+
+#[tokio::test]
+async fn an_enqueue_under_way_when_the_drain_begins_is_stored_and_given_back() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let mut worker = TestWorker::subscribe(&broker, &["emails"], 1).await;
+    broker.enqueue([job("emails", b"1")]).await;
+    let first = worker.job().await;
+    assert_eq!(worker.succeed([&first]).await, [Verdict::Applied]);
+
+    let mut admin = database.connect().await;
+    let lock = admin.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE currant.job IN SHARE MODE").await.unwrap();
+    let mut client = broker.jobs();
+    let jobs = vec![job("emails", b"2")];
+    let request = EnqueueRequest { jobs, ..EnqueueRequest::default() };
+    let call = tokio::spawn(async move { client.enqueue(request).await });
+    eventually("the insert waits", async || database.waiting().await == 1).await;
+    broker.signal_to_stop();
+    worker.until(drain).await;
+    lock.rollback().await.unwrap();
+    let ids = call.await.unwrap().unwrap().into_inner().job_ids;
+    assert_eq!(broker.end().await.code(), Some(0));
+    // Ready for anybody, with no grace to wait for.
+    let ready = format!("SELECT count(*) FROM currant.job WHERE phase = 1 AND id = {}", ids[0]);
+    assert_eq!(database.number(&ready).await, 1);
+}

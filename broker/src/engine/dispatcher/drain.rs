@@ -21,6 +21,7 @@ impl Dispatcher {
 
     /// Whether nothing is held or on its way.
     pub fn drained(&self) -> bool {
-        self.completing == 0 && self.held_count() == 0 && self.buffered_count() == 0
+        let on_the_way = self.queues.values().any(|queue| queue.reserved > 0);
+        self.completing == 0 && !on_the_way && self.held_count() == 0 && self.buffered_count() == 0
     }
 }

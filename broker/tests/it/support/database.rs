@@ -75,6 +75,13 @@ impl Database {
         self.connect().await.query_one(sql, &[&queue]).await.unwrap().get(0)
     }
 
+    /// Statements that wait for a lock.
+    pub(crate) async fn waiting(&self) -> i64 {
+        let sql = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        self.number(sql).await
+    }
+
     /// One number out of the database.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         self.connect().await.query_one(sql, &[]).await.unwrap().get(0)

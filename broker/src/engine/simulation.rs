@@ -466,9 +466,6 @@ impl World {
             {
                 break;
             }
-            while !self.claims.is_empty() {
-                self.step(Step::Claim { which: 0, commits: true });
-            }
             for session in 1..=SESSIONS {
                 self.step(Step::Complete { session, count: 9, knows_session: true });
                 self.step(Step::Heartbeat { session, credit: None, acknowledges: true });
@@ -478,6 +475,9 @@ impl World {
             }
             self.step(Step::Sleep { ms: 300 });
             self.step(Step::Poll);
+            while !self.claims.is_empty() {
+                self.step(Step::Claim { which: 0, commits: true });
+            }
         }
         for (id, row) in &self.rows {
             assert_eq!(row.phase, Phase::Done, "{id} was never done");

@@ -101,6 +101,27 @@ async fn a_completion_may_go_to_another_broker() {
 }
 
 #[tokio::test]
+async fn a_worker_takes_what_it_holds_from_one_living_broker_to_another() {
+    let database = Database::fresh().await;
+    let settings = [QUICK, &[("SESSION__RECONNECT_GRACE_MS", "100")]].concat();
+    let a = Broker::start_with(&database, &settings).await;
+    let b = Broker::start_with(&database, &settings).await;
+    let mut worker = TestWorker::subscribe(&a, &["emails"], 1).await;
+    a.enqueue([job("emails", b"")]).await;
+    let held = worker.job().await;
+    worker.heartbeat([&held]).await.unwrap();
+    let mut moved = worker.resume(&b, [&held]).await;
+    assert_eq!(moved.welcome.lost, []);
+    drop(worker);
+    let sessions = async || a.metric("currant_sessions").await == Some(0.0);
+    eventually("the session is over at the first", sessions).await;
+    assert_eq!(moved.heartbeat([&held]).await.unwrap().lost, []);
+    assert_eq!(moved.succeed([&held]).await, [Verdict::Applied]);
+    let stored = get(&a, held.job_id).await;
+    assert_eq!((stored.attempt, stored.failures), (1, 0));
+}
+
+#[tokio::test]
 async fn a_broker_that_others_hold_for_dead_stops_and_its_work_goes_on() {
     let database = Database::fresh().await;
     let a =

@@ -120,6 +120,49 @@ async fn what_waited_in_the_memory_of_a_killed_broker_runs_without_a_failure() {
     assert_eq!((second.job_id, second.attempt, second.failures), (ids[0], 2, 0));
 }
 
+#[tokio::test]
+async fn a_job_held_for_longer_than_the_watermark_waits_is_adopted_and_rescued() {
+    let database = Database::fresh().await;
+    let settings = [
+        ("BROKER__NAME", "same"),
+        ("BROKER__HEARTBEAT_INTERVAL_MS", "100"),
+        ("BROKER__ADOPTION_GRACE_MS", "1000"),
+    ];
+    let first = Broker::start_with(&database, &settings).await;
+    let mut worker = TestWorker::subscribe(&first, &["emails"], 10).await;
+    // Ids are times: these are of an hour ago.
+    let sql = "INSERT INTO currant.job (queue_id, id, attempt, priority, phase, kind, payload)
+               SELECT q.id, (extract(epoch FROM now() - interval '1 hour') * 1000)::bigint << 22 | n,
+                      0, 0, 1, 'test', '' FROM currant.queue q, generate_series(1, 3) n";
+    let admin = database.connect().await;
+    admin.batch_execute(sql).await.unwrap();
+    admin.batch_execute("NOTIFY currant_ready, '1'").await.unwrap();
+    let jobs = worker.take(3).await;
+    let stragglers = "SELECT count(*) FROM currant.straggler";
+    eventually("all are stragglers", async || database.number(stragglers).await == 3).await;
+    first.kill();
+
+    let second = Broker::start_with(&database, &settings).await;
+    let mut worker = worker.resume(&second, &jobs[..2]).await;
+    assert_eq!(worker.welcome.lost, []);
+    let rescued = worker.job().await;
+    assert_eq!((rescued.job_id, rescued.attempt), (jobs[2].job_id, 2));
+    assert_eq!(worker.succeed([&jobs[0], &rescued]).await, [Verdict::Applied; 2]);
+    let straggler = format!("{stragglers} WHERE id = {}", jobs[1].job_id);
+    eventually("one is left", async || {
+        database.number(stragglers).await == 1 && database.number(&straggler).await == 1
+    })
+    .await;
+    second.kill();
+
+    let third = Broker::start_with(&database, &settings).await;
+    let mut worker = TestWorker::subscribe(&third, &["emails"], 10).await;
+    let rescued = worker.job().await;
+    assert_eq!((rescued.job_id, rescued.attempt), (jobs[1].job_id, 2));
+    assert_eq!(worker.succeed([&rescued]).await, [Verdict::Applied]);
+    eventually("no straggler", async || database.number(stragglers).await == 0).await;
+}
+
 /// Runs in a process of its own as a worker that never finishes, until it is killed.
 #[tokio::test]
 async fn the_jobs_of_a_killed_worker_process_run_elsewhere() {

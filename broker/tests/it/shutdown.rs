@@ -1,5 +1,7 @@
 //! SIGTERM: the drain, its deadline, and what the next broker takes over.
 
+use std::time::Duration;
+
 use currant_proto::v1::{
     EnqueueRequest, JobState, SubscribeRequest, Verdict, subscribe_response::Message,
 };
@@ -75,8 +77,11 @@ async fn what_is_held_at_the_deadline_goes_on_at_the_next_broker() {
     assert_eq!(first.end().await.code(), Some(0));
 
     let next = Broker::start_with(&database, &settings).await;
+    let mut other = TestWorker::subscribe(&next, &["emails"], 2).await;
     let mut worker = worker.resume(&next, &held).await;
     assert_eq!(worker.welcome.lost, []);
+    other.no_job_for(Duration::from_millis(300)).await;
+    drop(other);
     assert_eq!(worker.heartbeat(&held).await.unwrap().lost, []);
     assert_eq!(worker.succeed(&held).await, [Verdict::Applied; 2]);
     for id in ids {

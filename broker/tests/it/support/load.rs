@@ -97,7 +97,7 @@ impl Clients {
                     let jobs = (0..=number).map(|_| NewJob::raw(queue.clone(), "test", "payload"));
                     let ids = client.enqueue_many(jobs).await.unwrap();
                     ledger.0.lock().unwrap().stored.extend(ids);
-                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             });
         }
@@ -113,16 +113,18 @@ impl Clients {
     }
 }
 
-/// A worker of the SDK whose handler takes a few milliseconds.
+/// A worker of the SDK whose handler takes a few milliseconds; of some jobs a second, so that they
+/// run over a restart.
 pub(crate) fn start_worker(endpoint: &str, queue: &str, ledger: &Ledger) -> Running {
     let (ran, answered) = (ledger.clone(), ledger.clone());
     Worker::builder(endpoint)
         .queue(queue)
-        .concurrency(20)
+        .concurrency(100)
         .raw_handler("test", move |job| {
             ran.ran(job.id);
-            async {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+            let long = job.id.0 % 64 == 0;
+            async move {
+                tokio::time::sleep(Duration::from_millis(if long { 1000 } else { 5 })).await;
                 Ok(Bytes::new())
             }
         })

@@ -225,6 +225,9 @@ fn rpc_settings(config: &Config) -> RpcSettings {
     }
 }
 
+/// What an insert may take beside its connection and its statement.
+const STRAGGLER_MARGIN: Duration = Duration::from_secs(60);
+
 fn timer_settings(config: &Config) -> TimerSettings {
     let Config { database, broker, dispatch, .. } = config;
     let listen_url = database.listen_url.as_ref().unwrap_or(&database.url).expose();
@@ -234,6 +237,9 @@ fn timer_settings(config: &Config) -> TimerSettings {
         heartbeat_interval: ms(broker.heartbeat_interval_ms),
         dead_after: ms(broker.dead_after_ms),
         adoption_grace: ms(broker.adoption_grace_ms),
+        straggler_age: STRAGGLER_MARGIN
+            + ms(database.connect_timeout_ms)
+            + ms(database.statement_timeout_ms),
         sweep_interval: ms(dispatch.sweep_interval_ms),
         poll_interval: ms(dispatch.poll_interval_ms),
     }

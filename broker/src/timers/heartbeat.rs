@@ -9,10 +9,6 @@ use crate::{
     store::{self, Heartbeat, StoreError},
 };
 
-/// Jobs with older ids are stragglers: rescue finds them by name, all others by range. Longer than
-/// any insert takes, so that what is on its way lies in the range.
-const STRAGGLER_AGE: Duration = Duration::from_secs(60);
-
 /// Shows that this broker lives, keeps the watermark, and looks after dead brokers. Cancels `dead`
 /// when the others hold this one for dead: then its jobs aren't its own any more.
 pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: CancellationToken) {
@@ -21,7 +17,7 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
     let mut answering_since = core.clock.now();
     loop {
         let untold = core.untold();
-        match beat(&core, &mut stragglers).await {
+        match beat(&core, settings.straggler_age, &mut stragglers).await {
             Ok(Heartbeat { alive: false, .. }) => {
                 tracing::error!("other brokers hold this one for dead; it stops");
                 dead.cancel();
@@ -53,10 +49,14 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
     }
 }
 
-async fn beat(core: &Arc<Core>, stragglers: &mut HashSet<JobKey>) -> Result<Heartbeat, StoreError> {
+async fn beat(
+    core: &Arc<Core>,
+    straggler_age: Duration,
+    stragglers: &mut HashSet<JobKey>,
+) -> Result<Heartbeat, StoreError> {
     let client = core.store.client().await?;
     let _no_claims = core.pause_claims().await;
-    let age_ms = i64::try_from(STRAGGLER_AGE.as_millis()).unwrap_or(i64::MAX);
+    let age_ms = i64::try_from(straggler_age.as_millis()).unwrap_or(i64::MAX);
     let low = first_id_at_ms(core.clock.database_micros() / 1000 - age_ms);
     let held: HashSet<JobKey> = core.held_before(low);
     let gone: Vec<JobKey> = stragglers.difference(&held).copied().collect();

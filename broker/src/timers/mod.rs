@@ -24,6 +24,9 @@ pub struct TimerSettings {
     pub heartbeat_interval: Duration,
     pub dead_after: Duration,
     pub adoption_grace: Duration,
+    /// Jobs with older ids are stragglers: rescue finds them by name, all others by range. Longer than
+    /// any insert takes, so that what is on its way lies in the range.
+    pub straggler_age: Duration,
     /// Between looks at the backlog while LISTEN works.
     pub sweep_interval: Duration,
     /// Between looks at the backlog without LISTEN.

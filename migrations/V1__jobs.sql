@@ -15,7 +15,8 @@ CREATE TABLE currant.queue (
 );
 
 CREATE TABLE currant.job (
-    -- Time-ordered: milliseconds since 1970 << 22 | broker slot << 12 | sequence. Slot 1023 is SQL's.
+    -- Time-ordered: milliseconds since 1970 << 22 | broker slot << 12 | sequence. The slots from 768
+    -- are SQL's, all together: its sequence has 20 bits.
     id              bigint NOT NULL,
     run_at          timestamptz,        -- null: at once
     claimed_at      timestamptz,        -- of the current attempt; null with phase 2: taken while it was stored
@@ -52,7 +53,7 @@ CREATE UNIQUE INDEX job_idempotency ON currant.job (queue_id, idempotency_key)
 -- Brokers that run or ran: one row an incarnation.
 CREATE TABLE currant.broker (
     id           int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    slot         smallint NOT NULL UNIQUE CHECK (slot BETWEEN 0 AND 1022),
+    slot         smallint NOT NULL UNIQUE CHECK (slot BETWEEN 0 AND 767),
     name         text NOT NULL,
     heartbeat_at timestamptz NOT NULL,
     -- No job that it holds has a smaller id, but those in straggler.
@@ -106,6 +107,9 @@ BEGIN
     IF payload IS NULL OR octet_length(payload) > 1048576 THEN
         RAISE EXCEPTION 'payload: at most 1048576 bytes' USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    IF char_length(content_type) > 128 THEN
+        RAISE EXCEPTION 'content_type: at most 128 characters' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF priority IS NULL OR priority NOT BETWEEN -100 AND 100 THEN
         RAISE EXCEPTION 'priority: -100 to 100' USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -121,8 +125,10 @@ BEGIN
         INSERT INTO currant.queue (name) VALUES (queue) ON CONFLICT DO NOTHING;
         SELECT q.id INTO v_queue FROM currant.queue q WHERE q.name = queue;
     END IF;
+    -- Two ids are equal only if a million others are made between one's look at the clock and its
+    -- look at the sequence, or within a millisecond.
     v_id := (floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint << 22)
-            | (1023 << 12) | (nextval('currant.enqueue_sequence') & 4095);
+            | (768 << 12) | (nextval('currant.enqueue_sequence') & 1048575);
     INSERT INTO currant.job (queue_id, id, kind, priority, phase, attempt, run_at, max_attempts, payload, options)
     VALUES (v_queue, v_id, kind, priority, CASE WHEN v_later THEN 0 ELSE 1 END, 0,
             CASE WHEN v_later THEN run_at END, max_attempts, payload,

@@ -31,6 +31,8 @@ impl fmt::Display for JobId {
 const TIME_SHIFT: u32 = 22;
 const SLOT_SHIFT: u32 = 12;
 const SEQUENCE_END: i64 = 1 << SLOT_SHIFT;
+/// Slots from here on are SQL's, see `currant.enqueue`.
+const SLOT_END: i16 = 768;
 
 /// The smallest id that any broker makes at this time, in milliseconds since 1970.
 pub fn first_id_at_ms(ms: i64) -> JobId {
@@ -46,9 +48,9 @@ pub struct IdMaker {
 }
 
 impl IdMaker {
-    /// `slot`: 0 to 1022, held by one living broker at a time.
+    /// `slot`: 0 to 767, held by one living broker at a time.
     pub fn new(slot: i16) -> Self {
-        assert!((0..1023).contains(&slot), "slot {slot} is outside of 0..1023");
+        assert!((0..SLOT_END).contains(&slot), "slot {slot} is outside of 0..{SLOT_END}");
         Self { slot: i64::from(slot), ms: 0, sequence: 0 }
     }
 
@@ -109,7 +111,7 @@ mod tests {
 
     #[test]
     fn an_id_tells_its_time() {
-        let mut ids = IdMaker::new(1022);
+        let mut ids = IdMaker::new(SLOT_END - 1);
         assert_eq!(ids.next(1_700_000_000_123).created_ms(), 1_700_000_000_123);
         ids.skip();
         assert_eq!(ids.next(1_700_000_000_124).created_ms(), 1_700_000_001_123);

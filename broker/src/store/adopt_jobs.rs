@@ -1,7 +1,5 @@
-use deadpool_postgres::ClientWrapper;
-
 use super::{
-    StoreError,
+    Client, StoreError,
     statement::{Statement, job_by_key},
 };
 use crate::domain::{Attempt, JobId, QueueId};
@@ -27,10 +25,12 @@ const LOWER: Statement = Statement::new(
 UPDATE currant.broker SET low_id = $2::bigint WHERE id = $1::int AND low_id > $2::bigint",
 );
 
+pub(super) const STATEMENTS: [Statement; 2] = [ADOPT, LOWER];
+
 /// Takes over attempts that a worker holds and another broker, gone or not, delivered. Returns those
 /// that are still current.
 pub async fn adopt_jobs(
-    client: &ClientWrapper,
+    client: &Client,
     owner: i32,
     attempts: &[Attempt],
 ) -> Result<Vec<(Attempt, QueueId)>, StoreError> {

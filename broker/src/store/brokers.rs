@@ -1,7 +1,6 @@
 use chrono::{DateTime, Utc};
-use deadpool_postgres::ClientWrapper;
 
-use super::{StoreError, statement::Statement};
+use super::{Client, StoreError, statement::Statement};
 use crate::domain::{JobId, JobKey};
 
 /// A broker's identity: one row, one incarnation.
@@ -31,7 +30,7 @@ const REGISTER: Statement = Statement::new(
     "register_broker",
     "/* register_broker */
 INSERT INTO currant.broker (slot, name, heartbeat_at, low_id)
-SELECT s, $1::text, now(), $2::bigint FROM generate_series(0, 1022) AS g (s)
+SELECT s, $1::text, now(), $2::bigint FROM generate_series(0, 767) AS g (s)
 WHERE NOT EXISTS (SELECT FROM currant.broker b WHERE b.slot = s)
 ORDER BY s LIMIT 1
 ON CONFLICT DO NOTHING
@@ -71,15 +70,17 @@ RETURNING name",
 const TIME: Statement =
     Statement::new("database_time", "/* database_time */ SELECT clock_timestamp()");
 
+pub(super) const STATEMENTS: [Statement; 6] = [SUPERSEDE, REGISTER, HEARTBEAT, RETIRE, BURY, TIME];
+
 /// The database's clock.
-pub async fn database_time(client: &ClientWrapper) -> Result<DateTime<Utc>, StoreError> {
+pub async fn database_time(client: &Client) -> Result<DateTime<Utc>, StoreError> {
     let rows = TIME.query(client, &[]).await?;
     rows.first().map(|row| row.get(0)).ok_or_else(|| no_row("clock", "clock_timestamp"))
 }
 
 /// Registers a new incarnation; an older one of the same name is known to be dead from now on.
 pub async fn register_broker(
-    client: &ClientWrapper,
+    client: &Client,
     name: &str,
     low: JobId,
 ) -> Result<BrokerRow, StoreError> {
@@ -96,7 +97,7 @@ pub async fn register_broker(
 
 /// Shows life, raises the watermark, and notes the stragglers that came and went.
 pub async fn heartbeat_broker(
-    client: &ClientWrapper,
+    client: &Client,
     id: i32,
     low: JobId,
     gone: &[JobKey],
@@ -115,14 +116,14 @@ pub async fn heartbeat_broker(
 }
 
 /// This incarnation ends: what it holds is rescued after the grace.
-pub async fn retire_broker(client: &ClientWrapper, id: i32) -> Result<(), StoreError> {
+pub async fn retire_broker(client: &Client, id: i32) -> Result<(), StoreError> {
     RETIRE.execute(client, &[&id]).await?;
     Ok(())
 }
 
 /// Marks brokers dead that have shown no life for so long; returns their names.
 pub async fn bury_brokers(
-    client: &ClientWrapper,
+    client: &Client,
     dead_after_ms: i64,
     me: i32,
 ) -> Result<Vec<String>, StoreError> {

@@ -1,8 +1,7 @@
 use chrono::{DateTime, Utc};
-use deadpool_postgres::ClientWrapper;
 
 use super::{
-    StoreError,
+    Client, StoreError,
     row::{taken_columns, taken_jobs},
     statement::{Statement, job_by_key},
 };
@@ -59,9 +58,11 @@ const CURSOR: Statement = Statement::new(
 const SWEEP: Statement =
     Statement::new("claim_sweep", claim!("claim_sweep", "ORDER BY priority DESC, id"));
 
+pub(super) const STATEMENTS: [Statement; 2] = [CURSOR, SWEEP];
+
 /// Takes the next rows of one priority behind a cursor. In no order.
 pub async fn claim_cursor(
-    client: &ClientWrapper,
+    client: &Client,
     claim: Claim,
     priority: i16,
     after: JobId,
@@ -74,10 +75,7 @@ pub async fn claim_cursor(
 }
 
 /// Takes the first rows of the whole queue. In no order.
-pub async fn claim_sweep(
-    client: &ClientWrapper,
-    claim: Claim,
-) -> Result<Vec<TakenJob>, StoreError> {
+pub async fn claim_sweep(client: &Client, claim: Claim) -> Result<Vec<TakenJob>, StoreError> {
     let Claim { queue, owner, claimed_at, limit } = claim;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = SWEEP.query(client, &[&queue.0, &owner, &claimed_at, &limit]).await?;

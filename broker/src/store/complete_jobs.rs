@@ -1,10 +1,9 @@
 use std::{fmt::Write, sync::LazyLock};
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::ClientWrapper;
 use tokio_postgres::types::ToSql;
 
-use super::{Store, StoreError, statement::Statement};
+use super::{Client, Store, StoreError, statement::Statement};
 use crate::domain::JobKey;
 
 /// A success to be written.
@@ -124,7 +123,7 @@ impl Store {
     /// isn't the number of rows, `job_states` tells which: those it wrote have this `finished_at`.
     pub async fn complete_jobs(
         &self,
-        client: &ClientWrapper,
+        client: &Client,
         finished_at: DateTime<Utc>,
         rows: &[Success<'_>],
     ) -> Result<u64, StoreError> {

@@ -1,9 +1,8 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use deadpool_postgres::ClientWrapper;
 
 use super::{
-    StoreError,
+    Client, StoreError,
     row::options,
     statement::{Statement, job_by_key},
 };
@@ -21,8 +20,10 @@ WHERE ",
     ),
 );
 
+pub(super) const STATEMENTS: [Statement; 1] = [GET];
+
 /// One job, found by a look into each queue.
-pub async fn get_job(client: &ClientWrapper, id: JobId) -> Result<Option<StoredJob>, StoreError> {
+pub async fn get_job(client: &Client, id: JobId) -> Result<Option<StoredJob>, StoreError> {
     let rows = GET.query(client, &[&id.0]).await?;
     let micros = |row: &tokio_postgres::Row, column: usize| {
         row.get::<_, Option<DateTime<Utc>>>(column).map(|at| at.timestamp_micros())

@@ -1,9 +1,8 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use deadpool_postgres::ClientWrapper;
 use tokio_postgres::types::{Json, Type};
 
-use super::{PHASE_TAKEN, StoreError, copy::CopyData, statement::Statement};
+use super::{Client, PHASE_TAKEN, StoreError, copy::CopyData, statement::Statement};
 use crate::domain::{JobId, JobKey, JobOptions, QueueId};
 
 /// A job to be inserted.
@@ -82,6 +81,8 @@ JOIN currant.job j
     ON j.queue_id = ANY (ARRAY[v.q]) AND j.idempotency_key = ANY (ARRAY[v.y])",
 );
 
+pub(super) const STATEMENTS: [Statement; 5] = [INSERT, COPY_PLAIN, COPY_ALL, LIVES, IDEMPOTENT];
+
 /// A call that is already stored.
 #[derive(Clone, Debug)]
 pub struct StoredCall {
@@ -108,7 +109,7 @@ impl InsertRow<'_> {
 /// Stores all rows or none; those in phase 2 as taken by `owner`, first attempt. None either if
 /// `owner` is held for dead.
 pub async fn insert_jobs(
-    client: &ClientWrapper,
+    client: &Client,
     owner: i32,
     rows: &[InsertRow<'_>],
 ) -> Result<(), StoreError> {
@@ -122,7 +123,7 @@ pub async fn insert_jobs(
 }
 
 /// In a transaction that it begins and leaves open.
-async fn copy(client: &ClientWrapper, by: i32, rows: &[InsertRow<'_>]) -> Result<(), StoreError> {
+async fn copy(client: &Client, by: i32, rows: &[InsertRow<'_>]) -> Result<(), StoreError> {
     let plain = rows.iter().all(InsertRow::is_plain);
     let (statement, columns) = if plain { (COPY_PLAIN, 8) } else { (COPY_ALL, 12) };
     let bytes = rows.iter().map(|row| row.payload.len() + row.kind.len() + 96).sum();
@@ -153,7 +154,7 @@ async fn copy(client: &ClientWrapper, by: i32, rows: &[InsertRow<'_>]) -> Result
 }
 
 async fn insert(
-    client: &ClientWrapper,
+    client: &Client,
     owner: i32,
     rows: &[InsertRow<'_>],
 ) -> Result<(), StoreError> {
@@ -200,7 +201,7 @@ async fn insert(
 
 /// Those of the calls with these keys that are already stored.
 pub async fn find_idempotent(
-    client: &ClientWrapper,
+    client: &Client,
     keys: &[(QueueId, &str)],
 ) -> Result<Vec<StoredCall>, StoreError> {
     let queues: Vec<i32> = keys.iter().map(|(queue, _)| queue.0).collect();

@@ -1,7 +1,5 @@
-use deadpool_postgres::ClientWrapper;
-
 use super::{
-    StoreError,
+    Client, StoreError,
     row::options,
     statement::{Statement, job_by_key},
 };
@@ -43,10 +41,7 @@ JOIN currant.job j ON ",
 );
 
 /// As they stand; jobs that aren't there are left out.
-pub async fn job_states(
-    client: &ClientWrapper,
-    keys: &[JobKey],
-) -> Result<Vec<JobState>, StoreError> {
+pub async fn job_states(client: &Client, keys: &[JobKey]) -> Result<Vec<JobState>, StoreError> {
     let queues: Vec<i32> = keys.iter().map(|key| key.queue.0).collect();
     let ids: Vec<i64> = keys.iter().map(|key| key.id.0).collect();
     let rows = STATES.query(client, &[&queues, &ids]).await?;
@@ -76,9 +71,11 @@ WHERE ",
     ),
 );
 
+pub(super) const STATEMENTS: [Statement; 2] = [STATES, LOCATE];
+
 /// The queues of these jobs, by a look into each queue: for the rare call that can't know them.
 /// Jobs that aren't there are left out.
-pub async fn locate_jobs(client: &ClientWrapper, ids: &[JobId]) -> Result<Vec<JobKey>, StoreError> {
+pub async fn locate_jobs(client: &Client, ids: &[JobId]) -> Result<Vec<JobKey>, StoreError> {
     let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
     let rows = LOCATE.query(client, &[&ids]).await?;
     Ok(rows

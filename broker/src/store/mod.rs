@@ -48,3 +48,23 @@ pub use queues::{count_queues, create_queues, find_queues, queues_by_id};
 pub use ready_queues::ready_queues;
 pub use rescue_jobs::{Rescued, held_jobs, rescue_jobs};
 pub use settle_jobs::{Settled, Settlement, settle_jobs};
+pub use statement::Statement;
+
+/// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
+pub fn statements() -> Vec<Statement> {
+    let others: [&[Statement]; 12] = [
+        &adopt_jobs::STATEMENTS,
+        &brokers::STATEMENTS,
+        &claim_jobs::STATEMENTS,
+        &get_job::STATEMENTS,
+        &insert_jobs::STATEMENTS,
+        &locate_jobs::STATEMENTS,
+        &notify::STATEMENTS,
+        &promote_jobs::STATEMENTS,
+        &queues::STATEMENTS,
+        &ready_queues::STATEMENTS,
+        &rescue_jobs::STATEMENTS,
+        &settle_jobs::STATEMENTS,
+    ];
+    [others.concat(), complete_jobs::statements().to_vec()].concat()
+}

@@ -1,8 +1,7 @@
 use chrono::{DateTime, Utc};
-use deadpool_postgres::ClientWrapper;
 
 use super::{
-    Settled, StoreError,
+    Client, Settled, StoreError,
     statement::{Statement, job_by_key},
 };
 use crate::domain::{JobId, JobKey, QueueId};
@@ -27,9 +26,11 @@ const NEXT_DUE: Statement = Statement::new(
 SELECT run_at FROM currant.job WHERE phase = 0 ORDER BY run_at LIMIT 1",
 );
 
+pub(super) const STATEMENTS: [Statement; 2] = [PROMOTE, NEXT_DUE];
+
 /// Makes due jobs ready, the longest due first, and returns them.
 pub async fn promote_jobs(
-    client: &ClientWrapper,
+    client: &Client,
     now: DateTime<Utc>,
     limit: usize,
 ) -> Result<Vec<Settled>, StoreError> {
@@ -44,7 +45,7 @@ pub async fn promote_jobs(
 }
 
 /// When the next scheduled job is due.
-pub async fn next_due(client: &ClientWrapper) -> Result<Option<DateTime<Utc>>, StoreError> {
+pub async fn next_due(client: &Client) -> Result<Option<DateTime<Utc>>, StoreError> {
     let rows = NEXT_DUE.query(client, &[]).await?;
     Ok(rows.first().and_then(|row| row.get(0)))
 }

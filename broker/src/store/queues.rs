@@ -1,7 +1,6 @@
-use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Row;
 
-use super::{StoreError, statement::Statement};
+use super::{Client, StoreError, statement::Statement};
 use crate::domain::{Queue, QueueId, RetryPolicy};
 
 macro_rules! columns {
@@ -38,9 +37,11 @@ ON CONFLICT DO NOTHING",
 const COUNT: Statement =
     Statement::new("count_queues", "/* count_queues */ SELECT count(*) FROM currant.queue");
 
+pub(super) const STATEMENTS: [Statement; 4] = [FIND, BY_ID, CREATE, COUNT];
+
 /// The queues of these names, as far as they're there; what one leaves open comes from `defaults`.
 pub async fn find_queues(
-    client: &ClientWrapper,
+    client: &Client,
     names: &[&str],
     defaults: &Queue,
 ) -> Result<Vec<Queue>, StoreError> {
@@ -50,7 +51,7 @@ pub async fn find_queues(
 
 /// The same, by number.
 pub async fn queues_by_id(
-    client: &ClientWrapper,
+    client: &Client,
     ids: &[QueueId],
     defaults: &Queue,
 ) -> Result<Vec<Queue>, StoreError> {
@@ -60,12 +61,12 @@ pub async fn queues_by_id(
 }
 
 /// Creates those that aren't there.
-pub async fn create_queues(client: &ClientWrapper, names: &[&str]) -> Result<(), StoreError> {
+pub async fn create_queues(client: &Client, names: &[&str]) -> Result<(), StoreError> {
     CREATE.execute(client, &[&names]).await?;
     Ok(())
 }
 
-pub async fn count_queues(client: &ClientWrapper) -> Result<usize, StoreError> {
+pub async fn count_queues(client: &Client) -> Result<usize, StoreError> {
     let rows = COUNT.query(client, &[]).await?;
     Ok(rows.first().map_or(0, |row| usize::try_from(row.get::<_, i64>(0)).unwrap_or(usize::MAX)))
 }

@@ -1,38 +1,56 @@
-use deadpool_postgres::ClientWrapper;
-
-use super::{Client, StoreError, statement::job_by_key};
+use super::{Client, StoreError, statement::{Statement, job_by_key}};
 use crate::domain::{JobId, JobKey, QueueId};
 
 /// A dead broker whose grace is over; locked, so that one broker rescues its jobs.
-const NEXT: &str = "/* next_dead_broker */
+const NEXT: Statement = Statement::new(
+    "next_dead_broker",
+    "/* next_dead_broker */
 SELECT id, low_id, name FROM currant.broker
 WHERE dead_at < now() - $1::bigint * interval '1 millisecond'
-ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED";
+ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED",
+);
+
+const QUEUES: Statement =
+    Statement::new("all_queues", "/* all_queues */ SELECT id FROM currant.queue ORDER BY id");
 
 /// By key range from the watermark: no index on running rows is needed. What was in a dead broker's
 /// memory failed by no fault of its own.
-const RANGE: &str = "/* rescue_range */
+const RANGE: Statement = Statement::new(
+    "rescue_range",
+    "/* rescue_range */
 UPDATE currant.job SET phase = 1, owner = NULL
-WHERE queue_id = $1::int AND id >= $2::bigint AND owner = $3::int AND phase = 2 AND outcome IS NULL";
+WHERE queue_id = $1::int AND id >= $2::bigint AND owner = $3::int AND phase = 2 AND outcome IS NULL",
+);
 
-const STRAGGLERS: &str = concat!(
-    "/* rescue_stragglers */
+const STRAGGLERS: Statement = Statement::new(
+    "rescue_stragglers",
+    concat!(
+        "/* rescue_stragglers */
 UPDATE currant.job j SET phase = 1, owner = NULL
 FROM currant.straggler s
 WHERE s.owner = $1::int AND ",
-    job_by_key!("s.queue_id", "s.id"),
-    "
+        job_by_key!("s.queue_id", "s.id"),
+        "
   AND j.owner = $1::int AND j.phase = 2 AND j.outcome IS NULL
 RETURNING j.queue_id"
+    ),
 );
 
-const FORGET: &str = "/* forget_broker */
+const FORGET: Statement = Statement::new(
+    "forget_broker",
+    "/* forget_broker */
 WITH gone AS (DELETE FROM currant.straggler WHERE owner = $1::int)
-DELETE FROM currant.broker WHERE id = $1::int";
+DELETE FROM currant.broker WHERE id = $1::int",
+);
 
-const ORPHANS: &str = "/* find_orphans */
+const ORPHANS: Statement = Statement::new(
+    "find_orphans",
+    "/* find_orphans */
 SELECT queue_id, id, attempt FROM currant.job
-WHERE queue_id = $1::int AND id >= $2::bigint AND owner = $3::int AND phase = 2 AND outcome IS NULL";
+WHERE queue_id = $1::int AND id >= $2::bigint AND owner = $3::int AND phase = 2 AND outcome IS NULL",
+);
+
+pub(super) const STATEMENTS: [Statement; 6] = [NEXT, QUEUES, RANGE, STRAGGLERS, FORGET, ORPHANS];
 
 /// The jobs of one dead broker, made ready again.
 #[derive(Clone, Debug)]
@@ -49,30 +67,26 @@ pub async fn rescue_jobs(
 ) -> Result<Option<Rescued>, StoreError> {
     let failed = |error| StoreError::of("rescue_jobs", error);
     let transaction = client.transaction().await.map_err(failed)?;
-    let Some(row) = transaction.query_opt(NEXT, &[&grace_ms]).await.map_err(failed)? else {
+    let Some(row) = NEXT.query(&transaction, &[&grace_ms]).await?.pop() else {
         return Ok(None);
     };
     let (id, low, broker): (i32, i64, String) = (row.get(0), row.get(1), row.get(2));
     // The range may be long; it is only read where the owner isn't the dead broker.
     transaction.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(failed)?;
-    let queues = transaction
-        .query("/* all_queues */ SELECT id FROM currant.queue ORDER BY id", &[])
-        .await
-        .map_err(failed)?;
     let mut rescued = Rescued { broker, jobs: 0, queues: Vec::new() };
-    for row in queues {
+    for row in QUEUES.query(&transaction, &[]).await? {
         let queue: i32 = row.get(0);
-        let jobs = transaction.execute(RANGE, &[&queue, &low, &id]).await.map_err(failed)?;
+        let jobs = RANGE.execute(&transaction, &[&queue, &low, &id]).await?;
         if jobs > 0 {
             rescued.jobs += jobs;
             rescued.queues.push(QueueId(queue));
         }
     }
-    for row in transaction.query(STRAGGLERS, &[&id]).await.map_err(failed)? {
+    for row in STRAGGLERS.query(&transaction, &[&id]).await? {
         rescued.jobs += 1;
         rescued.queues.push(QueueId(row.get(0)));
     }
-    transaction.execute(FORGET, &[&id]).await.map_err(failed)?;
+    FORGET.execute(&transaction, &[&id]).await?;
     transaction.commit().await.map_err(failed)?;
     rescued.queues.sort_unstable();
     rescued.queues.dedup();
@@ -82,15 +96,12 @@ pub async fn rescue_jobs(
 /// Jobs of a queue that the database says `owner` holds: to be compared with its memory after a write
 /// whose fate is unknown.
 pub async fn held_jobs(
-    client: &ClientWrapper,
+    client: &Client,
     owner: i32,
     queue: QueueId,
     low: JobId,
 ) -> Result<Vec<(JobKey, i32)>, StoreError> {
-    let rows = client
-        .query(ORPHANS, &[&queue.0, &low.0, &owner])
-        .await
-        .map_err(|error| StoreError::of("find_orphans", error))?;
+    let rows = ORPHANS.query(client, &[&queue.0, &low.0, &owner]).await?;
     Ok(rows
         .iter()
         .map(|row| (JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) }, row.get(2)))

@@ -1,8 +1,7 @@
 use chrono::{DateTime, Utc};
-use deadpool_postgres::ClientWrapper;
 
 use super::{
-    StoreError,
+    Client, StoreError,
     statement::{Statement, job_by_key},
 };
 use crate::domain::{JobId, JobKey, QueueId};
@@ -51,11 +50,10 @@ RETURNING j.queue_id, j.id, j.priority, j.phase"
     ),
 );
 
+pub(super) const STATEMENTS: [Statement; 1] = [SETTLE];
+
 /// Writes those that are still current and returns them. `rows` sorted by key.
-pub async fn settle_jobs(
-    client: &ClientWrapper,
-    rows: &[Settlement],
-) -> Result<Vec<Settled>, StoreError> {
+pub async fn settle_jobs(client: &Client, rows: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
     let queues: Vec<i32> = rows.iter().map(|row| row.key.queue.0).collect();
     let ids: Vec<i64> = rows.iter().map(|row| row.key.id.0).collect();
     let attempts: Vec<i32> = rows.iter().map(|row| row.attempt).collect();

@@ -1,11 +1,11 @@
 use std::pin::pin;
 
-use deadpool_postgres::ClientWrapper;
+use deadpool_postgres::GenericClient;
 use futures_util::{SinkExt, future};
 use tokio_postgres::{Row, types::ToSql};
 use tracing::Instrument;
 
-use super::{StoreError, copy::CopyData};
+use super::{Client, StoreError, copy::CopyData};
 use crate::clock::Stopwatch;
 
 /// The job `j` with this key, in a join. A plain `=` could be the order of a merge join too, and so a
@@ -24,9 +24,10 @@ pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// A statement with its name.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Statement {
-    pub(super) name: &'static str,
-    pub(super) sql: &'static str,
+pub struct Statement {
+    pub name: &'static str,
+    /// Its parameters are numbered and cast where they stand.
+    pub sql: &'static str,
 }
 
 impl Statement {
@@ -37,7 +38,7 @@ impl Statement {
     /// Runs it and returns its rows.
     pub(super) async fn query(
         self,
-        client: &ClientWrapper,
+        client: &impl GenericClient,
         params: Params<'_>,
     ) -> Result<Vec<Row>, StoreError> {
         self.run(async {
@@ -50,7 +51,7 @@ impl Statement {
     /// Runs it and returns how many rows it wrote.
     pub(super) async fn execute(
         self,
-        client: &ClientWrapper,
+        client: &impl GenericClient,
         params: Params<'_>,
     ) -> Result<u64, StoreError> {
         self.run(async {
@@ -63,7 +64,7 @@ impl Statement {
     /// Begins a transaction and runs a COPY with these rows in it.
     pub(super) async fn begin_and_copy(
         self,
-        client: &ClientWrapper,
+        client: &Client,
         data: CopyData,
     ) -> Result<(), StoreError> {
         self.run(async {

@@ -3,16 +3,20 @@
 use std::{backtrace::Backtrace, io::IsTerminal, panic, process, sync::OnceLock};
 
 use anyhow::Context;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
-/// Upper bounds of every histogram, in seconds: from a cached statement to a long drain.
+/// Upper bounds of the histograms that count seconds: from a cached statement to a long drain.
 const BUCKETS_SECONDS: [f64; 18] = [
     0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
     2.0, 5.0, 10.0, 30.0,
 ];
+
+/// Upper bounds of `currant_flush_rows`: from one job alone to the most that a flush takes.
+const BUCKETS_ROWS: [f64; 13] =
+    [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0];
 
 /// Sends log lines to standard error, and panics into the log.
 ///
@@ -52,7 +56,10 @@ pub fn metrics() -> PrometheusHandle {
 }
 
 fn collect() -> PrometheusHandle {
-    let builder = PrometheusBuilder::new().set_buckets(&BUCKETS_SECONDS);
+    let rows = Matcher::Full("currant_flush_rows".to_owned());
+    let builder = PrometheusBuilder::new()
+        .set_buckets(&BUCKETS_SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(rows, &BUCKETS_ROWS));
     let recorder = builder.expect("there are buckets").build_recorder();
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_err() {

@@ -1,6 +1,6 @@
 //! Builds a broker from its settings, runs it, drains it.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
@@ -22,11 +22,22 @@ use crate::{
 /// How long answers and streams may take to end after the drain.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Runs a broker until the shutdown, then drains it.
+/// Where a broker answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+}
+
+/// Runs a broker until the shutdown, then drains it. Calls `ready` when it answers.
 ///
 /// # Errors
 /// When it can't start, and when a part of it fails for good.
-pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve(
+    config: Config,
+    shutdown: CancellationToken,
+    ready: impl FnOnce(Addresses),
+) -> anyhow::Result<()> {
     for migration in migrate(&config).await? {
         tracing::info!(migration, "the schema was brought up to date");
     }
@@ -54,6 +65,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         broker = core.broker.id,
         "the broker is ready"
     );
+    ready(Addresses { grpc: grpc_address, http: http_address });
 
     let failed = tokio::select! {
         () = shutdown.cancelled() => None,
@@ -90,7 +102,7 @@ pub async fn migrate(config: &Config) -> anyhow::Result<Vec<String>> {
     store::migrate(config.database.url.expose()).await.context("database.url")
 }
 
-async fn bind(key: &'static str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+async fn bind(key: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{key} = {address}"))
 }
 

@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use super::{Dev, environment, runtime};
 use crate::{
+    app::Addresses,
     config::Config,
     private_postgres::{self, Options, PrivatePostgres},
     telemetry,
@@ -23,9 +24,8 @@ pub(super) fn run(options: Dev) -> anyhow::Result<()> {
     config.database.url = postgres.dsn().into();
     config.database.listen_url = None;
     config.check()?;
-    println!("{}", greeting(&config, &postgres));
 
-    let served = runtime::serve(config);
+    let served = runtime::serve(config, |addresses| println!("{}", greeting(addresses, &postgres)));
     let stopped = postgres.stop().context("stopping the private Postgres");
     served.and(stopped)
 }
@@ -41,8 +41,8 @@ fn default_data_dir() -> anyhow::Result<PathBuf> {
         .context("neither XDG_DATA_HOME nor HOME is set; name a directory with --data-dir")
 }
 
-fn greeting(config: &Config, postgres: &PrivatePostgres) -> String {
-    let (grpc, http) = (config.grpc.listen, config.http.listen);
+fn greeting(addresses: Addresses, postgres: &PrivatePostgres) -> String {
+    let Addresses { grpc, http } = addresses;
     let (data, dsn) = (postgres.data_dir().display(), postgres.dsn());
     format!(
         "\

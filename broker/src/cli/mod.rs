@@ -98,7 +98,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn serve(settings: &Settings) -> anyhow::Result<()> {
     let config = checked(settings.file.as_deref())?;
     telemetry::log(&config.log)?;
-    runtime::serve(config)
+    runtime::serve(config, |_| {})
 }
 
 fn migrate(settings: &Settings) -> anyhow::Result<()> {

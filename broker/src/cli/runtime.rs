@@ -7,7 +7,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{app, config::Config};
+use crate::{
+    app::{self, Addresses},
+    config::Config,
+};
 
 /// With one thread there is no other to hand work to, which single calls feel.
 pub(super) fn build(threads: usize) -> anyhow::Result<Runtime> {
@@ -21,8 +24,8 @@ pub(super) fn build(threads: usize) -> anyhow::Result<Runtime> {
     builder.enable_all().build().context("starting the runtime")
 }
 
-/// Runs a broker until SIGTERM or SIGINT, drains, returns.
-pub(super) fn serve(config: Config) -> anyhow::Result<()> {
+/// Runs a broker until SIGTERM or SIGINT, drains, returns. Calls `ready` when it answers.
+pub(super) fn serve(config: Config, ready: impl FnOnce(Addresses)) -> anyhow::Result<()> {
     let runtime = build(config.broker.threads)?;
     let shutdown = CancellationToken::new();
     runtime.block_on(async {
@@ -36,7 +39,7 @@ pub(super) fn serve(config: Config) -> anyhow::Result<()> {
             tracing::warn!(signal, "exiting at once");
             std::process::exit(EXIT_AT_ONCE);
         });
-        app::serve(config, shutdown).await
+        app::serve(config, shutdown, ready).await
     })
 }
 

@@ -21,5 +21,6 @@ mod sdk;
 mod sessions;
 mod shutdown;
 mod smoke;
+mod sql;
 mod support;
 mod verdicts;

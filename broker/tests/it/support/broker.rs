@@ -16,7 +16,7 @@ use tokio::{
 };
 use tonic::{Code, transport::Channel};
 
-use super::{Database, PATIENCE};
+use super::{Database, PATIENCE, http_get};
 
 /// A broker process on free ports; killed when dropped.
 pub(crate) struct Broker {
@@ -89,6 +89,18 @@ impl Broker {
     pub(crate) async fn round_trip(&self) {
         let status = self.jobs().get(GetRequest { job_id: 0 }).await.unwrap_err();
         assert_eq!(status.code(), Code::NotFound);
+    }
+
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// What `/metrics` shows.
+    pub(crate) async fn metrics(&self) -> String {
+        let (status, metrics) = http_get(&self.http, "/metrics").await;
+        assert_eq!(status, 200);
+        metrics
     }
 
     /// Whether a line with this message is in the log.

@@ -16,6 +16,7 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 
 /// A database of this test alone, with the schema in it.
 pub(crate) struct Database {
+    pub(crate) name: String,
     pub(crate) url: String,
 }
 
@@ -44,7 +45,7 @@ impl Database {
                 Err(error) => panic!("{error:?}"),
             }
         }
-        Self { url: server.dsn_for(&name) }
+        Self { url: server.dsn_for(&name), name }
     }
 
     /// Whether new connections are let in; those that are there stay. Only for a fresh database.
@@ -80,6 +81,12 @@ impl Database {
         let sql = "SELECT count(*) FROM pg_stat_activity
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
         self.number(sql).await
+    }
+
+    /// A connection to another database of the same server, which leaves no trace in this one's
+    /// statistics.
+    pub(crate) async fn connect_beside(&self) -> Client {
+        connect(&SERVER.get().unwrap().dsn_for("postgres")).await
     }
 
     /// One number out of the database.

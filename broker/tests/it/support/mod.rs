@@ -11,6 +11,10 @@ mod worker;
 use std::time::Duration;
 
 use currant_proto::v1::{GetRequest, Job, NewJob};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 pub(crate) use self::{
     broker::Broker,
@@ -37,6 +41,17 @@ pub(crate) fn job(queue: &str, payload: &'static [u8]) -> NewJob {
 pub(crate) async fn get(broker: &Broker, id: i64) -> Job {
     let answer = broker.jobs().get(GetRequest { job_id: id }).await.unwrap();
     answer.into_inner().job.unwrap()
+}
+
+/// Status and body.
+pub(crate) async fn http_get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 /// Waits until the condition holds, and says what it was when it never does.

@@ -18,12 +18,17 @@ const BUCKETS_SECONDS: [f64; 18] = [
 const BUCKETS_ROWS: [f64; 13] =
     [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0];
 
+/// Whatever the settings say: below this level the driver logs the parameters of each statement,
+/// payloads among them.
+const NO_PARAMETERS: &str = "tokio_postgres::query=info";
+
 /// Sends log lines to standard error, and panics into the log.
 ///
 /// # Errors
 /// When the filter can't be read, and when logging was already set up.
 pub fn log(settings: &Log) -> anyhow::Result<()> {
     let filter: EnvFilter = settings.filter.parse().context("log.filter")?;
+    let filter = filter.add_directive(NO_PARAMETERS.parse().context("a filter of our own")?);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let built = match settings.format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

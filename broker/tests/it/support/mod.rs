@@ -18,7 +18,7 @@ use tokio::{
 
 pub(crate) use self::{
     broker::Broker,
-    database::{Database, cut},
+    database::{Database, connect, cut},
     load::{Clients, Ledger, progress, start_worker},
     refusal::{assert_full, assert_invalid},
     worker::{TestWorker, attempt, success},

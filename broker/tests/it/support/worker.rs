@@ -33,7 +33,14 @@ impl TestWorker {
     }
 
     pub(crate) async fn open(broker: &Broker, request: SubscribeRequest) -> Result<Self, Status> {
-        let mut client = broker.workers();
+        Self::open_with(broker.workers(), request).await
+    }
+
+    /// On a broker that another program started.
+    pub(crate) async fn open_with(
+        mut client: WorkerServiceClient<Channel>,
+        request: SubscribeRequest,
+    ) -> Result<Self, Status> {
         let mut stream = client.subscribe(request.clone()).await?.into_inner();
         let first = stream.message().await?.unwrap().message.unwrap();
         let Message::Welcome(welcome) = first else { panic!("{first:?} before a Welcome") };

@@ -23,6 +23,7 @@ mod shutdown;
 mod cli;
 mod http;
 mod idle;
+mod python;
 mod reflection;
 mod schema;
 mod smoke;

@@ -23,6 +23,7 @@ mod shutdown;
 mod cli;
 mod http;
 mod idle;
+mod plans;
 mod python;
 mod reflection;
 mod schema;

@@ -1,0 +1,256 @@
+//! The plan of every statement, whatever the size of the table, under the pool's own settings.
+
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+use currant_broker::store::{self, Client, Settings, Statement, Store};
+use serde_json::Value;
+
+use crate::support::Database;
+
+/// Connections as the broker has them, but only one.
+fn store(database: &Database) -> Store {
+    let settings = Settings {
+        url: database.url.clone(),
+        pool_size: 1,
+        connect_timeout: Duration::from_secs(5),
+        statement_timeout: Duration::from_secs(30),
+        completion_synchronous_commit: true,
+    };
+    Store::new(&settings).unwrap()
+}
+
+/// The index and the condition of each scan of currant.job, outermost first.
+fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
+    match statement.name {
+        "locate_jobs" => &[("job_pkey", "queue_id = q.id AND id = v.i")],
+        "get_job" => &[("job_pkey", "queue_id = q.id AND id = $1")],
+        "claim_cursor" => &[
+            ("job_ready", "queue_id = $1 AND priority = $5 AND id > $6"),
+            ("job_pkey", "queue_id = $1 AND id = ANY ids"),
+        ],
+        "claim_sweep" => {
+            &[("job_ready", "queue_id = $1"), ("job_pkey", "queue_id = $1 AND id = ANY ids")]
+        }
+        "complete_jobs" if statement.sql.contains("($6::int") => {
+            &[("job_pkey", "queue_id = \"*VALUES*\".column1 AND id = \"*VALUES*\".column2")]
+        }
+        "complete_jobs" => &[("job_pkey", "queue_id = $2 AND id = $3")],
+        "settle_jobs" | "adopt_jobs" | "job_states" => {
+            &[("job_pkey", "queue_id = v.q AND id = v.i")]
+        }
+        "find_idempotent" => &[("job_idempotency", "queue_id = v.q AND idempotency_key = v.y")],
+        "promote_jobs" => &[
+            ("job_scheduled", "run_at <= $1"),
+            ("job_pkey", "queue_id = d.queue_id AND id = d.id"),
+        ],
+        "next_due" => &[("job_scheduled", "")],
+        "ready_queues" => &[("job_ready", "queue_id = v.q")],
+        "rescue_range" | "find_orphans" => &[("job_pkey", "queue_id = $1 AND id >= $2")],
+        "rescue_stragglers" => &[("job_pkey", "queue_id = s.queue_id AND id = s.id")],
+        // They read no jobs.
+        "insert_jobs" | "insert_jobs_full" | "notify_ready" | "find_queues" | "queues_by_id"
+        | "create_queues" | "count_queues" | "all_queues" | "database_time" | "register_broker"
+        | "supersede_broker" | "retire_broker" | "heartbeat_broker" | "lower_watermark"
+        | "bury_brokers" | "next_dead_broker" | "forget_broker" => &[],
+        other => panic!("{other} is new: say here which indexes of currant.job it reads"),
+    }
+}
+
+/// The generic plan: no parameter has a say in it.
+async fn plan(client: &Client, sql: &str) -> Value {
+    client.batch_execute(&format!("PREPARE planned AS {sql}")).await.unwrap();
+    let plan = explain(client, "planned").await;
+    client.batch_execute("DEALLOCATE planned").await.unwrap();
+    plan
+}
+
+async fn explain(client: &Client, prepared: &str) -> Value {
+    let count = "SELECT cardinality(parameter_types) FROM pg_prepared_statements WHERE name = $1";
+    let count: i32 = client.query_one(count, &[&prepared]).await.unwrap().get(0);
+    let nulls = vec!["NULL"; count.unsigned_abs() as usize].join(", ");
+    let arguments = if count == 0 { nulls } else { format!("({nulls})") };
+    let explain = format!("EXPLAIN (FORMAT JSON, COSTS OFF) EXECUTE {prepared} {arguments}");
+    let plan: Value = client.query_one(&explain, &[]).await.unwrap().get(0);
+    plan[0]["Plan"].clone()
+}
+
+/// Depth first.
+fn nodes(plan: &Value) -> Vec<&Value> {
+    let inner = plan["Plans"].as_array().into_iter().flatten().flat_map(nodes);
+    std::iter::once(plan).chain(inner).collect()
+}
+
+/// Index and condition of each scan of currant.job. A scan without an index is shown by its type.
+fn job_scans(plan: &Value) -> Vec<(String, String)> {
+    let text = |node: &Value, key: &str| node[key].as_str().unwrap_or_default().to_owned();
+    let scan = |node: &Value| {
+        let kind = text(node, "Node Type");
+        let indexed = node["Index Name"].as_str().filter(|name| name.starts_with("job_"));
+        if let Some(index) = indexed {
+            let condition = text(node, "Index Cond").replace(['(', ')'], "");
+            // The claimed ids: a parameter of the plan's own, numbered as it likes.
+            let condition = condition.replace("ANY $1", "ANY ids").replace("ANY $2", "ANY ids");
+            return Some((index.to_owned(), condition));
+        }
+        // The bitmap's index comes below it.
+        let other = node["Relation Name"] == "job"
+            && !["ModifyTable", "Bitmap Heap Scan"].contains(&kind.as_str());
+        other.then(|| (kind, text(node, "Filter")))
+    };
+    nodes(plan).into_iter().filter_map(scan).collect()
+}
+
+/// A tenth of the jobs is scheduled, a tenth ready, a tenth running; the rest succeeded.
+async fn fill(database: &Database, jobs: u32) {
+    let client = database.connect().await;
+    client
+        .batch_execute(&format!(
+            "INSERT INTO currant.queue (name) SELECT 'q' || n FROM generate_series(1, 3) n;
+             INSERT INTO currant.job (queue_id, id, owner, attempt, priority, phase, outcome,
+                                      run_at, kind, payload, idempotency_key)
+             SELECT n % 3 + 1, 1000000 + n, CASE WHEN n % 10 < 8 THEN 1 END, 1, n % 3,
+                    CASE WHEN n % 10 = 9 THEN 0 WHEN n % 10 = 8 THEN 1 ELSE 2 END,
+                    CASE WHEN n % 10 < 7 THEN 1 END,
+                    CASE WHEN n % 10 = 9 THEN now() + n * interval '1 second' END, 'test', 'x',
+                    CASE WHEN n % 50 = 0 THEN n::text END
+             FROM generate_series(1, {jobs}) n"
+        ))
+        .await
+        .unwrap();
+}
+
+/// Which scans of currant.job, and whether it sorts.
+type Reads = (Vec<(String, String)>, bool);
+
+fn reads(plan: &Value) -> Reads {
+    let sorts = nodes(plan).iter().any(|node| node["Node Type"] == "Sort");
+    (job_scans(plan), sorts)
+}
+
+fn is_as_expected((scans, sorts): &Reads, statement: &Statement) -> bool {
+    let expected = expected(statement);
+    let scans = scans.iter().map(|(index, condition)| (&**index, &**condition));
+    scans.eq(expected.iter().copied()) && (!sorts || expected.is_empty())
+}
+
+/// Of a small table these may read all, or through another index: an UPDATE can't be told how to join.
+/// A connection makes its plans anew as the table grows.
+const UNPINNED: [&str; 8] = [
+    "adopt_jobs",
+    "claim_cursor",
+    "claim_sweep",
+    "complete_jobs",
+    "find_idempotent",
+    "promote_jobs",
+    "rescue_stragglers",
+    "settle_jobs",
+];
+
+async fn every_plan_is_as_expected(jobs: u32, analyse: bool) {
+    let database = Database::fresh().await;
+    fill(&database, jobs).await;
+    if analyse {
+        database.connect().await.batch_execute("ANALYZE").await.unwrap();
+    }
+    let client = store(&database).client().await.unwrap();
+    let mut wrong = Vec::new();
+    for statement in store::statements() {
+        let reads = reads(&plan(&client, statement.sql).await);
+        let by_index = reads.0.iter().all(|(index, _)| index.starts_with("job_"));
+        let pinned = jobs >= LARGE || !UNPINNED.contains(&statement.name);
+        if !by_index || pinned && !is_as_expected(&reads, &statement) {
+            wrong.push(format!("{}: {reads:?}", statement.name));
+        }
+    }
+    assert!(wrong.is_empty(), "with {jobs} jobs: {wrong:#?}");
+    // A bad one would be seen.
+    let bad = plan(&client, "SELECT FROM currant.job WHERE outcome IS NULL").await;
+    assert_eq!(job_scans(&bad), [("Seq Scan".to_owned(), "(outcome IS NULL)".to_owned())]);
+}
+
+const LARGE: u32 = 200_000;
+
+#[tokio::test]
+async fn every_statement_reads_the_right_index_of_a_new_table() {
+    every_plan_is_as_expected(0, false).await;
+}
+
+#[tokio::test]
+async fn every_statement_reads_the_right_index_of_an_empty_table() {
+    every_plan_is_as_expected(0, true).await;
+}
+
+#[tokio::test]
+async fn every_statement_reads_the_right_index_of_a_small_table() {
+    every_plan_is_as_expected(100, true).await;
+}
+
+#[tokio::test]
+async fn every_statement_reads_the_right_index_of_a_large_table() {
+    every_plan_is_as_expected(LARGE, true).await;
+}
+
+#[tokio::test]
+async fn every_statement_reads_the_right_index_of_a_large_table_that_was_never_analysed() {
+    every_plan_is_as_expected(LARGE, false).await;
+}
+
+#[tokio::test]
+async fn a_connection_forgets_the_plans_that_it_made_while_the_table_was_small() {
+    let database = Database::fresh().await;
+    database.connect().await.batch_execute("ANALYZE").await.unwrap();
+    // One connection.
+    let store = store(&database);
+    let statements = store::statements();
+    let mut unpinned: Vec<&Statement> = statements.iter().collect();
+    unpinned.retain(|statement| UNPINNED.contains(&statement.name));
+    let client = store.client().await.unwrap();
+    let mut bad = 0;
+    for (number, statement) in unpinned.iter().enumerate() {
+        let name = format!("kept_{number}");
+        client.batch_execute(&format!("PREPARE {name} AS {}", statement.sql)).await.unwrap();
+        let reads = reads(&explain(&client, &name).await);
+        bad += usize::from(!is_as_expected(&reads, statement));
+    }
+    assert!(bad > 0, "nothing to be forgotten");
+    drop(client);
+
+    fill(&database, LARGE).await;
+    for _ in 0..8 {
+        drop(store.client().await.unwrap());
+    }
+    let client = store.client().await.unwrap();
+    for (number, statement) in unpinned.iter().enumerate() {
+        let reads = reads(&explain(&client, &format!("kept_{number}")).await);
+        assert!(is_as_expected(&reads, statement), "{}: {reads:?}", statement.name);
+    }
+}
+
+/// `/* name */` at the beginning of a statement's text, and the claims, whose names a macro puts there.
+fn names_in(source: &str) -> BTreeSet<String> {
+    let after = |mark: &str| {
+        let pieces: Vec<&str> = source.split(mark).skip(1).collect();
+        pieces
+    };
+    let name = |piece: &str| {
+        let end = piece.find(|c: char| !c.is_ascii_lowercase() && c != '_')?;
+        Some(piece[..end].to_owned()).filter(|name| !name.is_empty())
+    };
+    ["\"/* ", "claim!(\""].into_iter().flat_map(after).filter_map(name).collect()
+}
+
+/// Those that have no plan to look at.
+const UNPLANNED: [&str; 4] = ["create_schema", "discard_plans", "listen", "lock_migrations"];
+
+#[test]
+fn every_statement_of_the_store_is_listed() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let mut written = BTreeSet::new();
+    for file in fs::read_dir(directory).unwrap() {
+        written.extend(names_in(&fs::read_to_string(file.unwrap().path()).unwrap()));
+    }
+    let listed = store::statements().into_iter().map(|statement| statement.name);
+    let listed: BTreeSet<String> = listed.chain(UNPLANNED).map(str::to_owned).collect();
+    assert_eq!(written, listed, "store::statements() and the SQL in broker/src/store differ");
+    assert_eq!(names_in("\"/* one */ SELECT\", claim!(\"two\", \"\")").len(), 2);
+}

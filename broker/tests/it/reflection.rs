@@ -2,7 +2,7 @@
 
 use http::uri::PathAndQuery;
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage, Value, prost::Message,
+    DescriptorPool, DynamicMessage, MessageDescriptor, Value, prost::Message,
     prost_types::FileDescriptorProto,
 };
 use tonic::{

@@ -153,11 +153,7 @@ async fn copy(client: &Client, by: i32, rows: &[InsertRow<'_>]) -> Result<(), St
     }
 }
 
-async fn insert(
-    client: &Client,
-    owner: i32,
-    rows: &[InsertRow<'_>],
-) -> Result<(), StoreError> {
+async fn insert(client: &Client, owner: i32, rows: &[InsertRow<'_>]) -> Result<(), StoreError> {
     let queues: Vec<i32> = rows.iter().map(|row| row.key.queue.0).collect();
     let ids: Vec<i64> = rows.iter().map(|row| row.key.id.0).collect();
     let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();

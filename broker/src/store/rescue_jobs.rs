@@ -1,4 +1,7 @@
-use super::{Client, StoreError, statement::{Statement, job_by_key}};
+use super::{
+    Client, StoreError,
+    statement::{Statement, job_by_key},
+};
 use crate::domain::{JobId, JobKey, QueueId};
 
 /// A dead broker whose grace is over; locked, so that one broker rescues its jobs.

@@ -167,7 +167,7 @@ async fn a_database_that_is_not_there_is_told_with_its_setting() {
 async fn own_server() -> (PrivatePostgres, Database) {
     let start = || PrivatePostgres::start(Options::default()).unwrap();
     let server = tokio::task::spawn_blocking(start).await.unwrap();
-    let database = Database { url: server.dsn() };
+    let database = Database { url: server.dsn(), name: "currant".to_owned() };
     (server, database)
 }
 

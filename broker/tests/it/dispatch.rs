@@ -24,7 +24,7 @@ pub(crate) fn jobs(queue: &str, count: usize) -> impl Iterator<Item = NewJob> {
 
 /// Waits until so many jobs are in the broker's memory and with no session.
 pub(crate) async fn buffered(broker: &Broker, count: usize) {
-    let in_memory = async || broker.metric("currant_jobs_buffered") == count as f64;
+    let in_memory = async || broker.metric("currant_jobs_buffered").await == Some(count as f64);
     eventually(&format!("{count} jobs are in memory"), in_memory).await;
 }
 

@@ -6,27 +6,27 @@
 #![allow(clippy::unwrap_used)]
 
 mod brokers;
+mod cli;
 mod crash;
 mod database;
 mod dispatch;
 mod enqueue;
 mod flood;
 mod garbage;
+mod http;
 mod idempotency;
+mod idle;
 mod order;
 mod outcomes;
-mod refusals;
-mod schedule;
-mod sdk;
-mod sessions;
-mod shutdown;
-mod cli;
-mod http;
-mod idle;
 mod plans;
 mod python;
 mod reflection;
+mod refusals;
+mod schedule;
 mod schema;
+mod sdk;
+mod sessions;
+mod shutdown;
 mod smoke;
 mod sql;
 mod support;

@@ -10,10 +10,6 @@ use currant_proto::v1::{
     EnqueueRequest, GetRequest, NewJob, job_service_client::JobServiceClient,
     worker_service_client::WorkerServiceClient,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 use tonic::{Code, transport::Channel};
 
 use super::{Database, PATIENCE, http_get};
@@ -110,7 +106,7 @@ impl Broker {
 
     /// The value of a metric without labels, if it is there.
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
-        let text = http_get(&self.http, "/metrics").await;
+        let text = self.metrics().await;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
         Some(line.parse().unwrap())
     }
@@ -163,16 +159,6 @@ impl Drop for Broker {
             }
         }
     }
-}
-
-/// The answer, headers and all.
-async fn http_get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
 }
 
 fn spawn(url: &str, settings: &[(&str, &str)]) -> Child {

@@ -3,7 +3,6 @@
 mod broker;
 mod database;
 mod load;
-mod metrics;
 mod refusal;
 mod stall;
 mod worker;

@@ -1,23 +1,16 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{
-    Client, StoreError,
-    row::options,
-    statement::{Statement, job_by_key},
-};
+use super::{Client, StoreError, row::options, statement::Statement};
 use crate::domain::{JobId, JobKey, QueueId, StoredJob};
 
 const GET: Statement = Statement::new(
     "get_job",
-    concat!(
-        "/* get_job */
+    "/* get_job */
 SELECT j.queue_id, j.id, j.kind, j.payload, j.priority, j.phase, j.outcome, j.attempt, j.failures,
        j.max_attempts, j.run_at, j.claimed_at, j.finished_at, j.result, j.error, j.options
-FROM unnest(ARRAY[$1::bigint]) AS v (i), currant.queue q, currant.job j
-WHERE ",
-        job_by_key!("q.id", "v.i")
-    ),
+FROM currant.queue q,
+     LATERAL (SELECT * FROM currant.job WHERE queue_id = q.id AND id = $1::bigint OFFSET 0) j",
 );
 
 pub(super) const STATEMENTS: [Statement; 1] = [GET];

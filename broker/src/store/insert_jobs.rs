@@ -76,9 +76,9 @@ const IDEMPOTENT: Statement = Statement::new(
     "find_idempotent",
     "/* find_idempotent */
 SELECT j.queue_id, j.idempotency_key, j.id, (j.options ->> 'call_jobs')::int
-FROM unnest($1::int[], $2::text[]) AS v (q, y)
-JOIN currant.job j
-    ON j.queue_id = ANY (ARRAY[v.q]) AND j.idempotency_key = ANY (ARRAY[v.y])",
+FROM unnest($1::int[], $2::text[]) AS v (q, y),
+     LATERAL (SELECT * FROM currant.job
+              WHERE queue_id = ANY (ARRAY[v.q]) AND idempotency_key BETWEEN v.y AND v.y OFFSET 0) j",
 );
 
 pub(super) const STATEMENTS: [Statement; 5] = [INSERT, COPY_PLAIN, COPY_ALL, LIVES, IDEMPOTENT];

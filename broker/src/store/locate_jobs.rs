@@ -1,8 +1,4 @@
-use super::{
-    Client, StoreError,
-    row::options,
-    statement::{Statement, job_by_key},
-};
+use super::{Client, StoreError, row::options, statement::Statement};
 use crate::domain::{JobId, JobKey, QueueId, RetryPolicy};
 
 pub const PHASE_SCHEDULED: i16 = 0;
@@ -30,14 +26,11 @@ pub struct JobState {
 
 const STATES: Statement = Statement::new(
     "job_states",
-    concat!(
-        "/* job_states */
+    "/* job_states */
 SELECT j.queue_id, j.id, j.attempt, j.phase, j.outcome, j.failures, j.max_attempts, j.options,
        j.finished_at
-FROM unnest($1::int[], $2::bigint[]) AS v (q, i)
-JOIN currant.job j ON ",
-        job_by_key!("v.q", "v.i")
-    ),
+FROM unnest($1::int[], $2::bigint[]) AS v (q, i),
+     LATERAL (SELECT * FROM currant.job WHERE queue_id = v.q AND id = v.i OFFSET 0) j",
 );
 
 /// As they stand; jobs that aren't there are left out.
@@ -62,13 +55,10 @@ pub async fn job_states(client: &Client, keys: &[JobKey]) -> Result<Vec<JobState
 
 const LOCATE: Statement = Statement::new(
     "locate_jobs",
-    concat!(
-        "/* locate_jobs */
+    "/* locate_jobs */
 SELECT j.queue_id, j.id
-FROM unnest($1::bigint[]) AS v (i), currant.queue q, currant.job j
-WHERE ",
-        job_by_key!("q.id", "v.i")
-    ),
+FROM unnest($1::bigint[]) AS v (i), currant.queue q,
+     LATERAL (SELECT * FROM currant.job WHERE queue_id = q.id AND id = v.i OFFSET 0) j",
 );
 
 pub(super) const STATEMENTS: [Statement; 2] = [STATES, LOCATE];

@@ -8,13 +8,13 @@ use tracing::Instrument;
 use super::{Client, StoreError, copy::CopyData};
 use crate::clock::Stopwatch;
 
-/// The job `j` with this key, in a join. A plain `=` could be the order of a merge join too, and so a
-/// plan that reads all jobs by their key and looks each up among the given ones would stand beside
-/// the one that looks up each given key; on a table that is small or looks empty it seems cheaper, and
-/// it stays when the table grows. `= ANY` leaves only the second.
+/// The job `j` with this key, in the join of an UPDATE. With plain `=` its order could serve a merge
+/// join too, and so a plan that reads all jobs by their key and looks each up among the given ones
+/// would stand beside the one that looks up each given key; on a table that is small or looks empty it
+/// seems cheaper, and it stays when the table has grown. Nothing merges by `= ANY` and BETWEEN.
 macro_rules! job_by_key {
     ($queue:literal, $id:literal) => {
-        concat!("j.queue_id = ANY (ARRAY[", $queue, "]) AND j.id = ANY (ARRAY[", $id, "])")
+        concat!("j.queue_id = ANY (ARRAY[", $queue, "]) AND j.id BETWEEN ", $id, " AND ", $id)
     };
 }
 pub(super) use job_by_key;

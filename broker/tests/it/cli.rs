@@ -157,7 +157,8 @@ async fn a_database_of_another_version_is_refused() {
     command.env("CURRANT_DATABASE__URL", &database.url);
     let output = run(command).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("V1000__of_the_future"), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert!(said.contains("1000") && said.contains("of_the_future"), "{said}");
 }
 
 #[tokio::test]

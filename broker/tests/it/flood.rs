@@ -190,7 +190,7 @@ async fn sessions_beyond_the_limit_are_refused_until_one_goes() {
     let session_id = first.welcome.session_id.clone();
     let again = SubscribeRequest { session_id, ..request() };
     let again = TestWorker::open(&broker, again).await.unwrap();
-    assert_eq!(again.welcome.epoch, 2);
+    assert!(again.welcome.epoch > first.welcome.epoch);
     broker.enqueue([job("q", b"")]).await;
     drop((first, again));
     let job = second.job().await;

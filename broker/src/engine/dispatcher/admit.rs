@@ -55,8 +55,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{JobId, TakenJob},
-        engine::{Action, SessionId, SessionRequest, Storing, simulation::LIMITS},
+        domain::JobId,
+        engine::{
+            Action, SessionId, SessionRequest, Storing,
+            simulation::{LIMITS, taken},
+        },
     };
 
     const QUEUE: QueueId = QueueId(1);
@@ -132,17 +135,7 @@ mod tests {
         let mut storing: Vec<Storing> = (1..=20).map(storing).collect();
         engine.storing(&mut storing);
         assert!(storing.iter().all(|job| job.taken));
-        let taken = |job: &Storing| TakenJob {
-            id: job.id,
-            attempt: 1,
-            priority: 0,
-            failures: 0,
-            max_attempts: None,
-            kind: String::new(),
-            payload: bytes::Bytes::new(),
-            options: None,
-        };
-        let taken: Vec<_> = storing.iter().map(|job| (QUEUE, taken(job))).collect();
+        let taken: Vec<_> = storing.iter().map(|job| (QUEUE, taken(job.id, 1, 0))).collect();
         engine.stored(NOW, &storing, taken, &mut Vec::new());
         assert!(!engine.admit(jobs(1)));
         assert!(engine.admit(Admission { priority: 5, ..jobs(1) }));

@@ -5,19 +5,26 @@
 //! A failing case is printed with its steps and kept by proptest for the next runs.
 #![allow(clippy::unwrap_used)]
 
+mod model;
+mod steps;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use bytes::Bytes;
 use proptest::prelude::*;
 
+pub(super) use self::model::taken;
+use self::{
+    model::{Phase, Row, Worker},
+    steps::{Step, steps},
+};
 use super::{
     Action, ClaimFrom, Completing, Dispatcher, Heartbeat, Limits, SessionId, SessionRequest,
     Storing,
 };
-use crate::domain::{Attempt, JobId, JobKey, QueueId, TakenJob};
+use crate::domain::{Attempt, JobId, JobKey, QueueId};
 
 const QUEUES: i32 = 3;
 const SESSIONS: u128 = 4;
@@ -35,111 +42,6 @@ pub(super) const LIMITS: Limits = Limits {
     acknowledge_timeout: ACKNOWLEDGE,
     keep_alive_interval: Duration::from_secs(10),
 };
-
-#[derive(Clone, Debug)]
-enum Step {
-    /// Insert jobs: (queue, priority) each; whether the insert commits.
-    Insert {
-        jobs: Vec<(i32, i16)>,
-        commits: bool,
-    },
-    /// Somebody else's jobs appear in the database.
-    Foreign {
-        queue: i32,
-        priority: i16,
-        notify: bool,
-    },
-    /// A claim in flight ends; `commits`: whether it worked.
-    Claim {
-        which: usize,
-        commits: bool,
-    },
-    Subscribe {
-        session: u128,
-        queues: Vec<i32>,
-        credit: usize,
-        keeps: bool,
-    },
-    StreamEnds {
-        session: u128,
-        stale: bool,
-    },
-    /// The worker reports some of what it holds.
-    Complete {
-        session: u128,
-        count: usize,
-        knows_session: bool,
-    },
-    /// A completion in flight ends; `commits`: whether it was stored.
-    Stored {
-        which: usize,
-        commits: bool,
-    },
-    Heartbeat {
-        session: u128,
-        credit: Option<usize>,
-        acknowledges: bool,
-    },
-    Sleep {
-        ms: u64,
-    },
-    Poll,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let queue = 0..QUEUES;
-    let session = 1..=SESSIONS;
-    let step = prop_oneof![
-        4 => (prop::collection::vec((queue.clone(), -1i16..=1), 1..8), prop::bool::weighted(0.9))
-            .prop_map(|(jobs, commits)| Step::Insert { jobs, commits }),
-        1 => (queue.clone(), -1i16..=1, any::<bool>())
-            .prop_map(|(queue, priority, notify)| Step::Foreign { queue, priority, notify }),
-        4 => (any::<usize>(), prop::bool::weighted(0.9))
-            .prop_map(|(which, commits)| Step::Claim { which, commits }),
-        2 => (session.clone(), prop::collection::btree_set(queue, 1..3), 0usize..6, any::<bool>())
-            .prop_map(|(session, queues, credit, keeps)| {
-                Step::Subscribe { session, queues: queues.into_iter().collect(), credit, keeps }
-            }),
-        1 => (session.clone(), any::<bool>())
-            .prop_map(|(session, stale)| Step::StreamEnds { session, stale }),
-        6 => (session.clone(), 1usize..5, prop::bool::weighted(0.9))
-            .prop_map(|(session, count, knows_session)| Step::Complete { session, count, knows_session }),
-        6 => (any::<usize>(), prop::bool::weighted(0.9))
-            .prop_map(|(which, commits)| Step::Stored { which, commits }),
-        2 => (session, prop::option::of(0usize..6), any::<bool>())
-            .prop_map(|(session, credit, acknowledges)| {
-                Step::Heartbeat { session, credit, acknowledges }
-            }),
-        2 => (1u64..12_000).prop_map(|ms| Step::Sleep { ms }),
-        1 => Just(Step::Poll),
-    ];
-    prop::collection::vec(step, 1..120)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Ready,
-    Taken,
-    Done,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    queue: QueueId,
-    priority: i16,
-    phase: Phase,
-    attempt: i32,
-}
-
-#[derive(Debug, Default)]
-struct Worker {
-    epoch: u64,
-    attached: bool,
-    credit: usize,
-    queues: Vec<QueueId>,
-    held: BTreeMap<JobId, i32>,
-    received_seq: u64,
-}
 
 struct World {
     now: Duration,
@@ -484,19 +386,6 @@ impl World {
             assert_eq!(self.completed[id], 1);
         }
         assert!(self.dispatcher.drained(), "something is left in memory");
-    }
-}
-
-fn taken(id: JobId, attempt: i32, priority: i16) -> TakenJob {
-    TakenJob {
-        id,
-        attempt,
-        priority,
-        failures: 0,
-        max_attempts: None,
-        kind: String::new(),
-        payload: Bytes::new(),
-        options: None,
     }
 }
 

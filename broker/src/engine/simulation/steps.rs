@@ -1,0 +1,84 @@
+use proptest::prelude::*;
+
+use super::{QUEUES, SESSIONS};
+
+/// What happens.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// Insert jobs: (queue, priority) each; whether the insert commits.
+    Insert {
+        jobs: Vec<(i32, i16)>,
+        commits: bool,
+    },
+    /// Somebody else's jobs appear in the database.
+    Foreign {
+        queue: i32,
+        priority: i16,
+        notify: bool,
+    },
+    /// A claim in flight ends; `commits`: whether it worked.
+    Claim {
+        which: usize,
+        commits: bool,
+    },
+    Subscribe {
+        session: u128,
+        queues: Vec<i32>,
+        credit: usize,
+        keeps: bool,
+    },
+    StreamEnds {
+        session: u128,
+        stale: bool,
+    },
+    /// The worker reports some of what it holds.
+    Complete {
+        session: u128,
+        count: usize,
+        knows_session: bool,
+    },
+    /// A completion in flight ends; `commits`: whether it was stored.
+    Stored {
+        which: usize,
+        commits: bool,
+    },
+    Heartbeat {
+        session: u128,
+        credit: Option<usize>,
+        acknowledges: bool,
+    },
+    Sleep {
+        ms: u64,
+    },
+    Poll,
+}
+
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let queue = 0..QUEUES;
+    let session = 1..=SESSIONS;
+    let step = prop_oneof![
+        4 => (prop::collection::vec((queue.clone(), -1i16..=1), 1..8), prop::bool::weighted(0.9))
+            .prop_map(|(jobs, commits)| Step::Insert { jobs, commits }),
+        1 => (queue.clone(), -1i16..=1, any::<bool>())
+            .prop_map(|(queue, priority, notify)| Step::Foreign { queue, priority, notify }),
+        4 => (any::<usize>(), prop::bool::weighted(0.9))
+            .prop_map(|(which, commits)| Step::Claim { which, commits }),
+        2 => (session.clone(), prop::collection::btree_set(queue, 1..3), 0usize..6, any::<bool>())
+            .prop_map(|(session, queues, credit, keeps)| {
+                Step::Subscribe { session, queues: queues.into_iter().collect(), credit, keeps }
+            }),
+        1 => (session.clone(), any::<bool>())
+            .prop_map(|(session, stale)| Step::StreamEnds { session, stale }),
+        6 => (session.clone(), 1usize..5, prop::bool::weighted(0.9))
+            .prop_map(|(session, count, knows_session)| Step::Complete { session, count, knows_session }),
+        6 => (any::<usize>(), prop::bool::weighted(0.9))
+            .prop_map(|(which, commits)| Step::Stored { which, commits }),
+        2 => (session, prop::option::of(0usize..6), any::<bool>())
+            .prop_map(|(session, credit, acknowledges)| {
+                Step::Heartbeat { session, credit, acknowledges }
+            }),
+        2 => (1u64..12_000).prop_map(|ms| Step::Sleep { ms }),
+        1 => Just(Step::Poll),
+    ];
+    prop::collection::vec(step, 1..120)
+}

@@ -15,34 +15,18 @@ use std::{
 
 use proptest::prelude::*;
 
-pub(super) use self::model::taken;
+pub(super) use self::model::{LIMITS, taken};
 use self::{
-    model::{Phase, Row, Worker},
+    model::{ACKNOWLEDGE, Phase, Row, Worker},
     steps::{Step, steps},
 };
 use super::{
-    Action, ClaimFrom, Completing, Dispatcher, Heartbeat, Limits, SessionId, SessionRequest,
-    Storing,
+    Action, ClaimFrom, Completing, Dispatcher, Heartbeat, SessionId, SessionRequest, Storing,
 };
 use crate::domain::{Attempt, JobId, JobKey, QueueId};
 
 const QUEUES: i32 = 3;
 const SESSIONS: u128 = 4;
-const ACKNOWLEDGE: Duration = Duration::from_secs(15);
-pub(super) const LIMITS: Limits = Limits {
-    sessions_max: 10,
-    claim_rows_max: 5,
-    buffered_bytes_max: 1 << 20,
-    unacknowledged_bytes_max: 1 << 20,
-    completing_max: 6,
-    message_bytes_max: 500,
-    message_jobs_max: 3,
-    session_timeout: Duration::from_secs(20),
-    reconnect_grace: Duration::from_secs(10),
-    acknowledge_timeout: ACKNOWLEDGE,
-    keep_alive_interval: Duration::from_secs(10),
-};
-
 struct World {
     now: Duration,
     dispatcher: Dispatcher,

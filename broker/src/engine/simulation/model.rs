@@ -1,8 +1,26 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 
-use crate::domain::{JobId, QueueId, TakenJob};
+use crate::{
+    domain::{JobId, QueueId, TakenJob},
+    engine::Limits,
+};
+
+pub(super) const ACKNOWLEDGE: Duration = Duration::from_secs(15);
+pub(in crate::engine) const LIMITS: Limits = Limits {
+    sessions_max: 10,
+    claim_rows_max: 5,
+    buffered_bytes_max: 1 << 20,
+    unacknowledged_bytes_max: 1 << 20,
+    completing_max: 6,
+    message_bytes_max: 500,
+    message_jobs_max: 3,
+    session_timeout: Duration::from_secs(20),
+    reconnect_grace: Duration::from_secs(10),
+    acknowledge_timeout: ACKNOWLEDGE,
+    keep_alive_interval: Duration::from_secs(10),
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {

@@ -17,7 +17,7 @@ use proptest::prelude::*;
 
 pub(super) use self::model::{LIMITS, taken};
 use self::{
-    model::{ACKNOWLEDGE, Phase, Row, Worker},
+    model::{Phase, Row, Worker},
     steps::{Step, steps},
 };
 use super::{

@@ -7,7 +7,7 @@ use crate::{
     engine::Limits,
 };
 
-pub(super) const ACKNOWLEDGE: Duration = Duration::from_secs(15);
+const ACKNOWLEDGE: Duration = Duration::from_secs(15);
 pub(in crate::engine) const LIMITS: Limits = Limits {
     sessions_max: 10,
     claim_rows_max: 5,

@@ -189,6 +189,7 @@ fn core_limits(config: &Config) -> CoreLimits {
             unacknowledged_bytes_max: session.unacknowledged_bytes_max,
             message_bytes_max: config.grpc.message_bytes_max / 4,
             message_jobs_max: MESSAGE_JOBS_MAX,
+            hold_max: ms(dispatch.hold_ms_max),
             completing_max: complete.pending_items_max / 2,
             session_timeout: ms(session.timeout_ms),
             reconnect_grace: ms(session.reconnect_grace_ms),
@@ -210,7 +211,6 @@ fn core_limits(config: &Config) -> CoreLimits {
             pending_bytes_max: complete.pending_bytes_max,
         },
         queues_max: dispatch.queues_max,
-        hold_max: ms(dispatch.hold_ms_max),
         drain_deadline: ms(config.broker.drain_deadline_ms),
         statement_timeout: ms(config.database.statement_timeout_ms),
     }

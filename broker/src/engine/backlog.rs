@@ -71,9 +71,14 @@ impl Backlog {
         self.levels.first_key_value().map(|(priority, _)| priority.0)
     }
 
-    /// Whether a few claims will have taken all that stands in it.
-    pub(super) fn is_short(&self, rows_max: usize) -> bool {
-        !self.unknown && self.storing + self.rows <= rows_max
+    /// How many rows stand in it or are on their way, roughly; `None`: nobody knows.
+    pub(super) fn rows(&self) -> Option<usize> {
+        (!self.unknown).then_some(self.storing + self.rows)
+    }
+
+    /// Whether the first look at it is under way.
+    pub(super) fn is_first_looked_at(&self) -> bool {
+        self.unknown && self.levels.is_empty() && self.claim == Some(ClaimFrom::Sweep)
     }
 
     pub(super) fn storing(&mut self) {
@@ -261,19 +266,24 @@ mod tests {
 
     #[test]
     fn its_length_is_known_roughly() {
-        assert!(!Backlog::new().is_short(1000), "nobody has looked yet");
-        let mut backlog = swept();
+        let mut backlog = Backlog::new();
+        assert_eq!(backlog.rows(), None);
+        assert!(!backlog.is_first_looked_at());
+        backlog.next_claim(NOW);
+        assert!(backlog.is_first_looked_at());
+        backlog.claimed(NOW, Duration::ZERO, 10, &[]);
+        assert!(!backlog.is_first_looked_at());
         backlog.note(0, JobId(50));
         backlog.note(0, JobId(51));
         backlog.storing();
-        assert!(backlog.is_short(3) && !backlog.is_short(2));
+        assert_eq!(backlog.rows(), Some(3));
         backlog.storing_ended(1);
         backlog.next_claim(NOW);
         backlog.claimed(NOW, Duration::ZERO, 1, &[(0, JobId(50))]);
-        assert!(backlog.is_short(1) && !backlog.is_short(0));
+        assert_eq!(backlog.rows(), Some(1));
         backlog.next_claim(NOW);
         backlog.claimed(NOW, Duration::ZERO, 2, &[]);
-        assert!(backlog.is_short(0), "somebody else has claimed it");
+        assert_eq!(backlog.rows(), Some(0), "somebody else has claimed it");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod batcher;
 mod buffer;
 mod dispatcher;
 mod fill;
+mod pace;
 mod session;
 
 pub use backlog::ClaimFrom;

@@ -30,8 +30,6 @@ pub struct CoreLimits {
     pub enqueue: CoalescerLimits,
     pub complete: CoalescerLimits,
     pub queues_max: usize,
-    /// How long an enqueue may wait for room in memory.
-    pub hold_max: Duration,
     pub drain_deadline: Duration,
     /// After it no statement of a lost connection can still commit.
     pub statement_timeout: Duration,

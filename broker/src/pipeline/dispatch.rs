@@ -59,7 +59,7 @@ impl Core {
             self.deadline.notify_one();
         }
         if !dispatch.waiting.is_empty() {
-            dispatch.release();
+            dispatch.release(now);
         }
         if dispatch.engine.draining() {
             self.progress.notify_one();

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -71,7 +72,7 @@ impl Core {
         let mut place = {
             let mut dispatch = self.dispatch.lock();
             let first = !dispatch.waiting.contains_key(&admission.queue);
-            if first && dispatch.engine.admit(admission) {
+            if first && dispatch.engine.admit(self.clock.now(), admission) {
                 return Some(Admitted { core: Some(core), admission });
             }
             let (word, go) = oneshot::channel();
@@ -79,21 +80,21 @@ impl Core {
             Place { core, admission, go }
         };
         metrics::counter!("currant_enqueues_held_total").increment(1);
-        let heard = tokio::time::timeout(self.limits.hold_max, &mut place.go).await;
+        let heard = tokio::time::timeout(self.limits.engine.hold_max, &mut place.go).await;
         matches!(heard, Ok(Ok(()))).then(|| place.admitted())
     }
 }
 
 impl Dispatch {
     /// Lets those go on who needn't wait any more.
-    pub(super) fn release(&mut self) {
+    pub(super) fn release(&mut self, now: Duration) {
         let Self { engine, waiting, .. } = self;
         waiting.retain(|_, calls| {
             while let Some((admission, word)) = calls.front() {
                 let admission = *admission;
                 // Who waits no longer has gone on without a word.
                 let gone = word.is_closed();
-                if !gone && !engine.admit(admission) {
+                if !gone && !engine.admit(now, admission) {
                     return true;
                 }
                 let told = calls.pop_front().is_some_and(|(_, word)| word.send(()).is_ok());

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::Dispatcher;
 use crate::domain::QueueId;
 
@@ -10,34 +12,36 @@ pub struct Admission {
     pub jobs: usize,
 }
 
-/// A backlog of so many claims is waited for.
-const SHORT_BACKLOG_CLAIMS: usize = 8;
+/// Jobs a second below which the way through the backlog costs nobody anything.
+const HASTE_MIN: f64 = 1000.0;
 
 impl Dispatcher {
     /// Whether the jobs should go on to be stored now. No, when a moment of waiting saves the way
-    /// through the backlog, for these jobs and for all behind them: when memory is full but the
-    /// queue's sessions are making room, or when sessions starve while the last of the backlog is
-    /// being claimed.
+    /// through the backlog, for these jobs and for all behind them: at the pace of the queue's workers
+    /// memory will have room, and what there is of a backlog will be claimed, within half of `hold_max`.
     ///
     /// After a yes their room is kept, until `admission_ended`.
-    pub fn admit(&mut self, admission: Admission) -> bool {
+    pub fn admit(&mut self, now: Duration, admission: Admission) -> bool {
         let Admission { queue, priority, jobs } = admission;
         let (throttled, draining) = (self.throttled, self.draining);
-        let short = self.limits.claim_rows_max * SHORT_BACKLOG_CLAIMS;
+        let hold = self.limits.hold_max.as_secs_f64() / 2.0;
         let state = self.queue(queue);
         let cap = state.cap();
-        let urgent = state.buffer.lowest_priority().is_some_and(|lowest| lowest < priority);
-        let direct = state.backlog.allows_direct(priority);
-        let starving = state.buffer.is_empty() && state.held < state.credit / 2;
-        let worth_waiting = cap > 0
-            && !urgent
-            && !draining
-            && (direct || starving && state.backlog.is_short(short));
         // More than memory takes will go to the backlog, however long it waits.
         let needed = jobs.min(cap / 2);
-        let full = throttled || state.in_memory() + state.admitted + needed > cap;
-        if worth_waiting && (!direct || full) {
-            return false;
+        let direct = state.backlog.allows_direct(priority);
+        let used = state.in_memory() + state.admitted + needed;
+        let urgent = state.buffer.lowest_priority().is_some_and(|lowest| lowest < priority);
+        if cap > 0 && !urgent && !draining && (!direct || throttled || used > cap) {
+            let lacking = state.backlog.rows().map(|rows| (used + rows).saturating_sub(cap));
+            let worth_waiting = match (lacking, state.pace.rate(now)) {
+                (None, _) => state.backlog.is_first_looked_at(),
+                (Some(_), None) => direct,
+                (Some(lacking), Some(rate)) => rate > HASTE_MIN && lacking as f64 <= rate * hold,
+            };
+            if worth_waiting {
+                return false;
+            }
         }
         state.admitted += jobs;
         true
@@ -51,8 +55,6 @@ impl Dispatcher {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         domain::JobId,
@@ -69,19 +71,22 @@ mod tests {
         Admission { queue: QUEUE, priority: 0, jobs }
     }
 
-    /// A session with a credit of 10, so room for 20; the backlog is empty.
-    fn with_session() -> Dispatcher {
-        let mut engine = Dispatcher::new(LIMITS);
-        let mut actions = Vec::new();
-        let request = SessionRequest {
+    fn session() -> SessionRequest {
+        SessionRequest {
             session: SessionId(1),
             queues: vec![(QUEUE, None)],
             max_in_flight: 10,
             concurrency: 10,
             held: Vec::new(),
             adopted: Vec::new(),
-        };
-        engine.subscribe(NOW, request, &mut actions);
+        }
+    }
+
+    /// A session with a credit of 10, so room for 20; the backlog is empty.
+    fn with_session() -> Dispatcher {
+        let mut engine = Dispatcher::new(LIMITS);
+        let mut actions = Vec::new();
+        engine.subscribe(NOW, session(), &mut actions);
         let Some(Action::Claim { queue, limit, .. }) = actions.pop() else {
             panic!("the backlog is unknown at first")
         };
@@ -92,39 +97,49 @@ mod tests {
     #[test]
     fn jobs_wait_for_room_and_keep_it() {
         let mut engine = with_session();
-        assert!(engine.admit(jobs(15)));
-        assert!(!engine.admit(jobs(6)));
-        assert!(engine.admit(jobs(5)));
+        assert!(engine.admit(NOW, jobs(15)));
+        assert!(!engine.admit(NOW, jobs(6)));
+        assert!(engine.admit(NOW, jobs(5)));
         engine.admission_ended(jobs(15));
-        assert!(engine.admit(jobs(6)));
+        assert!(engine.admit(NOW, jobs(6)));
     }
 
     #[test]
     fn a_call_larger_than_memory_waits_for_half_of_it() {
         let mut engine = with_session();
-        assert!(engine.admit(jobs(5)));
-        assert!(engine.admit(jobs(1000)));
-        assert!(!engine.admit(jobs(1)), "all room is promised");
+        assert!(engine.admit(NOW, jobs(5)));
+        assert!(engine.admit(NOW, jobs(1000)));
+        assert!(!engine.admit(NOW, jobs(1)), "all room is promised");
     }
 
     #[test]
-    fn nobody_waits_without_sessions_or_behind_a_long_backlog() {
+    fn nobody_waits_without_sessions_or_behind_a_backlog_that_nobody_works_at() {
         let mut engine = Dispatcher::new(LIMITS);
-        assert!(engine.admit(jobs(1000)));
+        assert!(engine.admit(NOW, jobs(1000)));
         let mut engine = with_session();
-        engine.ready(NOW, QUEUE, (1..=1000).map(|id| (0, JobId(id))), &mut Vec::new());
-        assert!(engine.admit(jobs(1)));
+        engine.ready(NOW, QUEUE, [(0, JobId(1))], &mut Vec::new());
+        assert!(engine.admit(NOW, jobs(1)));
     }
 
     #[test]
-    fn a_short_backlog_is_waited_for_while_sessions_starve() {
+    fn a_backlog_is_waited_for_that_will_soon_be_worked_off() {
         let mut engine = with_session();
+        let pace = &mut engine.queue(QUEUE).pace;
+        pace.work_came(NOW - Duration::from_millis(100));
+        // 5000 a second, 500 within half of what is waited at most.
+        pace.finished(NOW, 500);
+        engine.ready(NOW, QUEUE, (1..=300).map(|id| (0, JobId(id))), &mut Vec::new());
+        assert!(!engine.admit(NOW, jobs(1)));
+        engine.ready(NOW, QUEUE, (301..=600).map(|id| (0, JobId(id))), &mut Vec::new());
+        assert!(engine.admit(NOW, jobs(1)));
+    }
+
+    #[test]
+    fn the_first_look_at_the_backlog_is_waited_for() {
+        let mut engine = Dispatcher::new(LIMITS);
         let mut actions = Vec::new();
-        engine.ready(NOW, QUEUE, [(0, JobId(5))], &mut actions);
-        assert!(!engine.admit(jobs(1)));
-        let Some(Action::Claim { queue, limit, .. }) = actions.pop() else { panic!("no claim") };
-        engine.claimed(NOW, Duration::ZERO, queue, limit, Vec::new(), &mut actions);
-        assert!(engine.admit(jobs(1)));
+        engine.subscribe(NOW, session(), &mut actions);
+        assert!(!engine.admit(NOW, jobs(1)));
     }
 
     #[test]
@@ -137,7 +152,7 @@ mod tests {
         assert!(storing.iter().all(|job| job.taken));
         let taken: Vec<_> = storing.iter().map(|job| (QUEUE, taken(job.id, 1, 0))).collect();
         engine.stored(NOW, &storing, taken, &mut Vec::new());
-        assert!(!engine.admit(jobs(1)));
-        assert!(engine.admit(Admission { priority: 5, ..jobs(1) }));
+        assert!(!engine.admit(NOW, jobs(1)));
+        assert!(engine.admit(NOW, Admission { priority: 5, ..jobs(1) }));
     }
 }

@@ -62,7 +62,7 @@ impl Dispatcher {
         state.reserved -= limit;
         state.backlog.claimed(now, took, limit, &rows);
         for job in jobs {
-            state.buffer.push(job);
+            state.take(now, job);
         }
         self.buffered_bytes += bytes;
         self.deliver_queue(now, queue, actions);

@@ -34,6 +34,7 @@ impl Dispatcher {
         state.seen_at = now;
         let mut acknowledged = received_seq;
         let mut answer = Vec::new();
+        let mut finished: Vec<(QueueId, usize)> = Vec::new();
         for attempt in attempts {
             let lease =
                 state.leases.get_mut(&attempt.id).filter(|lease| lease.attempt == attempt.number);
@@ -48,11 +49,18 @@ impl Dispatcher {
             }
             state.outstanding -= 1;
             self.completing += 1;
-            if let Some(queue) = self.queues.get_mut(&lease.queue) {
-                queue.held -= 1;
+            match finished.last_mut() {
+                Some((queue, jobs)) if *queue == lease.queue => *jobs += 1,
+                _ => finished.push((lease.queue, 1)),
             }
         }
         state.acknowledge(acknowledged.min(state.seq));
+        for (queue, jobs) in finished {
+            if let Some(queue) = self.queues.get_mut(&queue) {
+                queue.held -= jobs;
+                queue.pace.finished(now, jobs);
+            }
+        }
         if self.completing > self.limits.completing_max {
             self.throttled = true;
         }

@@ -31,7 +31,7 @@ pub use self::{
     store::Storing,
     subscribe::{Opened, SessionRequest},
 };
-use super::{ClaimFrom, backlog::Backlog, buffer::Buffer, session::Session};
+use super::{ClaimFrom, backlog::Backlog, buffer::Buffer, pace::Pace, session::Session};
 use crate::domain::{Attempt, JobId, JobKey, QueueId, TakenJob};
 
 /// Names a session; chosen at random when it begins, kept by the worker over reconnects.
@@ -48,6 +48,8 @@ pub struct Limits {
     /// Of the jobs of one Assignments, unless it is a single one.
     pub message_bytes_max: usize,
     pub message_jobs_max: usize,
+    /// How long an enqueue may wait for room.
+    pub hold_max: Duration,
     /// Completions on their way to the database above which no job is delivered.
     pub completing_max: usize,
     pub session_timeout: Duration,
@@ -145,6 +147,7 @@ struct Queue {
     reserved: usize,
     /// Let through to be stored, see `admit`.
     admitted: usize,
+    pace: Pace,
     timeout: Option<Duration>,
 }
 
@@ -158,8 +161,17 @@ impl Queue {
             held: 0,
             reserved: 0,
             admitted: 0,
+            pace: Pace::default(),
             timeout: None,
         }
+    }
+
+    /// A job has come into memory.
+    fn take(&mut self, now: Duration, job: TakenJob) {
+        if self.buffer.is_empty() && self.held == 0 {
+            self.pace.work_came(now);
+        }
+        self.buffer.push(job);
     }
 
     fn in_memory(&self) -> usize {

@@ -57,7 +57,7 @@ impl Dispatcher {
         }
         for (queue, job) in taken {
             self.buffered_bytes += job.bytes();
-            self.queue(queue).buffer.push(job);
+            self.queue(queue).take(now, job);
         }
         for queue in touched {
             self.deliver_queue(now, queue, actions);

@@ -13,6 +13,7 @@ pub(in crate::engine) const LIMITS: Limits = Limits {
     claim_rows_max: 5,
     buffered_bytes_max: 1 << 20,
     unacknowledged_bytes_max: 1 << 20,
+    hold_max: Duration::from_millis(200),
     completing_max: 6,
     message_bytes_max: 500,
     message_jobs_max: 3,

@@ -116,6 +116,7 @@ async fn connect(config: &Config, port: u16) -> anyhow::Result<Arc<Core>> {
         completion_synchronous_commit: config.database.completion_synchronous_commit,
     })
     .context("database.url")?;
+    store.fill().await.context("database.url")?;
     let client = store.client().await.context("database.url")?;
     let now = store::database_time(&client).await.context("database.url")?;
     let clock = Clock::new(now);

@@ -4,6 +4,7 @@ use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
     Runtime, Timeouts,
 };
+use futures_util::future::try_join_all;
 use tokio_postgres::NoTls;
 
 use super::{StoreError, complete_jobs};
@@ -72,6 +73,13 @@ impl Store {
             PoolError::Backend(source) => StoreError::of("connect", source),
             other => unavailable(other.into()),
         })
+    }
+
+    /// Opens all connections: the first statements needn't wait for that.
+    pub async fn fill(&self) -> Result<(), StoreError> {
+        let size = self.pool.status().max_size;
+        try_join_all((0..size).map(|_| self.client())).await?;
+        Ok(())
     }
 
     pub(super) fn relaxes_completions(&self) -> bool {

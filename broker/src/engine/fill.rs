@@ -7,6 +7,22 @@ pub(super) struct Room {
     pub(super) held: usize,
     /// How many more it may be given.
     pub(super) free: usize,
+    /// How many it should be given at a time.
+    pub(super) pack: usize,
+}
+
+/// Leaves only as many rooms as the jobs need when each takes its pack: those that hold the least, in
+/// turns. Where jobs take their time a pack is one, and all rooms stay.
+pub(super) fn choose(rooms: &mut Vec<Room>, jobs: usize, turn: usize) {
+    let pack = rooms.iter().map(|room| room.pack.min(room.free)).min().unwrap_or(1);
+    let needed = jobs.div_ceil(pack.max(1));
+    if needed == 0 || needed >= rooms.len() {
+        return;
+    }
+    let first = turn % rooms.len();
+    rooms.rotate_left(first);
+    rooms.select_nth_unstable_by_key(needed - 1, |room| room.held);
+    rooms.truncate(needed);
 }
 
 /// Shares `jobs` among the rooms so that the held counts come out as even as they can (water
@@ -57,7 +73,7 @@ mod tests {
         held_free
             .iter()
             .enumerate()
-            .map(|(index, &(held, free))| Room { index, held, free })
+            .map(|(index, &(held, free))| Room { index, held, free, pack: 1 })
             .collect()
     }
 
@@ -73,6 +89,28 @@ mod tests {
         assert_eq!(fill(&idle, 1, 0), [1, 0, 0]);
         assert_eq!(fill(&idle, 1, 1), [0, 1, 0]);
         assert_eq!(fill(&idle, 1, 5), [0, 0, 1]);
+    }
+
+    #[test]
+    fn jobs_that_take_no_time_go_to_a_few_in_turns() {
+        let idle = |pack| -> Vec<Room> {
+            (0..10).map(|index| Room { index, held: 0, free: 100, pack }).collect()
+        };
+        let chosen = |pack, turn| {
+            let mut rooms = idle(pack);
+            choose(&mut rooms, 100, turn);
+            let mut indices: Vec<usize> = rooms.iter().map(|room| room.index).collect();
+            indices.sort_unstable();
+            indices
+        };
+        assert_eq!(chosen(1, 3).len(), 10);
+        assert_eq!(chosen(10, 3).len(), 10);
+        assert_eq!(chosen(50, 3), [3, 4]);
+        assert_eq!(chosen(50, 9), [0, 9]);
+        let mut rooms = idle(50);
+        rooms[4].held = 5;
+        choose(&mut rooms, 100, 3);
+        assert!(rooms.iter().all(|room| room.held == 0));
     }
 
     proptest! {

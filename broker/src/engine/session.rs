@@ -6,6 +6,12 @@ use std::{
 use super::dispatcher::SessionId;
 use crate::domain::{JobId, QueueId};
 
+/// Jobs that run for less than this together may go to one session while others are idle: each
+/// message costs more than that.
+const PACK_WORK: Duration = Duration::from_millis(1);
+/// Enough for a message's cost to vanish.
+const PACK_MAX: usize = 64;
+
 /// A session's right to one attempt.
 #[derive(Debug)]
 pub(super) struct Lease {
@@ -45,6 +51,8 @@ pub(super) struct Session {
     pub(super) turn: usize,
     pub(super) max_in_flight: usize,
     pub(super) concurrency: usize,
+    /// The mean of its handlers, as far as it has said.
+    pub(super) run_time: Option<Duration>,
     /// Leases that aren't completing.
     pub(super) outstanding: usize,
     pub(super) leases: HashMap<JobId, Lease>,
@@ -66,6 +74,7 @@ impl Session {
             turn: 0,
             max_in_flight: 0,
             concurrency: 0,
+            run_time: None,
             outstanding: 0,
             leases: HashMap::new(),
             seq: 0,
@@ -81,6 +90,12 @@ impl Session {
         } else {
             0
         }
+    }
+
+    /// How many jobs it should be given at a time, where others have room too.
+    pub(super) fn pack(&self) -> usize {
+        let run_time = self.run_time.map_or(u128::MAX, |time| time.as_nanos().max(1));
+        usize::try_from(PACK_WORK.as_nanos() / run_time).unwrap_or(PACK_MAX).clamp(1, PACK_MAX)
     }
 
     /// All Assignments up to this one have arrived.

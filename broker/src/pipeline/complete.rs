@@ -2,7 +2,7 @@
 //!
 //! While Postgres is away a flush waits and tries again: held completions are applied after.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -59,13 +59,14 @@ impl Core {
         self: &Arc<Self>,
         session: SessionId,
         received_seq: u64,
+        run_time: Option<Duration>,
         completions: Vec<Completion>,
     ) -> Verdicts {
         let bytes = completions.iter().map(Completion::bytes).sum();
         let permit = Arc::new(self.complete_budget.take(completions.len(), bytes)?);
         let attempts: Vec<Attempt> = completions.iter().map(|one| one.attempt).collect();
         let completings = self.with_engine(|engine, now, actions| {
-            engine.completing(now, session, received_seq, attempts, actions)
+            engine.completing(now, session, received_seq, run_time, attempts, actions)
         });
         let mut verdicts = vec![Verdict::NotFound; completions.len()];
         let (mut known, mut unknown) = (Vec::new(), Vec::new());

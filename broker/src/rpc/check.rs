@@ -69,6 +69,15 @@ pub(super) fn duration_ms(
         .ok_or_else(limits)
 }
 
+/// How long handlers ran.
+pub(super) fn run_time(value: &prost_types::Duration) -> Result<std::time::Duration, String> {
+    let good = value.seconds >= 0 && (0..1_000_000_000).contains(&value.nanos);
+    let seconds = u64::try_from(value.seconds).ok().filter(|_| good);
+    seconds
+        .map(|seconds| std::time::Duration::new(seconds, value.nanos.unsigned_abs()))
+        .ok_or_else(|| "not below 0 s".to_owned())
+}
+
 /// A time in microseconds since 1970.
 pub(super) fn time_micros(value: &prost_types::Timestamp, now: i64) -> Result<i64, String> {
     let limits = || "not before the year 2000, not more than 10 years ahead".to_owned();
@@ -141,6 +150,7 @@ mod tests {
         #[test]
         fn nothing_panics(seconds: i64, nanos: i32, text: String, now: i64) {
             let _ = duration_ms(&prost_types::Duration { seconds, nanos }, 0, AHEAD_MS_MAX);
+            let _ = run_time(&prost_types::Duration { seconds, nanos });
             let _ = time_micros(&prost_types::Timestamp { seconds, nanos }, now);
             let _ = (name(&text), session(&text));
         }

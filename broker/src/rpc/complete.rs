@@ -9,7 +9,7 @@ impl Context {
         &self,
         request: pb::CompleteRequest,
     ) -> Result<pb::CompleteResponse, Status> {
-        let pb::CompleteRequest { session_id, completions, received_seq } = request;
+        let pb::CompleteRequest { session_id, completions, received_seq, mean_run_time } = request;
         let mut violations = Violations::default();
         let session = if session_id.is_empty() {
             SessionId(0)
@@ -32,10 +32,14 @@ impl Context {
                 }
             }
         }
+        let run_time = mean_run_time.and_then(|time| {
+            let ns = check::run_time(&time);
+            ns.map_err(|problem| violations.add("mean_run_time", problem)).ok()
+        });
         violations.into_result()?;
         let verdicts = self
             .core
-            .complete(session, received_seq, checked)
+            .complete(session, received_seq, run_time, checked)
             .await
             .map_err(|error| status::of(&error))?;
         let verdicts = verdicts.into_iter().map(|one| convert::verdict(one).into()).collect();

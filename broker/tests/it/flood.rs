@@ -147,6 +147,7 @@ async fn completions_beyond_those_that_may_wait_are_refused_and_can_be_repeated(
                 session_id: worker.welcome.session_id.clone(),
                 completions: vec![completion],
                 received_seq: worker.received_seq,
+                ..CompleteRequest::default()
             };
             let mut client = broker.workers();
             tokio::spawn(async move { client.complete(request).await })

@@ -93,6 +93,7 @@ fn rpcs() -> [(&'static str, Vec<u8>); 6] {
         session_id: session_id.clone(),
         completions: vec![completion],
         received_seq: 0,
+        ..CompleteRequest::default()
     };
     let heartbeat = HeartbeatRequest { session_id, epoch: 1, held, ..Default::default() };
     [

@@ -79,7 +79,12 @@ async fn a_completion_is_answered_after_its_commit() {
         let mut client = broker.workers();
         let completions = vec![completion(job.job_id, job.attempt, outcome)];
         let session_id = worker.welcome.session_id.clone();
-        let request = CompleteRequest { session_id, completions, received_seq: 0 };
+        let request = CompleteRequest {
+            session_id,
+            completions,
+            received_seq: 0,
+            ..CompleteRequest::default()
+        };
         let call = tokio::spawn(async move { client.complete(request).await });
         database.write_waiting().await;
         assert!(!call.is_finished());

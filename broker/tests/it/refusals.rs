@@ -337,7 +337,12 @@ async fn a_bad_completion_is_refused_with_its_whole_request() {
         (vec![good()], "no", "session_id", "32 hexadecimal digits"),
     ] {
         let session_id = session.to_owned();
-        let request = CompleteRequest { session_id, completions, received_seq: 0 };
+        let request = CompleteRequest {
+            session_id,
+            completions,
+            received_seq: 0,
+            ..CompleteRequest::default()
+        };
         let status = broker.workers().complete(request).await.unwrap_err();
         assert_invalid(&status, field, limit);
     }

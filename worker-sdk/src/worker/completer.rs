@@ -11,9 +11,10 @@ use super::{
     held::Held,
     outbox::{Limits, Outbox, Refused},
     outcome::attempt_of,
+    run_time::RunTime,
     verdict::{Observer, Verdict},
 };
-use crate::{job::JobId, retry::Backoff};
+use crate::{job::JobId, retry::Backoff, time::to_proto};
 
 /// The Complete calls of a session, one at a time.
 pub(super) struct Completer {
@@ -22,16 +23,18 @@ pub(super) struct Completer {
     backoff: Backoff,
     /// After an error: not before then.
     retry_at: Option<Instant>,
+    run_time: RunTime,
     observer: Option<Observer>,
 }
 
 impl Completer {
-    pub(super) fn new(observer: Option<Observer>) -> Completer {
+    pub(super) fn new(run_time: RunTime, observer: Option<Observer>) -> Completer {
         Completer {
             outbox: Outbox::default(),
             call: Call::idle(),
             backoff: Backoff::new(),
             retry_at: None,
+            run_time,
             observer,
         }
     }
@@ -61,6 +64,7 @@ impl Completer {
             session_id: session_id.to_owned(),
             completions: batch.to_vec(),
             received_seq,
+            mean_run_time: self.run_time.mean().map(to_proto),
         };
         let mut client = client.clone();
         self.call.start(now, async move { client.complete(request).await });

@@ -31,6 +31,7 @@ mod held;
 mod link;
 mod outbox;
 mod outcome;
+mod run_time;
 mod runner;
 mod session;
 mod shutdown;

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     attempts::{Attempt, AttemptMap, AttemptSet},
     outcome,
+    run_time::RunTime,
     steps::{self, Finished},
 };
 use crate::{
@@ -65,6 +66,7 @@ pub(super) struct Runner {
     commands: UnboundedReceiver<Command>,
     /// Unbounded: at most one for each attempt held.
     completions: UnboundedSender<Vec<Completion>>,
+    run_time: RunTime,
     waiting: VecDeque<Waiting>,
     /// Those with a task of their own.
     running: AttemptMap<Running>,
@@ -72,6 +74,8 @@ pub(super) struct Runner {
     /// To be handed to the session, and since when.
     finished: Vec<Completion>,
     finished_since: Instant,
+    /// Of those that ran: how many, and for how long together.
+    ran: (u32, Duration),
     paused: bool,
     releasing: bool,
 }
@@ -95,6 +99,7 @@ impl Waiting {
 }
 
 struct Running {
+    began: Instant,
     cancellation: CancellationToken,
     cancelled: bool,
     task: task::Id,
@@ -106,6 +111,7 @@ impl Runner {
         concurrency: usize,
         commands: UnboundedReceiver<Command>,
         completions: UnboundedSender<Vec<Completion>>,
+        run_time: RunTime,
     ) -> Runner {
         let registered = |handler| Registered { handler, apart: 0 };
         Runner {
@@ -113,11 +119,13 @@ impl Runner {
             concurrency,
             commands,
             completions,
+            run_time,
             waiting: VecDeque::new(),
             running: AttemptMap::default(),
             tasks: JoinSet::new(),
             finished: Vec::new(),
             finished_since: clock::now(),
+            ran: (0, Duration::ZERO),
             paused: false,
             releasing: false,
         }
@@ -192,11 +200,15 @@ impl Runner {
         let now = clock::now();
         *apart = if now - began > STEP_MAX { APART_JOBS } else { apart.saturating_sub(1) };
         match first {
-            Poll::Ready(result) => self.finish(attempt, result, false),
+            Poll::Ready(result) => {
+                self.note_run(now - began);
+                self.finish(attempt, result, false);
+            }
             Poll::Pending => {
                 let rest = steps::drive(attempt, future, cancellation.clone(), limit);
                 let task = self.tasks.spawn(rest).id();
-                self.running.insert(attempt, Running { cancellation, cancelled: false, task });
+                let running = Running { began, cancellation, cancelled: false, task };
+                self.running.insert(attempt, running);
             }
         }
         now
@@ -280,6 +292,9 @@ impl Runner {
         match ended {
             Ok(Finished { attempt, result }) => {
                 let running = self.running.remove(&attempt);
+                if let Some(running) = &running {
+                    self.note_run(clock::now() - running.began);
+                }
                 self.finish(attempt, result, running.is_some_and(|running| running.cancelled));
             }
             // Only what a handler drops can panic here: its steps are caught.
@@ -300,6 +315,12 @@ impl Runner {
         self.push(outcome::ended(attempt, result, cancelled));
     }
 
+    fn note_run(&mut self, time: Duration) {
+        let (jobs, total) = &mut self.ran;
+        *jobs += 1;
+        *total += time;
+    }
+
     fn push(&mut self, completion: Completion) {
         if self.finished.is_empty() {
             self.finished_since = clock::now();
@@ -309,6 +330,8 @@ impl Runner {
 
     fn hand_over(&mut self) {
         if !self.finished.is_empty() {
+            let (jobs, total) = std::mem::take(&mut self.ran);
+            self.run_time.add(jobs, total);
             // It fails only when the session is gone, and then the commands end too.
             let _ = self.completions.send(std::mem::take(&mut self.finished));
         }
@@ -334,7 +357,7 @@ mod tests {
         let (commands, receiver) = unbounded_channel();
         let (completions, finished) = unbounded_channel();
         let handlers = HashMap::from([("work".to_owned(), handler)]);
-        let runner = Runner::new(handlers, 1, receiver, completions);
+        let runner = Runner::new(handlers, 1, receiver, completions, RunTime::default());
         let task = tokio::spawn(runner.run()).id();
         (commands, finished, task)
     }

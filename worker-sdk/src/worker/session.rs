@@ -25,6 +25,7 @@ use super::{
     link::{Link, LinkEvent},
     outbox::Limits,
     outcome::attempt_of,
+    run_time::RunTime,
     runner::{Command, Runner},
     shutdown::{Due, Shutdown},
 };
@@ -80,7 +81,9 @@ impl Session {
     ) -> Session {
         let (runner, commands) = unbounded_channel();
         let (completions, finished) = unbounded_channel();
-        let runs = Runner::new(handlers, settings.concurrency as usize, commands, completions);
+        let run_time = RunTime::default();
+        let concurrency = settings.concurrency as usize;
+        let runs = Runner::new(handlers, concurrency, commands, completions, run_time.clone());
         // It ends with the session, which owns the other end of its commands.
         tokio::spawn(runs.run());
         let now = clock::now();
@@ -93,7 +96,7 @@ impl Session {
             held: Held::default(),
             link: Link::new(now),
             heartbeats: Heartbeats::new(),
-            completer: Completer::new(settings.observer.clone()),
+            completer: Completer::new(run_time, settings.observer.clone()),
             shutdown: Shutdown::new(settings.shutdown_timeout),
             timer: Timer::new(now),
             runner,

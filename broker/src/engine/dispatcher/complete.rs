@@ -21,6 +21,7 @@ impl Dispatcher {
         now: Duration,
         session: SessionId,
         received_seq: u64,
+        run_time: Option<Duration>,
         attempts: impl IntoIterator<Item = Attempt>,
         actions: &mut Vec<Action>,
     ) -> Vec<Completing> {
@@ -32,6 +33,7 @@ impl Dispatcher {
         };
         let state = &mut self.sessions[index];
         state.seen_at = now;
+        state.run_time = run_time.or(state.run_time);
         let mut acknowledged = received_seq;
         let mut answer = Vec::new();
         let mut finished: Vec<(QueueId, usize)> = Vec::new();

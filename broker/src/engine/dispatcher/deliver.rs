@@ -4,7 +4,7 @@ use super::{Action, Delivery, Dispatcher};
 use crate::{
     domain::{QueueId, TakenJob},
     engine::{
-        fill::{Room, fill},
+        fill::{Room, choose, fill},
         session::{Lease, Sent},
     },
 };
@@ -36,7 +36,7 @@ impl Dispatcher {
         let Some(state) = self.queues.get(&queue).filter(|state| !state.buffer.is_empty()) else {
             return;
         };
-        let rooms: Vec<Room> = state
+        let mut rooms: Vec<Room> = state
             .sessions
             .iter()
             .filter_map(|&index| {
@@ -47,13 +47,17 @@ impl Dispatcher {
                 } else {
                     free
                 };
-                (free > 0).then_some(Room { index, held: session.outstanding, free })
+                let (held, pack) = (session.outstanding, session.pack());
+                (free > 0).then_some(Room { index, held, free, pack })
             })
             .collect();
         if rooms.is_empty() {
             return;
         }
-        self.turn = self.turn.wrapping_add(1);
+        let all = rooms.len();
+        choose(&mut rooms, state.buffer.len(), self.turn);
+        let passed = if rooms.len() < all { rooms.len() } else { 1 };
+        self.turn = self.turn.wrapping_add(passed);
         let shares = fill(&rooms, state.buffer.len(), self.turn);
         for (room, share) in rooms.iter().zip(shares) {
             self.deliver(now, queue, room.index, share, actions);

@@ -226,7 +226,7 @@ impl World {
             .map(|id| Attempt { id: *id, number: worker.held.remove(id).unwrap() })
             .collect();
         let named = SessionId(if knows_session { session } else { 0 });
-        let completings = self.dispatcher.completing(self.now, named, 0, attempts, actions);
+        let completings = self.dispatcher.completing(self.now, named, 0, None, attempts, actions);
         self.completions.push((named, completings));
     }
 

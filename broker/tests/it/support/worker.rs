@@ -164,6 +164,7 @@ impl TestWorker {
             session_id: self.welcome.session_id.clone(),
             completions,
             received_seq: self.received_seq,
+            ..CompleteRequest::default()
         }
     }
 

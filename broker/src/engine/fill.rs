@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 /// What a session can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Room {
@@ -7,22 +9,40 @@ pub(super) struct Room {
     pub(super) held: usize,
     /// How many more it may be given.
     pub(super) free: usize,
-    /// How many it should be given at a time.
-    pub(super) pack: usize,
+    /// The mean run time of its handlers, as far as it has said.
+    pub(super) run_time: Option<Duration>,
 }
 
-/// Leaves only as many rooms as the jobs need when each takes its pack: those that hold the least, in
-/// turns. Where jobs take their time a pack is one, and all rooms stay.
+/// Jobs that run for less than this together may go to one session while others are idle: a message
+/// costs about as much.
+const PACK_WORK: Duration = Duration::from_millis(1);
+/// Enough for a message's cost to vanish.
+const PACK_MAX: usize = 64;
+
+/// Leaves only as many rooms as the jobs need when each takes a pack of them: those that hold the
+/// least, in turns. Where jobs take their time a pack is one job, and all rooms stay.
 pub(super) fn choose(rooms: &mut Vec<Room>, jobs: usize, turn: usize) {
-    let pack = rooms.iter().map(|room| room.pack.min(room.free)).min().unwrap_or(1);
-    let needed = jobs.div_ceil(pack.max(1));
-    if needed == 0 || needed >= rooms.len() {
+    let pack = pack(rooms);
+    if pack == 1 || jobs >= rooms.len() * pack {
         return;
     }
     let first = turn % rooms.len();
     rooms.rotate_left(first);
-    rooms.select_nth_unstable_by_key(needed - 1, |room| room.held);
-    rooms.truncate(needed);
+    rooms.sort_by_key(|room| room.held);
+    let mut left = jobs;
+    rooms.retain(|room| {
+        let needed = left > 0;
+        left = left.saturating_sub(room.free.min(pack));
+        needed
+    });
+}
+
+/// How many jobs make a pack: by the mean of all, so that a few who were held up don't count for much.
+fn pack(rooms: &[Room]) -> usize {
+    let run_time = |room: &Room| room.run_time.unwrap_or(PACK_WORK).min(PACK_WORK);
+    let total: Duration = rooms.iter().map(run_time).sum();
+    let nanos = (total.as_nanos() / (rooms.len() as u128).max(1)).max(1);
+    usize::try_from(PACK_WORK.as_nanos() / nanos).unwrap_or(PACK_MAX).clamp(1, PACK_MAX)
 }
 
 /// Shares `jobs` among the rooms so that the held counts come out as even as they can (water
@@ -73,7 +93,7 @@ mod tests {
         held_free
             .iter()
             .enumerate()
-            .map(|(index, &(held, free))| Room { index, held, free, pack: 1 })
+            .map(|(index, &(held, free))| Room { index, held, free, run_time: None })
             .collect()
     }
 
@@ -93,24 +113,28 @@ mod tests {
 
     #[test]
     fn jobs_that_take_no_time_go_to_a_few_in_turns() {
-        let idle = |pack| -> Vec<Room> {
-            (0..10).map(|index| Room { index, held: 0, free: 100, pack }).collect()
+        let idle = |micros| -> Vec<Room> {
+            let run_time = Some(Duration::from_micros(micros));
+            (0..10).map(|index| Room { index, held: 0, free: 100, run_time }).collect()
         };
-        let chosen = |pack, turn| {
-            let mut rooms = idle(pack);
+        let chosen = |micros, turn| {
+            let mut rooms = idle(micros);
             choose(&mut rooms, 100, turn);
             let mut indices: Vec<usize> = rooms.iter().map(|room| room.index).collect();
             indices.sort_unstable();
             indices
         };
-        assert_eq!(chosen(1, 3).len(), 10);
-        assert_eq!(chosen(10, 3).len(), 10);
-        assert_eq!(chosen(50, 3), [3, 4]);
-        assert_eq!(chosen(50, 9), [0, 9]);
-        let mut rooms = idle(50);
+        assert_eq!(chosen(10_000, 3).len(), 10);
+        assert_eq!(chosen(100, 3).len(), 10);
+        assert_eq!(chosen(20, 3), [3, 4]);
+        assert_eq!(chosen(20, 9), [0, 9]);
+        assert_eq!(chosen(0, 3), [3, 4], "a message has a limit too");
+        let mut rooms = idle(20);
         rooms[4].held = 5;
+        rooms[5].free = 10;
         choose(&mut rooms, 100, 3);
-        assert!(rooms.iter().all(|room| room.held == 0));
+        let indices: Vec<usize> = rooms.iter().map(|room| room.index).collect();
+        assert_eq!(indices, [3, 5, 6], "room for all, the idle first");
     }
 
     proptest! {

@@ -6,12 +6,6 @@ use std::{
 use super::dispatcher::SessionId;
 use crate::domain::{JobId, QueueId};
 
-/// Jobs that run for less than this together may go to one session while others are idle: each
-/// message costs more than that.
-const PACK_WORK: Duration = Duration::from_millis(1);
-/// Enough for a message's cost to vanish.
-const PACK_MAX: usize = 64;
-
 /// A session's right to one attempt.
 #[derive(Debug)]
 pub(super) struct Lease {
@@ -90,12 +84,6 @@ impl Session {
         } else {
             0
         }
-    }
-
-    /// How many jobs it should be given at a time, where others have room too.
-    pub(super) fn pack(&self) -> usize {
-        let run_time = self.run_time.map_or(u128::MAX, |time| time.as_nanos().max(1));
-        usize::try_from(PACK_WORK.as_nanos() / run_time).unwrap_or(PACK_MAX).clamp(1, PACK_MAX)
     }
 
     /// All Assignments up to this one have arrived.

@@ -62,6 +62,7 @@ impl Core {
         run_time: Option<Duration>,
         completions: Vec<Completion>,
     ) -> Verdicts {
+        metrics::counter!("currant_complete_calls_total").increment(1);
         let bytes = completions.iter().map(Completion::bytes).sum();
         let permit = Arc::new(self.complete_budget.take(completions.len(), bytes)?);
         let attempts: Vec<Attempt> = completions.iter().map(|one| one.attempt).collect();

@@ -70,6 +70,7 @@ impl Core {
     fn act(self: &Arc<Self>, dispatch: &mut Dispatch, action: Action) {
         match action {
             Action::Deliver { session, delivery } => {
+                metrics::counter!("currant_assignments_total").increment(1);
                 metrics::counter!("currant_jobs_delivered_total")
                     .increment(delivery.jobs.len() as u64);
                 dispatch.send(session, Outgoing::Assignments(delivery));

@@ -47,8 +47,8 @@ impl Dispatcher {
                 } else {
                     free
                 };
-                let (held, pack) = (session.outstanding, session.pack());
-                (free > 0).then_some(Room { index, held, free, pack })
+                let (held, run_time) = (session.outstanding, session.run_time);
+                (free > 0).then_some(Room { index, held, free, run_time })
             })
             .collect();
         if rooms.is_empty() {

@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Sweep(SweepOptions),
     /// Enqueues a backlog with no workers, then starts workers and times them.
     Drain(Options),
-    /// What Postgres does with the same statements and no broker: the yardstick.
+    /// What Postgres does with statements of the same kind and no broker: a yardstick.
     Limit(Options),
     /// The broker, as a process of its own.
     #[command(hide = true)]

@@ -1,5 +1,5 @@
-//! The yardstick: what this Postgres does with the same statements on the same table when there is
-//! no broker and nobody sends rows. Three ways of a job's life, each in batches:
+//! The yardstick: what this Postgres does with plain statements of the same kind on the same table when
+//! there is no broker and nobody sends rows. Three ways of a job's life, each in batches:
 //!
 //! - direct: INSERT already taken, one HOT UPDATE to finish;
 //! - backlog: INSERT ready, a claim, the UPDATE to finish;

@@ -121,8 +121,8 @@ impl Default for Http {
 #[serde(deny_unknown_fields, default)]
 pub struct Broker {
     /// Tells brokers of one database apart; no two running ones may share it. A broker that starts
-    /// under the name of one that died takes its jobs over at once. Empty: the host's name and the
-    /// port of `grpc.listen`.
+    /// under the name of one that died needn't wait for `dead_after_ms`, only for
+    /// `adoption_grace_ms`. Empty: the host's name and the port of `grpc.listen`.
     #[schemars(length(max = 200))]
     pub name: String,
     /// Threads of the runtime. One is as fast as two for batched load and faster for single calls;
@@ -259,8 +259,8 @@ pub struct Session {
     /// How often a worker is told to send a heartbeat, in milliseconds.
     #[schemars(range(min = 50, max = 600_000))]
     pub heartbeat_interval_ms: u64,
-    /// How often a silent stream carries a KeepAlive, in milliseconds; less than what proxies on
-    /// the way allow an idle stream.
+    /// How often every stream carries a KeepAlive, in milliseconds; less than what proxies on the way
+    /// allow an idle stream.
     #[schemars(range(min = 50, max = 600_000))]
     pub keep_alive_interval_ms: u64,
     /// After how many milliseconds without a heartbeat a session is over and its jobs run
@@ -300,7 +300,8 @@ impl Default for Session {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dispatch {
-    /// Queues that one broker serves; a further one is refused with RESOURCE_EXHAUSTED.
+    /// Queues in the database beyond which no call creates one: it is refused with
+    /// RESOURCE_EXHAUSTED.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub queues_max: usize,
     /// Jobs that one claim takes from the backlog.

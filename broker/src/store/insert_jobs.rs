@@ -48,7 +48,7 @@ WHERE EXISTS (SELECT FROM currant.broker WHERE id = $13::int AND dead_at IS NULL
     ),
 );
 
-/// COPY writes a batch for half of what INSERT costs Postgres, but takes no condition: it wants a
+/// COPY writes a batch for two thirds of what INSERT costs Postgres, but takes no condition: it wants a
 /// transaction, and so two round trips more.
 const COPY_PLAIN: Statement = Statement::new(
     "copy_jobs",

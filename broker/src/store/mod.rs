@@ -1,8 +1,8 @@
 //! Every statement that the broker runs, one function each, named by its verb.
 //!
 //! The SQL is a constant beside the function; its first line is a comment with the statement's name,
-//! which logs, metrics and `pg_stat_statements` share. Times are bound by the broker, never computed
-//! in SQL; every hot statement says `queue_id = …`.
+//! which logs, metrics and `pg_stat_statements` share. In statements on jobs times are bound by the
+//! broker, never computed in SQL; every hot one says `queue_id = …`.
 //!
 //! Plans are kept while tables grow, so each is pinned whatever the planner thinks of a table's size:
 //! by the session's settings in `connect`, in an UPDATE's join by `job_by_key`, in a SELECT by

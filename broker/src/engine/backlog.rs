@@ -39,8 +39,10 @@ pub(super) struct Backlog {
     claim_not_before: Duration,
 }
 
-/// A sweep that took t is followed by the next after SWEEP_REST * t at the earliest.
+/// A sweep that took t longer than a cheap one is followed by the next after SWEEP_REST * t at the
+/// earliest.
 const SWEEP_REST: u32 = 20;
+const SWEEP_CHEAP: Duration = Duration::from_millis(3);
 /// After a failed claim.
 const CLAIM_PAUSE: Duration = Duration::from_millis(250);
 
@@ -157,7 +159,7 @@ impl Backlog {
         self.rows = self.rows.saturating_sub(rows.len());
         match self.claim.take() {
             Some(ClaimFrom::Sweep) => {
-                self.sweep_not_before = now + took * SWEEP_REST;
+                self.sweep_not_before = now + took.saturating_sub(SWEEP_CHEAP) * SWEEP_REST;
                 self.notified = false;
                 self.unknown = full;
                 // All in front of the last row is claimed; behind it nothing is known.
@@ -311,6 +313,7 @@ mod tests {
         backlog.notify();
         backlog.claimed(NOW, Duration::from_millis(10), 10, &[]);
         assert_eq!(backlog.next_claim(NOW), None);
-        assert_eq!(backlog.next_claim(NOW + Duration::from_millis(200)), Some(ClaimFrom::Sweep));
+        assert_eq!(backlog.next_claim(NOW + Duration::from_millis(139)), None);
+        assert_eq!(backlog.next_claim(NOW + Duration::from_millis(140)), Some(ClaimFrom::Sweep));
     }
 }

@@ -53,6 +53,8 @@ pub(super) struct Session {
     pub(super) seq: u64,
     pub(super) unacknowledged: VecDeque<Sent>,
     pub(super) unacknowledged_bytes: usize,
+    /// Deliveries taken back since it last acknowledged one.
+    pub(super) taken_back: u32,
 }
 
 impl Session {
@@ -74,6 +76,7 @@ impl Session {
             seq: 0,
             unacknowledged: VecDeque::new(),
             unacknowledged_bytes: 0,
+            taken_back: 0,
         }
     }
 
@@ -90,6 +93,7 @@ impl Session {
     pub(super) fn acknowledge(&mut self, seq: u64) {
         while let Some(sent) = self.unacknowledged.pop_front_if(|sent| sent.seq <= seq) {
             self.unacknowledged_bytes -= sent.bytes;
+            self.taken_back = 0;
         }
     }
 

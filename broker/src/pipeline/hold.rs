@@ -72,6 +72,7 @@ impl Core {
         let mut place = {
             let mut dispatch = self.dispatch.lock();
             let first = !dispatch.waiting.contains_key(&admission.queue);
+            let first = first || dispatch.engine.is_urgent(admission);
             if first && dispatch.engine.admit(self.clock.now(), admission) {
                 return Some(Admitted { core: Some(core), admission });
             }

@@ -162,6 +162,25 @@ async fn a_silent_session_is_over_though_its_stream_is_open() {
 }
 
 #[tokio::test]
+async fn a_stream_on_which_nothing_is_ever_acknowledged_is_closed() {
+    let database = Database::fresh().await;
+    let settings =
+        [("SESSION__HEARTBEAT_INTERVAL_MS", "50"), ("SESSION__ACKNOWLEDGE_TIMEOUT_MS", "200")];
+    let broker = Broker::start_with(&database, &settings).await;
+    let mut deaf = TestWorker::subscribe(&broker, &["emails"], 2).await;
+    let ids = broker.enqueue([job("emails", b"1")]).await;
+    let beats = deaf.beats();
+    tokio::select! {
+        () = deaf.end() => {}
+        never = beats => match never {},
+    }
+    let mut other = TestWorker::subscribe(&broker, &["emails"], 2).await;
+    let again = other.job().await;
+    assert_eq!((again.job_id, again.failures), (ids[0], 0));
+    assert_eq!(other.succeed([&again]).await, [Verdict::Applied]);
+}
+
+#[tokio::test]
 async fn a_delivery_that_a_live_worker_never_acknowledges_is_taken_back() {
     let database = Database::fresh().await;
     let settings = [

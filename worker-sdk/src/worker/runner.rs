@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     attempts::{Attempt, AttemptMap, AttemptSet},
     outcome,
-    run_time::RunTime,
+    run_time::{RunTime, Runs},
     steps::{self, Finished},
 };
 use crate::{
@@ -74,8 +74,7 @@ pub(super) struct Runner {
     /// To be handed to the session, and since when.
     finished: Vec<Completion>,
     finished_since: Instant,
-    /// Of those that ran: how many, and for how long together.
-    ran: (u32, Duration),
+    runs: Runs,
     paused: bool,
     releasing: bool,
 }
@@ -125,7 +124,7 @@ impl Runner {
             tasks: JoinSet::new(),
             finished: Vec::new(),
             finished_since: clock::now(),
-            ran: (0, Duration::ZERO),
+            runs: Runs::default(),
             paused: false,
             releasing: false,
         }
@@ -201,7 +200,7 @@ impl Runner {
         *apart = if now - began > STEP_MAX { APART_JOBS } else { apart.saturating_sub(1) };
         match first {
             Poll::Ready(result) => {
-                self.note_run(now - began);
+                self.runs.add(now - began);
                 self.finish(attempt, result, false);
             }
             Poll::Pending => {
@@ -293,7 +292,7 @@ impl Runner {
             Ok(Finished { attempt, result }) => {
                 let running = self.running.remove(&attempt);
                 if let Some(running) = &running {
-                    self.note_run(clock::now() - running.began);
+                    self.runs.add(clock::now() - running.began);
                 }
                 self.finish(attempt, result, running.is_some_and(|running| running.cancelled));
             }
@@ -315,12 +314,6 @@ impl Runner {
         self.push(outcome::ended(attempt, result, cancelled));
     }
 
-    fn note_run(&mut self, time: Duration) {
-        let (jobs, total) = &mut self.ran;
-        *jobs += 1;
-        *total += time;
-    }
-
     fn push(&mut self, completion: Completion) {
         if self.finished.is_empty() {
             self.finished_since = clock::now();
@@ -330,8 +323,7 @@ impl Runner {
 
     fn hand_over(&mut self) {
         if !self.finished.is_empty() {
-            let (jobs, total) = std::mem::take(&mut self.ran);
-            self.run_time.add(jobs, total);
+            self.runs.count(&self.run_time);
             // It fails only when the session is gone, and then the commands end too.
             let _ = self.completions.send(std::mem::take(&mut self.finished));
         }

@@ -3,6 +3,9 @@ use std::{collections::HashMap, time::Duration};
 use super::{Action, Dispatcher, FailCause, LostReason};
 use crate::domain::{Attempt, JobKey};
 
+/// A stream on which nothing is acknowledged any more is closed when so many deliveries were taken back.
+const TAKEN_BACK_MAX: u32 = 3;
+
 impl Dispatcher {
     /// Does what time brings: sessions that are over, attempts past their timeout, deliveries that
     /// nobody acknowledged, keep-alives.
@@ -109,7 +112,16 @@ impl Dispatcher {
                 reason: LostReason::Unacknowledged,
             });
             actions.push(Action::GiveBack { jobs });
-            self.deliver_session(now, index, actions);
+            self.sessions[index].taken_back += 1;
+            if self.sessions[index].taken_back < TAKEN_BACK_MAX {
+                self.deliver_session(now, index, actions);
+                return;
+            }
+            // It lives, and doesn't read its stream: what waits there must not grow without end.
+            for queue in self.unsubscribe(index, now) {
+                self.give_back_excess(queue, actions);
+            }
+            actions.push(Action::Close { session });
         }
     }
 

@@ -91,6 +91,17 @@ impl TakenJob {
     }
 }
 
+/// A job's state, as shown to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Scheduled,
+    Ready,
+    Running,
+    Succeeded,
+    Dead,
+    Cancelled,
+}
+
 /// A job as it stands in the database.
 #[derive(Clone, Debug)]
 pub struct StoredJob {
@@ -98,8 +109,7 @@ pub struct StoredJob {
     pub kind: String,
     pub payload: Bytes,
     pub priority: i16,
-    pub phase: i16,
-    pub outcome: Option<i16>,
+    pub state: State,
     pub attempt: i32,
     pub failures: u16,
     pub max_attempts: Option<u16>,

@@ -9,7 +9,8 @@ mod settle;
 
 pub use id::{IdMaker, JobId, first_id_at_ms};
 pub use job::{
-    Attempt, JobKey, JobOptions, NewJob, PRIORITY_MAX, PRIORITY_MIN, Start, StoredJob, TakenJob,
+    Attempt, JobKey, JobOptions, NewJob, PRIORITY_MAX, PRIORITY_MIN, Start, State, StoredJob,
+    TakenJob,
 };
 pub use outcome::{Completion, Outcome, Verdict};
 pub use queue::{Queue, QueueId};

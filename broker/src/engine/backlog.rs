@@ -36,6 +36,7 @@ pub(super) struct Backlog {
     notified_meanwhile: bool,
     /// A sweep reads dead entries again: it may not take more than a share of the time.
     sweep_not_before: Duration,
+    last_sweep: Duration,
     claim_not_before: Duration,
 }
 
@@ -58,6 +59,7 @@ impl Backlog {
             noted_meanwhile: BTreeMap::new(),
             notified_meanwhile: false,
             sweep_not_before: Duration::ZERO,
+            last_sweep: Duration::ZERO,
             claim_not_before: Duration::ZERO,
         }
     }
@@ -159,7 +161,9 @@ impl Backlog {
         self.rows = self.rows.saturating_sub(rows.len());
         match self.claim.take() {
             Some(ClaimFrom::Sweep) => {
-                self.sweep_not_before = now + took.saturating_sub(SWEEP_CHEAP) * SWEEP_REST;
+                // Of two, so that a hiccup of the disk makes nobody wait.
+                let cost = took.min(std::mem::replace(&mut self.last_sweep, took));
+                self.sweep_not_before = now + cost.saturating_sub(SWEEP_CHEAP) * SWEEP_REST;
                 self.notified = false;
                 self.unknown = full;
                 // All in front of the last row is claimed; behind it nothing is known.
@@ -308,10 +312,12 @@ mod tests {
     #[test]
     fn sweeps_rest_in_proportion_to_their_cost() {
         let mut backlog = swept();
-        backlog.notify();
-        assert_eq!(backlog.next_claim(NOW), Some(ClaimFrom::Sweep));
-        backlog.notify();
-        backlog.claimed(NOW, Duration::from_millis(10), 10, &[]);
+        for _ in 0..2 {
+            backlog.notify();
+            assert_eq!(backlog.next_claim(NOW), Some(ClaimFrom::Sweep));
+            backlog.notify();
+            backlog.claimed(NOW, Duration::from_millis(10), 10, &[]);
+        }
         assert_eq!(backlog.next_claim(NOW), None);
         assert_eq!(backlog.next_claim(NOW + Duration::from_millis(139)), None);
         assert_eq!(backlog.next_claim(NOW + Duration::from_millis(140)), Some(ClaimFrom::Sweep));

@@ -7,7 +7,7 @@ use currant_proto::v1 as pb;
 use super::check::{self, AHEAD_MS_MAX};
 use crate::domain::{
     Attempt, Completion, JobId, JobOptions, NewJob, Outcome, PRIORITY_MAX, PRIORITY_MIN, QueueId,
-    RetryPolicy, Start, StoredJob, TakenJob, Verdict,
+    RetryPolicy, Start, State, StoredJob, TakenJob, Verdict,
 };
 
 const TAGS_MAX: usize = 16;
@@ -263,14 +263,24 @@ pub(super) fn verdict(verdict: Verdict) -> pb::Verdict {
 }
 
 /// `queue`: its name and its default for max_attempts.
-pub(super) fn job(job: StoredJob, state: pb::JobState, queue: (String, u16)) -> pb::Job {
+fn state(state: State) -> pb::JobState {
+    match state {
+        State::Scheduled => pb::JobState::Scheduled,
+        State::Ready => pb::JobState::Ready,
+        State::Running => pb::JobState::Running,
+        State::Succeeded => pb::JobState::Succeeded,
+        State::Dead => pb::JobState::Dead,
+        State::Cancelled => pb::JobState::Cancelled,
+    }
+}
+
+pub(super) fn job(job: StoredJob, queue: (String, u16)) -> pb::Job {
     let StoredJob {
         key,
         kind,
         payload,
         priority,
-        phase: _,
-        outcome: _,
+        state: current,
         attempt,
         failures,
         max_attempts,
@@ -291,7 +301,7 @@ pub(super) fn job(job: StoredJob, state: pb::JobState, queue: (String, u16)) -> 
         payload,
         content_type,
         priority: i32::from(priority),
-        state: state.into(),
+        state: state(current).into(),
         attempt: attempt.cast_unsigned(),
         failures: u32::from(failures),
         max_attempts: u32::from(max_attempts.unwrap_or(queue.1)),

@@ -3,7 +3,7 @@ use chrono::{DateTime, Utc};
 use super::{
     Client, StoreError,
     row::{taken_columns, taken_jobs},
-    statement::{Statement, job_by_key},
+    statement::Statement,
 };
 use crate::domain::{JobId, QueueId, TakenJob};
 
@@ -18,6 +18,10 @@ pub struct Claim {
 
 /// A broker that others hold for dead claims nothing: see `insert_jobs`.
 ///
+/// Found once and locked, a row is written by its place in the table: no second look into an index. One
+/// that was claimed and given back since the statement began has moved; it stays for the claim that
+/// whoever gave it back asks for.
+///
 /// A claim takes rows older than the owner's low_id, perhaps: then low_id is lowered with it, so that
 /// rescue finds them.
 macro_rules! claim {
@@ -27,16 +31,14 @@ macro_rules! claim {
             $name,
             " */
 WITH picked AS MATERIALIZED (
-    SELECT queue_id, id FROM currant.job WHERE queue_id = $1::int AND phase = 1 ",
+    SELECT queue_id, ctid AS place FROM currant.job WHERE queue_id = $1::int AND phase = 1 ",
             $which,
             "
     LIMIT $4::bigint FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE currant.job j
     SET phase = 2, owner = $2::int, attempt = attempt + 1, claimed_at = $3::timestamptz
-    FROM picked p WHERE ",
-            job_by_key!("p.queue_id", "p.id"),
-            "
+    FROM picked p WHERE j.ctid = p.place AND j.queue_id = p.queue_id
       AND EXISTS (SELECT FROM currant.broker WHERE id = $2::int AND dead_at IS NULL)
     RETURNING ",
             taken_columns!("j."),

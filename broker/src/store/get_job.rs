@@ -1,8 +1,11 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{Client, StoreError, row::options, statement::Statement};
-use crate::domain::{JobId, JobKey, QueueId, StoredJob};
+use super::{
+    Client, OUTCOME_DEAD, OUTCOME_SUCCEEDED, PHASE_READY, PHASE_SCHEDULED, StoreError,
+    row::options, statement::Statement,
+};
+use crate::domain::{JobId, JobKey, QueueId, State, StoredJob};
 
 const GET: Statement = Statement::new(
     "get_job",
@@ -26,8 +29,7 @@ pub async fn get_job(client: &Client, id: JobId) -> Result<Option<StoredJob>, St
         kind: row.get(2),
         payload: Bytes::copy_from_slice(row.get(3)),
         priority: row.get(4),
-        phase: row.get(5),
-        outcome: row.get(6),
+        state: state(row.get(5), row.get(6)),
         attempt: row.get(7),
         failures: row.get::<_, i16>(8).cast_unsigned(),
         max_attempts: row.get::<_, Option<i16>>(9).map(i16::cast_unsigned),
@@ -38,4 +40,15 @@ pub async fn get_job(client: &Client, id: JobId) -> Result<Option<StoredJob>, St
         error: row.get(14),
         options: options(row, 15),
     }))
+}
+
+fn state(phase: i16, outcome: Option<i16>) -> State {
+    match (outcome, phase) {
+        (Some(OUTCOME_SUCCEEDED), _) => State::Succeeded,
+        (Some(OUTCOME_DEAD), _) => State::Dead,
+        (Some(_), _) => State::Cancelled,
+        (None, PHASE_SCHEDULED) => State::Scheduled,
+        (None, PHASE_READY) => State::Ready,
+        (None, _) => State::Running,
+    }
 }

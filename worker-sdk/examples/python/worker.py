@@ -1,17 +1,13 @@
 """A worker from the .proto and grpcio alone: python worker.py 127.0.0.1:7070 emails"""
-import asyncio, json, pathlib, random, signal, sys
-import grpc
+import asyncio, json, pathlib, random, signal, sys, grpc
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[3] / "proto" / "proto"))
 pb, rpc = grpc.protos_and_services("currant/v1/worker.proto")  # compiled by grpcio-tools
 
-
 async def send_email(job):
     print(f"job {job.job_id} attempt {job.attempt}: to {json.loads(job.payload)['to']}", flush=True)
     return b'"sent"'
-
 HANDLERS = {"send_email": send_email}
-
 
 class Worker:
     def __init__(self, channel, queues, concurrency=10):
@@ -27,12 +23,10 @@ class Worker:
             asyncio.get_running_loop().add_signal_handler(name, self.stopping.cancel)
         tasks = [asyncio.create_task(self.complete()), asyncio.create_task(self.subscribe())]
         await asyncio.wait([*tasks, self.stopping], return_when=asyncio.FIRST_COMPLETED)
-        for _ in self.held:
-            self.free.release()  # nothing waits any longer, see handle
+        for _ in self.held: self.free.release()  # nothing waits any longer, see handle
         while self.held and not any(task.done() for task in tasks):
             await asyncio.sleep(0.1)
-        for task in tasks:
-            task.result() if task.done() else task.cancel()
+        for task in tasks: task.result() if task.done() else task.cancel()
 
     async def subscribe(self):
         while True:
@@ -44,9 +38,8 @@ class Worker:
 
     async def session(self):
         """Opens a stream, presents what is held, and reads until the stream ends or falls silent."""
-        stream = self.stub.Subscribe(pb.SubscribeRequest(
-            worker="python", session_id=self.session_id, queues=self.queues,
-            concurrency=self.concurrency, **self.holds()))
+        stream = self.stub.Subscribe(pb.SubscribeRequest(worker="python", session_id=self.session_id,
+            queues=self.queues, concurrency=self.concurrency, **self.holds()))
         self.welcome = welcome = (await asyncio.wait_for(stream.read(), 20)).welcome
         self.session_id, self.received_seq = welcome.session_id, 0
         self.stop([], welcome.lost)
@@ -62,8 +55,7 @@ class Worker:
                 await asyncio.sleep(0)  # they begin: a task that never did can't report its end
                 self.stop(message.cancel.attempts, message.lease_lost.attempts)
         finally:
-            beats.cancel()
-            stream.cancel()
+            beats.cancel(), stream.cancel()
 
     async def handle(self, job):
         outcome = pb.Completion(job_id=job.job_id, attempt=job.attempt)
@@ -93,20 +85,17 @@ class Worker:
                     if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE):
                         raise  # it would be refused for ever
                     await asyncio.sleep(random.uniform(0.1, 1.0))
-            for one in batch:
-                del self.held[one.job_id, one.attempt]
+            for one in batch: del self.held[one.job_id, one.attempt]
 
     async def heartbeat(self):
-        """Ends when the broker doesn't know the session."""
         while True:
             try:
-                answer = await self.stub.Heartbeat(pb.HeartbeatRequest(
-                    session_id=self.session_id, epoch=self.welcome.epoch,
-                    received_seq=self.received_seq, **self.holds()), timeout=10)
+                answer = await self.stub.Heartbeat(pb.HeartbeatRequest(session_id=self.session_id,
+                    epoch=self.welcome.epoch, received_seq=self.received_seq, **self.holds()), timeout=10)
                 self.stop(answer.cancelled, answer.lost)
             except grpc.RpcError as error:
                 if error.code() == grpc.StatusCode.NOT_FOUND:
-                    return
+                    return  # the broker doesn't know the session
             await asyncio.wait([self.stopping], timeout=self.welcome.heartbeat_interval.ToMilliseconds() / 1000)
             await asyncio.sleep(0.1)
 
@@ -116,12 +105,9 @@ class Worker:
 
     def stop(self, cancelled, lost):
         for one in [*cancelled, *lost]:
-            task = self.held.get((one.job_id, one.attempt))
-            if task and not task.done():  # what is done has its outcome on the way
+            if (task := self.held.get((one.job_id, one.attempt))) and not task.done():  # what is done has its outcome on the way
                 task.cancel()
-                if one in lost:
-                    del self.held[one.job_id, one.attempt]
-
+                if one in lost: del self.held[one.job_id, one.attempt]
 
 async def main(address="127.0.0.1:7070", *queues):
     async with grpc.aio.insecure_channel(address) as channel:

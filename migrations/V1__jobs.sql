@@ -59,7 +59,10 @@ CREATE TABLE currant.broker (
     -- No job that it holds has a smaller id, but those in straggler.
     low_id       bigint NOT NULL,
     -- Since when it is known to hold no more; its jobs are rescued a grace later.
-    dead_at      timestamptz
+    dead_at      timestamptz,
+    -- When they were, for the first time. They are once more before it is forgotten, for the sake of
+    -- writes that were under way.
+    rescued_at   timestamptz
 ) WITH (fillfactor = 50);
 
 -- Jobs held for so long that low_id has passed them.

@@ -238,7 +238,7 @@ fn rpc_settings(config: &Config) -> RpcSettings {
     }
 }
 
-/// What an insert may take beside its connection and its statement.
+/// What a write may take beside its connection and its statements, which are at most three.
 const STRAGGLER_MARGIN: Duration = Duration::from_secs(60);
 
 fn timer_settings(config: &Config) -> TimerSettings {
@@ -251,8 +251,8 @@ fn timer_settings(config: &Config) -> TimerSettings {
         dead_after: ms(broker.dead_after_ms),
         adoption_grace: ms(broker.adoption_grace_ms),
         straggler_age: STRAGGLER_MARGIN
-            + ms(database.connect_timeout_ms)
-            + ms(database.statement_timeout_ms),
+            + 3 * ms(database.connect_timeout_ms)
+            + 3 * ms(database.statement_timeout_ms),
         sweep_interval: ms(dispatch.sweep_interval_ms),
         poll_interval: ms(dispatch.poll_interval_ms),
     }

@@ -43,6 +43,7 @@ pub(super) struct Backlog {
 /// A sweep that took t longer than a cheap one is followed by the next after SWEEP_REST * t at the
 /// earliest.
 const SWEEP_REST: u32 = 20;
+const SWEEP_REST_MAX: Duration = Duration::from_secs(5);
 const SWEEP_CHEAP: Duration = Duration::from_millis(3);
 /// After a failed claim.
 const CLAIM_PAUSE: Duration = Duration::from_millis(250);
@@ -163,7 +164,8 @@ impl Backlog {
             Some(ClaimFrom::Sweep) => {
                 // Of two, so that a hiccup of the disk makes nobody wait.
                 let cost = took.min(std::mem::replace(&mut self.last_sweep, took));
-                self.sweep_not_before = now + cost.saturating_sub(SWEEP_CHEAP) * SWEEP_REST;
+                let rest = cost.saturating_sub(SWEEP_CHEAP) * SWEEP_REST;
+                self.sweep_not_before = now + rest.min(SWEEP_REST_MAX);
                 self.notified = false;
                 self.unknown = full;
                 // All in front of the last row is claimed; behind it nothing is known.

@@ -44,17 +44,27 @@ impl Buffer {
         }
     }
 
-    /// Removes the first `count` jobs, or as many as there are.
-    pub(super) fn take(&mut self, count: usize) -> Vec<TakenJob> {
+    /// Removes the first `count` jobs, or as many as there are and as `bytes` hold; at least one.
+    pub(super) fn take(&mut self, count: usize, bytes: usize) -> Vec<TakenJob> {
         let mut taken = Vec::with_capacity(count.min(self.len));
+        let mut used = 0;
         while taken.len() < count
             && let Some(mut level) = self.levels.first_entry()
         {
             let jobs = level.get_mut();
-            let share = jobs.len().min(count - taken.len());
+            let fits = |job: &&TakenJob| {
+                used += job.bytes();
+                used <= bytes
+            };
+            let left = count - taken.len();
+            let fitting = jobs.iter().take(left).take_while(fits).count();
+            let share = if taken.is_empty() { fitting.max(1) } else { fitting };
             taken.extend(jobs.drain(..share));
             if jobs.is_empty() {
                 level.remove();
+            }
+            if used > bytes {
+                break;
             }
         }
         self.note_removed(&taken);
@@ -117,9 +127,22 @@ mod tests {
         for (id, priority) in [(5, 0), (3, 0), (4, 9), (1, -1), (6, 9), (2, 0)] {
             buffer.push(job(id, priority));
         }
-        assert_eq!(ids(buffer.take(3)), [4, 6, 2]);
-        assert_eq!(ids(buffer.take(9)), [3, 5, 1]);
+        assert_eq!(ids(buffer.take(3, usize::MAX)), [4, 6, 2]);
+        assert_eq!(ids(buffer.take(9, usize::MAX)), [3, 5, 1]);
         assert_eq!((buffer.len(), buffer.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn takes_as_many_as_the_bytes_hold_and_at_least_one() {
+        let mut buffer = Buffer::default();
+        for id in 1..=5 {
+            buffer.push(job(id, 0));
+        }
+        buffer.push(job(6, -1));
+        let one = job(1, 0).bytes();
+        assert_eq!(ids(buffer.take(9, 2 * one)), [1, 2]);
+        assert_eq!(ids(buffer.take(9, one - 1)), [3]);
+        assert_eq!(ids(buffer.take(9, 3 * one)), [4, 5, 6]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Core {
             }
             Err(error) => {
                 log(&error, "ready jobs could not be claimed");
-                if error.is_passing() {
+                if error.may_have_committed() {
                     // It may have committed.
                     let low = match from {
                         ClaimFrom::Sweep => JobId(0),

@@ -116,7 +116,11 @@ impl Core {
 
     /// Lets time pass in the engine.
     pub fn tick(self: &Arc<Self>) {
-        self.with_engine(|engine, now, actions| engine.tick(now, actions));
+        self.with_dispatch(|dispatch, now, actions| {
+            dispatch.engine.tick(now, actions);
+            // Streams that have ended; their sessions may go on without.
+            dispatch.outboxes.retain(|_, outbox| !outbox.is_closed());
+        });
         let (sessions, buffered, held) = self.engine(|engine| {
             (engine.session_count(), engine.buffered_count(), engine.held_count())
         });

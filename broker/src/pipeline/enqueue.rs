@@ -132,7 +132,7 @@ impl Core {
                 }
                 Err(error @ (StoreError::Unavailable { .. } | StoreError::HeldForDead { .. })) => {
                     log(&error, "jobs could not be stored");
-                    self.not_stored(&plan, error.is_passing());
+                    self.not_stored(&plan, error.may_have_committed());
                     return answer_all(calls, &PipelineError::from(&error));
                 }
                 Err(error) => {
@@ -220,7 +220,7 @@ impl Core {
                 });
             }
         }
-        store::insert_jobs(&client, self.broker.id, &rows).await
+        store::insert_jobs(client, self.broker.id, &rows).await
     }
 
     fn stored(self: &Arc<Self>, calls: Vec<EnqueueCall>, plan: &mut Plan) {

@@ -71,6 +71,8 @@ impl Core {
         let core = Arc::clone(self);
         let mut place = {
             let mut dispatch = self.dispatch.lock();
+            // Who has gone stands in nobody's way.
+            dispatch.release(self.clock.now());
             let first = !dispatch.waiting.contains_key(&admission.queue);
             let first = first || dispatch.engine.is_urgent(admission);
             if first && dispatch.engine.admit(self.clock.now(), admission) {

@@ -1,4 +1,8 @@
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 
@@ -23,7 +27,7 @@ pub(super) struct Orphans {
     due: Mutex<Vec<(Duration, Suspect)>>,
 }
 
-/// Suspects beyond this are merged: the lowest id of each queue then counts.
+/// Suspects beyond this are merged: the lowest id and the latest time of each queue then count.
 const SUSPECTS_MAX: usize = 1000;
 const SOON: Duration = Duration::from_secs(1);
 
@@ -35,27 +39,31 @@ impl Core {
             due.push((now + after, suspect));
         }
         if due.len() > SUSPECTS_MAX {
-            due.sort_unstable_by_key(|(at, suspect)| {
-                (suspect.queue, suspect.low, std::cmp::Reverse(*at))
-            });
-            due.dedup_by_key(|(_, suspect)| suspect.queue);
+            let mut merged: HashMap<QueueId, (Duration, JobId)> = HashMap::new();
+            for (at, Suspect { queue, low }) in due.drain(..) {
+                let one = merged.entry(queue).or_insert((at, low));
+                *one = (one.0.max(at), one.1.min(low));
+            }
+            due.extend(merged.into_iter().map(|(queue, (at, low))| (at, Suspect { queue, low })));
         }
     }
 
-    /// Gives back what the database says that this broker holds and its memory doesn't know.
+    /// Whether the fate of some write is unknown: the watermark may not pass what it took.
+    pub fn has_suspects(&self) -> bool {
+        !self.orphans.due.lock().is_empty()
+    }
+
+    /// Gives back what the database says that this broker holds and its memory doesn't know. What
+    /// couldn't be looked at stays for the next time.
     pub async fn find_orphans(self: &Arc<Self>) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let suspects: HashSet<Suspect> = {
-            let mut due = self.orphans.due.lock();
-            let ripe = due.iter().filter(|(at, _)| *at <= now).map(|(_, one)| *one).collect();
-            due.retain(|(at, _)| *at > now);
-            ripe
+        let ripe: HashSet<Suspect> = {
+            let due = self.orphans.due.lock();
+            due.iter().filter(|(at, _)| *at <= now).map(|(_, one)| *one).collect()
         };
-        for suspect in suspects {
-            if let Err(error) = self.look_at(suspect).await {
-                self.orphans.due.lock().push((self.clock.now() + SOON, suspect));
-                return Err(error);
-            }
+        for suspect in ripe {
+            self.look_at(suspect).await?;
+            self.orphans.due.lock().retain(|(at, one)| *at > now || *one != suspect);
         }
         Ok(())
     }

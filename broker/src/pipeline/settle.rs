@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
-    Core, PipelineError,
+    Core, PipelineError, Suspect,
     coalescer::{Permit, Request},
     complete::Verdicts,
     error::log,
@@ -125,7 +125,15 @@ impl Core {
         for call in calls {
             let places = at..at + call.items.len();
             at = places.end;
-            let By::Worker { session, completings, reply, _permit } = call.by else { continue };
+            let By::Worker { session, completings, reply, _permit } = call.by else {
+                if result.is_err() {
+                    // They have left memory and are still ours in the database.
+                    for Item { key, .. } in &call.items {
+                        self.suspect(Suspect { queue: key.queue, low: key.id });
+                    }
+                }
+                continue;
+            };
             let verdicts = match &result {
                 Ok(verdicts) => {
                     self.with_engine(|engine, now, actions| {

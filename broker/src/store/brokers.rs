@@ -41,7 +41,8 @@ const HEARTBEAT: Statement = Statement::new(
     "heartbeat_broker",
     "/* heartbeat_broker */
 WITH beat AS (
-    UPDATE currant.broker SET heartbeat_at = now(), low_id = $2::bigint
+    UPDATE currant.broker
+    SET heartbeat_at = now(), low_id = CASE WHEN $2::bigint IS NULL THEN low_id ELSE $2::bigint END
     WHERE id = $1::int AND dead_at IS NULL RETURNING id
 ), gone AS (
     DELETE FROM currant.straggler s USING unnest($3::int[], $4::bigint[]) AS v (q, i)
@@ -95,11 +96,11 @@ pub async fn register_broker(
     Err(no_row("broker", "slot"))
 }
 
-/// Shows life, raises the watermark, and notes the stragglers that came and went.
+/// Shows life, raises the watermark unless `low` is `None`, and notes the stragglers that came and went.
 pub async fn heartbeat_broker(
     client: &Client,
     id: i32,
-    low: JobId,
+    low: Option<JobId>,
     gone: &[JobKey],
     come: &[JobKey],
 ) -> Result<Heartbeat, StoreError> {
@@ -109,7 +110,10 @@ pub async fn heartbeat_broker(
     let (gone_queues, gone_ids) = columns(gone);
     let (come_queues, come_ids) = columns(come);
     let rows = HEARTBEAT
-        .query(client, &[&id, &low.0, &gone_queues, &gone_ids, &come_queues, &come_ids])
+        .query(
+            client,
+            &[&id, &low.map(|low| low.0), &gone_queues, &gone_ids, &come_queues, &come_ids],
+        )
         .await?;
     let row = rows.first().ok_or_else(|| no_row("broker", "id"))?;
     Ok(Heartbeat { alive: row.get(0), database_time: row.get(1), others: row.get(2) })

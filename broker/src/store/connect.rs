@@ -7,7 +7,7 @@ use deadpool_postgres::{
 use futures_util::future::try_join_all;
 use tokio_postgres::NoTls;
 
-use super::{StoreError, complete_jobs};
+use super::{StoreError, complete_jobs, error::CONNECT};
 
 /// How to reach the database.
 #[derive(Clone)]
@@ -67,10 +67,10 @@ impl Store {
     /// A connection; waits for one at most for the connect timeout.
     pub async fn client(&self) -> Result<Client, StoreError> {
         let unavailable = |source: Box<dyn std::error::Error + Send + Sync>| {
-            StoreError::Unavailable { statement: "connect", source }
+            StoreError::Unavailable { statement: CONNECT, source }
         };
         self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(source) => StoreError::of("connect", source),
+            PoolError::Backend(source) => StoreError::of(CONNECT, source),
             other => unavailable(other.into()),
         })
     }

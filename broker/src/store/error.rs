@@ -1,5 +1,8 @@
 use tokio_postgres::error::SqlState;
 
+/// Stands for the statement where no connection was had.
+pub(super) const CONNECT: &str = "connect";
+
 /// Why a statement has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -38,6 +41,11 @@ pub enum Violation {
 }
 
 impl StoreError {
+    /// Whether a write may have been done although it has no good answer.
+    pub fn may_have_committed(&self) -> bool {
+        matches!(self, Self::Unavailable { statement, .. } if *statement != CONNECT)
+    }
+
     pub(super) fn of(statement: &'static str, source: tokio_postgres::Error) -> Self {
         let Some(error) = source.as_db_error() else {
             return Self::Unavailable { statement, source: source.into() };

@@ -109,15 +109,24 @@ impl InsertRow<'_> {
 /// Stores all rows or none; those in phase 2 as taken by `owner`, first attempt. None either if
 /// `owner` is held for dead.
 pub async fn insert_jobs(
-    client: &Client,
+    client: Client,
     owner: i32,
     rows: &[InsertRow<'_>],
 ) -> Result<(), StoreError> {
     if rows.len() < COPY_ROWS_MIN {
-        return insert(client, owner, rows).await;
+        return insert(&client, owner, rows).await;
     }
-    let copied = copy(client, owner, rows).await;
-    let end = if copied.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let copied = copy(&client, owner, rows).await;
+    let end = match &copied {
+        Ok(()) => "COMMIT",
+        Err(StoreError::Unique { .. } | StoreError::HeldForDead { .. }) => "ROLLBACK",
+        Err(_) => {
+            // A COPY that is refused before it began leaves the connection an answer out of step: it
+            // mustn't be used again, and its transaction ends with it.
+            drop(Client::take(client));
+            return copied;
+        }
+    };
     client.batch_execute(end).await.map_err(|error| StoreError::of(COPY_ALL.name, error))?;
     copied
 }

@@ -8,8 +8,9 @@ use crate::domain::{JobId, JobKey, QueueId};
 const NEXT: Statement = Statement::new(
     "next_dead_broker",
     "/* next_dead_broker */
-SELECT id, low_id, name FROM currant.broker
+SELECT id, low_id, name, rescued_at IS NOT NULL FROM currant.broker
 WHERE dead_at < now() - $1::bigint * interval '1 millisecond'
+  AND (rescued_at IS NULL OR dead_at < now() - $2::bigint * interval '1 millisecond')
 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED",
 );
 
@@ -46,14 +47,22 @@ WITH gone AS (DELETE FROM currant.straggler WHERE owner = $1::int)
 DELETE FROM currant.broker WHERE id = $1::int",
 );
 
+const NOTE: Statement = Statement::new(
+    "note_rescue",
+    "/* note_rescue */ UPDATE currant.broker SET rescued_at = now() WHERE id = $1::int",
+);
+
 const ORPHANS: Statement = Statement::new(
     "find_orphans",
     "/* find_orphans */
 SELECT queue_id, id, attempt FROM currant.job
-WHERE queue_id = $1::int AND id >= $2::bigint AND owner = $3::int AND phase = 2 AND outcome IS NULL",
+WHERE queue_id = $1::int
+  AND id >= greatest($2::bigint, (SELECT low_id FROM currant.broker WHERE id = $3::int))
+  AND owner = $3::int AND phase = 2 AND outcome IS NULL",
 );
 
-pub(super) const STATEMENTS: [Statement; 6] = [NEXT, QUEUES, RANGE, STRAGGLERS, FORGET, ORPHANS];
+pub(super) const STATEMENTS: [Statement; 7] =
+    [NEXT, QUEUES, RANGE, STRAGGLERS, FORGET, NOTE, ORPHANS];
 
 /// The jobs of one dead broker, made ready again.
 #[derive(Clone, Debug)]
@@ -63,14 +72,17 @@ pub struct Rescued {
     pub queues: Vec<QueueId>,
 }
 
-/// Rescues the jobs of one broker that has been dead for the grace, if there is one.
+/// Rescues the jobs of one broker that has been dead for the grace, if there is one. Once more, and for
+/// the last time, when it has been dead for `forget_ms`: a write that was under way at the first time
+/// has committed by then, or never will.
 pub async fn rescue_jobs(
     client: &mut Client,
     grace_ms: i64,
+    forget_ms: i64,
 ) -> Result<Option<Rescued>, StoreError> {
     let failed = |error| StoreError::of("rescue_jobs", error);
     let transaction = client.transaction().await.map_err(failed)?;
-    let Some(row) = NEXT.query(&transaction, &[&grace_ms]).await?.pop() else {
+    let Some(row) = NEXT.query(&transaction, &[&grace_ms, &forget_ms]).await?.pop() else {
         return Ok(None);
     };
     let (id, low, broker): (i32, i64, String) = (row.get(0), row.get(1), row.get(2));
@@ -89,14 +101,15 @@ pub async fn rescue_jobs(
         rescued.jobs += 1;
         rescued.queues.push(QueueId(row.get(0)));
     }
-    FORGET.execute(&transaction, &[&id]).await?;
+    let end = if row.get(3) { FORGET } else { NOTE };
+    end.execute(&transaction, &[&id]).await?;
     transaction.commit().await.map_err(failed)?;
     rescued.queues.sort_unstable();
     rescued.queues.dedup();
     Ok(Some(rescued))
 }
 
-/// Jobs of a queue that the database says `owner` holds: to be compared with its memory after a write
+/// Jobs of a queue from `low` and the owner's watermark on that the database says `owner` holds: to be compared with its memory after a write
 /// whose fate is unknown.
 pub async fn held_jobs(
     client: &Client,

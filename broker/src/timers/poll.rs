@@ -31,6 +31,7 @@ pub(super) async fn poll(core: Arc<Core>, settings: TimerSettings, listening: Li
         let watch = Stopwatch::start();
         match look(&core, &queues).await {
             Ok(found) => {
+                rest = (watch.elapsed() * REST).min(settings.sweep_interval);
                 for queue in found {
                     core.notified(queue);
                 }
@@ -40,7 +41,6 @@ pub(super) async fn poll(core: Arc<Core>, settings: TimerSettings, listening: Li
                 "the backlog could not be looked at; it is tried again"
             ),
         }
-        rest = watch.elapsed() * REST;
     }
 }
 

@@ -21,8 +21,9 @@ pub(super) async fn rescue(
             tracing::warn!(broker = name, "a broker shows no life; its jobs will be rescued");
         }
     }
+    let grace = millis(settings.adoption_grace);
     while let Some(rescued) =
-        store::rescue_jobs(&mut client, millis(settings.adoption_grace)).await?
+        store::rescue_jobs(&mut client, grace, millis(settings.straggler_age)).await?
     {
         metrics::counter!("currant_jobs_rescued_total").increment(rescued.jobs);
         tracing::info!(

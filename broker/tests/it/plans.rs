@@ -49,7 +49,9 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         ],
         "next_due" => &[("job_scheduled", "")],
         "ready_queues" => &[("job_ready", "queue_id = v.q")],
-        "rescue_range" | "find_orphans" => &[("job_pkey", "queue_id = $1 AND id >= $2")],
+        "rescue_range" => &[("job_pkey", "queue_id = $1 AND id >= $2")],
+        // The watermark: a plan's own parameter.
+        "find_orphans" => &[("job_pkey", "queue_id = $1 AND id >= GREATEST$2, $0")],
         "rescue_stragglers" => {
             &[("job_pkey", "queue_id = ANY ARRAY[s.queue_id] AND id >= s.id AND id <= s.id")]
         }
@@ -57,7 +59,7 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         "insert_jobs" | "broker_lives" | "notify_ready" | "find_queues" | "queues_by_id"
         | "create_queues" | "count_queues" | "all_queues" | "database_time" | "register_broker"
         | "supersede_broker" | "retire_broker" | "heartbeat_broker" | "lower_watermark"
-        | "bury_brokers" | "next_dead_broker" | "forget_broker" => &[],
+        | "bury_brokers" | "next_dead_broker" | "note_rescue" | "forget_broker" => &[],
         other => panic!("{other} is new: say here which indexes of currant.job it reads"),
     }
 }

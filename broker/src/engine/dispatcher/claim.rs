@@ -59,6 +59,9 @@ impl Dispatcher {
         let rows: Vec<(i16, JobId)> = jobs.iter().map(|job| (job.priority, job.id)).collect();
         let bytes: usize = jobs.iter().map(TakenJob::bytes).sum();
         let state = self.queue(queue);
+        if let Some(mean) = bytes.checked_div(jobs.len()) {
+            state.claimed_bytes = mean.max(1);
+        }
         state.reserved -= limit;
         state.backlog.claimed(now, took, limit, &rows);
         for job in jobs {
@@ -90,7 +93,8 @@ impl Dispatcher {
             return;
         }
         if let Some(from) = state.backlog.next_claim(now) {
-            let limit = room.min(rows_max);
+            let bytes = self.limits.buffered_bytes_max.saturating_sub(self.buffered_bytes);
+            let limit = room.min(rows_max).min((bytes / state.claimed_bytes).max(1));
             state.reserved += limit;
             actions.push(Action::Claim { queue, from, limit });
         }

@@ -122,7 +122,9 @@ impl Dispatcher {
             return;
         }
         let Some(state) = self.queues.get_mut(&queue) else { return };
-        let jobs = state.buffer.take(count);
+        let unacknowledged = self.sessions[index].unacknowledged_bytes;
+        let bytes = self.limits.unacknowledged_bytes_max.saturating_sub(unacknowledged);
+        let jobs = state.buffer.take(count, bytes);
         if jobs.is_empty() {
             return;
         }

@@ -148,8 +148,13 @@ struct Queue {
     /// Let through to be stored, see `admit`.
     admitted: usize,
     pace: Pace,
+    /// The mean of the jobs of the last claim.
+    claimed_bytes: usize,
     timeout: Option<Duration>,
 }
+
+/// What a job of the backlog may take in memory, before the first was seen.
+const CLAIMED_BYTES: usize = 1 << 20;
 
 impl Queue {
     fn new() -> Self {
@@ -162,6 +167,7 @@ impl Queue {
             reserved: 0,
             admitted: 0,
             pace: Pace::default(),
+            claimed_bytes: CLAIMED_BYTES,
             timeout: None,
         }
     }

@@ -75,6 +75,7 @@ impl Dispatcher {
         session.concurrency = request.concurrency;
         session.queues = request.queues.iter().map(|(queue, _)| *queue).collect();
         session.turn = 0;
+        session.taken_back = 0;
         let epoch = session.epoch;
         for &(queue, timeout) in &request.queues {
             let state = self.queue(queue);

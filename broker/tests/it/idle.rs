@@ -66,7 +66,7 @@ async fn connections_stay_the_same_from_one_worker_to_a_hundred() {
 
 #[tokio::test]
 async fn a_hundred_idle_workers_cost_less_than_a_transaction_a_second() {
-    const SECONDS: u32 = 15;
+    const SECONDS: u32 = 10;
     let database = Database::fresh().await;
     let beside = database.connect_beside().await;
     let broker = Broker::start_with(&database, &[("SESSION__HEARTBEAT_INTERVAL_MS", "500")]).await;
@@ -74,8 +74,11 @@ async fn a_hundred_idle_workers_cost_less_than_a_transaction_a_second() {
     // Past what a connection does for its first uses; what is told then is told a second later.
     let pooled = connections(&beside, &database).await - 1;
     query(&broker, 9 * pooled).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    query(&broker, pooled).await;
+    // More than once: the broker's own statements take turns too, and one may be passed over.
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        query(&broker, pooled).await;
+    }
 
     let before = transactions(&beside, &database).await;
     let mut beats = tokio::time::interval(Duration::from_millis(500));

@@ -2,10 +2,10 @@
 
 use std::{fs, time::Duration};
 
-/// Clock ticks of /proc/<pid>/stat per second: USER_HZ, 100 on every Linux that this runs on.
+/// Clock ticks of `/proc/<pid>/stat` per second: USER_HZ, 100 on every Linux that this runs on.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// What one line of /proc/<pid>/stat says.
+/// What one line of `/proc/<pid>/stat` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     parent: u32,

@@ -12,7 +12,8 @@ use crate::{
 
 pub(crate) async fn run(settings: &Settings) -> Result<Report> {
     let mut trial = Trial::prepare(settings).await?;
-    let workers = trial.start_workers().await?;
+    let mut workers = trial.start_workers().await?;
+    workers.ready().await?;
     let endpoint = trial.stack.endpoint();
     let senders = Sender::for_producers(settings, endpoint, &trial.queues, &trial.recorder).await?;
     trial.measure_from_here().await?;

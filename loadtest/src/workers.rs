@@ -42,6 +42,14 @@ impl Workers {
         Ok(Workers { running })
     }
 
+    /// Waits until all sessions are open.
+    pub(crate) async fn ready(&mut self) -> Result<()> {
+        for worker in &mut self.running {
+            worker.ready().await.context("a worker couldn't begin")?;
+        }
+        Ok(())
+    }
+
     /// Drains them all. Fails with the first error of those that didn't end well.
     pub(crate) async fn shutdown(self) -> Result<()> {
         let ended = join_all(self.running.into_iter().map(Running::shutdown)).await;

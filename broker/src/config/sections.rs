@@ -329,7 +329,7 @@ impl Default for Dispatch {
         Self {
             queues_max: 10_000,
             claim_rows_max: 1000,
-            hold_ms_max: 200,
+            hold_ms_max: 400,
             sweep_interval_ms: 15_000,
             poll_interval_ms: 1000,
             buffered_bytes_max: 256 << 20,

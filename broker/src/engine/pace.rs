@@ -10,7 +10,7 @@ pub(super) struct Pace {
 }
 
 /// After so long a sample counts for a third.
-const FADE: Duration = Duration::from_millis(200);
+const FADE: Duration = Duration::from_millis(400);
 
 impl Pace {
     /// Work has come after a time without: that time doesn't count.
@@ -59,11 +59,11 @@ mod tests {
             pace.finished(ms(at), 100);
             assert!((rate(&pace, ms(at)) - 10_000.0).abs() < 500.0, "{}", rate(&pace, ms(at)));
         }
-        for at in (2000..4000).step_by(10) {
+        for at in (2000..6000).step_by(10) {
             pace.finished(ms(at), 10);
         }
-        assert!((rate(&pace, ms(3990)) - 1000.0).abs() < 50.0);
-        assert!(rate(&pace, ms(6000)) < 10.0, "nothing is finished any more");
+        assert!((rate(&pace, ms(5990)) - 1000.0).abs() < 50.0);
+        assert!(rate(&pace, ms(9000)) < 10.0, "nothing is finished any more");
     }
 
     #[test]

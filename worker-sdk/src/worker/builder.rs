@@ -2,6 +2,7 @@ use std::{collections::HashMap, fmt::Display, future::Future, sync::Arc, time::D
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tower::{BoxError, Layer, Service};
 
@@ -197,6 +198,7 @@ impl WorkerBuilder {
                 .ok_or("concurrency and prefetch are too large together")?,
             shutdown_timeout: self.shutdown_timeout,
             observer: self.observer,
+            open: CancellationToken::new(),
         };
         Ok(Worker { target, settings, handlers: by_kind(self.handlers)? })
     }

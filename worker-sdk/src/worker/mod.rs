@@ -65,6 +65,8 @@ struct Settings {
     max_in_flight: u32,
     shutdown_timeout: Duration,
     observer: Option<Observer>,
+    /// Fires when the broker has opened the first session.
+    open: CancellationToken,
 }
 
 impl Worker {
@@ -80,9 +82,9 @@ impl Worker {
 
     /// Runs it in the background. Panics outside of a tokio runtime.
     pub fn start(self) -> Running {
-        let stop = CancellationToken::new();
+        let (stop, open) = (CancellationToken::new(), self.settings.open.clone());
         let worker = tokio::spawn(self.run(stop.clone()));
-        Running { stop, worker }
+        Running { stop, open, worker }
     }
 
     /// Runs until `stop` fires and what it holds is done with: what waits is given back at once, what
@@ -105,10 +107,21 @@ impl Worker {
 #[derive(Debug)]
 pub struct Running {
     stop: CancellationToken,
+    open: CancellationToken,
     worker: JoinHandle<Result<(), WorkerError>>,
 }
 
 impl Running {
+    /// Waits until the broker has opened its session, so that jobs enqueued from now on find it there.
+    /// Ends without if the worker has ended: with the error of [`Running::closed`], after which that
+    /// must not be called.
+    pub async fn ready(&mut self) -> Result<(), WorkerError> {
+        tokio::select! {
+            () = self.open.cancelled() => Ok(()),
+            ended = &mut self.worker => ended.unwrap_or(Err(WorkerError::Panicked)),
+        }
+    }
+
     /// Shuts it down in order and waits for the end, as described at [`Worker::run`].
     pub async fn shutdown(mut self) -> Result<(), WorkerError> {
         self.stop.cancel();

@@ -217,6 +217,7 @@ impl Session {
         let held = self.held.len();
         let (session_id, epoch) = (&welcome.session_id, welcome.epoch);
         tracing::info!(worker = self.settings.name, session_id, epoch, held, "session open");
+        self.settings.open.cancel();
         self.completer.set_limits(Limits::of(&welcome));
         self.completer.retry_now();
         self.heartbeats.begin(&welcome, now, fastrand::f64());

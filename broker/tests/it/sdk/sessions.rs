@@ -53,6 +53,24 @@ impl Gate {
 }
 
 #[tokio::test]
+async fn jobs_find_a_worker_there_that_is_ready() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let gate = Gate::closed();
+    let mut running = gate.worker(&broker).build().unwrap().start();
+    running.ready().await.unwrap();
+    client(&broker).await.enqueue_many(jobs(10)).await.unwrap();
+    // Those of the backlog are claimed.
+    let claimed = "SELECT count(*) FROM currant.job WHERE phase <> 2 OR claimed_at IS NOT NULL";
+    assert_eq!(database.number(claimed).await, 0);
+    // More than a session may hold.
+    let refused = gate.worker(&broker).prefetch(20_000).build().unwrap();
+    assert!(refused.start().ready().await.is_err());
+    gate.open(10);
+    running.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn concurrency_is_reached_and_never_exceeded() {
     let database = Database::fresh().await;
     let broker = Broker::start(&database).await;

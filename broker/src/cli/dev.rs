@@ -53,7 +53,7 @@ Currant with a Postgres of its own; the data stays in {data}
   database                psql \"{dsn}\"
 
 Next:
-  store a job             psql \"{dsn}\" -c \"SELECT currant.enqueue('emails', 'send_email', '{{}}')\"
+  store a job             psql \"{dsn}\" -c \"SELECT currant.enqueue('emails', 'send_email', jsonb_build_object('to', 'ada@example.com'))\"
   write a worker          worker-sdk/examples
   all settings            currant-broker config reference
 

@@ -1,4 +1,5 @@
--- Currant's schema. docs of each column stand here; the reasons for the layout in ARCHITECTURE.md.
+-- Currant's schema. docs of each column stand here; the reasons for the layout in
+-- docs/decisions/0001-row-layout.md.
 -- The rule that everything rests on: no index mentions a column that a completion writes
 -- (outcome, result, finished_at), so that a completion is a heap-only (HOT) update.
 

@@ -120,7 +120,7 @@ async fn connect(config: &Config, port: u16) -> anyhow::Result<Arc<Core>> {
     let client = store.client().await.context("database.url")?;
     let now = store::database_time(&client).await.context("database.url")?;
     let clock = Clock::new(now);
-    let name = broker_name(config, port);
+    let name = config.broker_name(port);
     let low = first_id_at_ms(now.timestamp_millis() - STARTUP_MARGIN_MS);
     let broker = store::register_broker(&client, &name, low).await.context("registering")?;
     drop(client);
@@ -130,14 +130,6 @@ async fn connect(config: &Config, port: u16) -> anyhow::Result<Arc<Core>> {
 
 /// Between the database's clock and the ids made from it.
 const STARTUP_MARGIN_MS: i64 = 60_000;
-
-fn broker_name(config: &Config, port: u16) -> String {
-    if !config.broker.name.is_empty() {
-        return config.broker.name.clone();
-    }
-    let host = gethostname::gethostname();
-    format!("{}:{port}", host.to_string_lossy())
-}
 
 /// Others may rescue what is held here, after the grace.
 async fn retire(core: &Core) {

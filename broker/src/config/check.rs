@@ -19,13 +19,13 @@ impl Config {
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(problems)) }
     }
 
-    /// The name of this broker: the one set, else the host's name and the gRPC port.
-    pub fn broker_name(&self) -> String {
+    /// The name of this broker: the one set, else the host's name and the gRPC port that it has got.
+    pub fn broker_name(&self, port: u16) -> String {
         if !self.broker.name.is_empty() {
             return self.broker.name.clone();
         }
         let host = gethostname::gethostname();
-        format!("{}:{}", host.to_string_lossy(), self.grpc.listen.port())
+        format!("{}:{port}", host.to_string_lossy())
     }
 
     fn check_database(&self, problems: &mut Vec<String>) {
@@ -208,6 +208,6 @@ mod tests {
 
     #[test]
     fn a_broker_without_a_name_has_the_hosts_and_its_port() {
-        assert!(valid().broker_name().ends_with(":7070"));
+        assert!(valid().broker_name(valid().grpc.listen.port()).ends_with(":7070"));
     }
 }

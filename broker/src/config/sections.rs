@@ -308,8 +308,8 @@ pub struct Dispatch {
     #[schemars(range(min = 1, max = 10_000))]
     pub claim_rows_max: usize,
     /// How long an enqueue may be held back, in milliseconds, when the broker's memory for the
-    /// queue is full but its workers are making room, or they starve while the last of a short
-    /// backlog is being claimed: that saves the way through the backlog. 0: not at all.
+    /// queue is full or a backlog is before it, but at the pace of the queue's workers that will
+    /// soon be over: that saves the way through the backlog. 0: not at all.
     #[schemars(range(min = 0, max = 1000))]
     pub hold_ms_max: u64,
     /// How often a queue's backlog is searched from its beginning, in milliseconds, for what a

@@ -58,9 +58,7 @@ impl Core {
         if dispatch.engine.next_deadline() != deadline {
             self.deadline.notify_one();
         }
-        if !dispatch.waiting.is_empty() {
-            dispatch.release(now);
-        }
+        dispatch.release(now);
         if dispatch.engine.draining() {
             self.progress.notify_one();
         }

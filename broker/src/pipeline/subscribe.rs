@@ -109,7 +109,7 @@ impl Core {
         };
         adopt.await.map_err(|error: StoreError| {
             log(&error, "attempts could not be taken over");
-            if error.is_passing() {
+            if error.may_have_committed() {
                 // It may have committed.
                 for queue in queues {
                     self.suspect(Suspect { queue: queue.id, low });

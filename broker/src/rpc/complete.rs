@@ -33,8 +33,8 @@ impl Context {
             }
         }
         let run_time = mean_run_time.and_then(|time| {
-            let ns = check::run_time(&time);
-            ns.map_err(|problem| violations.add("mean_run_time", problem)).ok()
+            let run_time = check::run_time(&time);
+            run_time.map_err(|problem| violations.add("mean_run_time", problem)).ok()
         });
         violations.into_result()?;
         let verdicts = self

@@ -262,7 +262,6 @@ pub(super) fn verdict(verdict: Verdict) -> pb::Verdict {
     }
 }
 
-/// `queue`: its name and its default for max_attempts.
 fn state(state: State) -> pb::JobState {
     match state {
         State::Scheduled => pb::JobState::Scheduled,
@@ -274,6 +273,7 @@ fn state(state: State) -> pb::JobState {
     }
 }
 
+/// `queue`: its name and its default for max_attempts.
 pub(super) fn job(job: StoredJob, queue: (String, u16)) -> pb::Job {
     let StoredJob {
         key,

@@ -41,7 +41,7 @@ WITH picked AS MATERIALIZED (
     FROM picked p WHERE j.ctid = p.place AND j.queue_id = p.queue_id
       AND EXISTS (SELECT FROM currant.broker WHERE id = $2::int AND dead_at IS NULL)
     RETURNING ",
-            taken_columns!("j."),
+            taken_columns!(),
             "
 ), low AS (
     UPDATE currant.broker b SET low_id = m.id FROM (SELECT min(id) AS id FROM claimed) m

@@ -156,10 +156,10 @@ async fn copy(client: &Client, by: i32, rows: &[InsertRow<'_>]) -> Result<(), St
         }
     }
     statement.begin_and_copy(client, data).await?;
-    match LIVES.query(client, &[&by]).await?.is_empty() {
-        true => Err(StoreError::HeldForDead { statement: statement.name }),
-        false => Ok(()),
+    if LIVES.query(client, &[&by]).await?.is_empty() {
+        return Err(StoreError::HeldForDead { statement: statement.name });
     }
+    Ok(())
 }
 
 async fn insert(client: &Client, owner: i32, rows: &[InsertRow<'_>]) -> Result<(), StoreError> {

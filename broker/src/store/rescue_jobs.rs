@@ -109,8 +109,8 @@ pub async fn rescue_jobs(
     Ok(Some(rescued))
 }
 
-/// Jobs of a queue from `low` and the owner's watermark on that the database says `owner` holds: to be compared with its memory after a write
-/// whose fate is unknown.
+/// Jobs of a queue, from `low` and the owner's watermark on, that the database says `owner` holds: to be
+/// compared with its memory after a write whose fate is unknown.
 pub async fn held_jobs(
     client: &Client,
     owner: i32,

@@ -5,25 +5,8 @@ use crate::domain::{JobId, JobOptions, TakenJob};
 
 /// Columns that `taken_jobs` reads, in this order.
 macro_rules! taken_columns {
-    ($j:literal) => {
-        concat!(
-            $j,
-            "id, ",
-            $j,
-            "attempt, ",
-            $j,
-            "priority, ",
-            $j,
-            "failures, ",
-            $j,
-            "max_attempts, ",
-            $j,
-            "kind, ",
-            $j,
-            "payload, ",
-            $j,
-            "options"
-        )
+    () => {
+        "id, attempt, priority, failures, max_attempts, kind, payload, options"
     };
 }
 pub(super) use taken_columns;

@@ -1,4 +1,4 @@
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
@@ -17,9 +17,7 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
     let mut answering_since = core.clock.now();
     loop {
         let untold = core.untold();
-        match beat(&core, settings.heartbeat_interval, settings.straggler_age, &mut stragglers)
-            .await
-        {
+        match beat(&core, &settings, &mut stragglers).await {
             Ok(Heartbeat { alive: false, .. }) => {
                 tracing::error!("other brokers hold this one for dead; it stops");
                 dead.cancel();
@@ -53,17 +51,16 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
 
 async fn beat(
     core: &Arc<Core>,
-    interval: Duration,
-    straggler_age: Duration,
+    settings: &TimerSettings,
     stragglers: &mut HashSet<JobKey>,
 ) -> Result<Heartbeat, StoreError> {
     // A claim that takes its time doesn't make this broker look dead: the watermark waits instead.
-    let no_claims = tokio::time::timeout(interval, core.pause_claims()).await;
+    let no_claims = tokio::time::timeout(settings.heartbeat_interval, core.pause_claims()).await;
     let client = core.store.client().await?;
     if no_claims.is_err() || core.has_suspects() {
         return store::heartbeat_broker(&client, core.broker.id, None, &[], &[]).await;
     }
-    let age_ms = i64::try_from(straggler_age.as_millis()).unwrap_or(i64::MAX);
+    let age_ms = i64::try_from(settings.straggler_age.as_millis()).unwrap_or(i64::MAX);
     let low = first_id_at_ms(core.clock.database_micros() / 1000 - age_ms);
     let held: HashSet<JobKey> = core.held_before(low);
     let gone: Vec<JobKey> = stragglers.difference(&held).copied().collect();

@@ -24,7 +24,6 @@ impl Dispatcher {
     pub fn admit(&mut self, now: Duration, admission: Admission) -> bool {
         let Admission { queue, priority, jobs } = admission;
         let (throttled, draining) = (self.throttled, self.draining);
-        let urgent = self.is_urgent(admission);
         let hold = self.limits.hold_max.as_secs_f64() / 2.0;
         let state = self.queue(queue);
         let cap = state.cap();
@@ -32,7 +31,11 @@ impl Dispatcher {
         let needed = jobs.min(cap / 2);
         let direct = state.backlog.allows_direct(priority);
         let used = state.in_memory() + state.admitted + needed;
-        if cap > 0 && !urgent && !draining && (!direct || throttled || used > cap) {
+        if cap > 0
+            && !state.is_urgent(priority)
+            && !draining
+            && (!direct || throttled || used > cap)
+        {
             let lacking = state.backlog.rows().map(|rows| (used + rows).saturating_sub(cap));
             let worth_waiting = match (lacking, state.pace.rate(now)) {
                 (None, _) => state.backlog.is_first_looked_at(),
@@ -49,9 +52,7 @@ impl Dispatcher {
 
     /// Whether the jobs are more urgent than what is in memory: they wait for nothing.
     pub fn is_urgent(&self, admission: Admission) -> bool {
-        let lowest =
-            self.queues.get(&admission.queue).and_then(|queue| queue.buffer.lowest_priority());
-        lowest.is_some_and(|lowest| lowest < admission.priority)
+        self.queues.get(&admission.queue).is_some_and(|queue| queue.is_urgent(admission.priority))
     }
 
     /// The jobs are about to be stored, or their caller has gone.

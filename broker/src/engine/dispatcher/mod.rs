@@ -193,11 +193,15 @@ impl Queue {
         self.cap().saturating_sub(self.in_memory())
     }
 
+    /// Whether a job of this priority comes before one that waits in memory.
+    fn is_urgent(&self, priority: i16) -> bool {
+        self.buffer.lowest_priority().is_some_and(|lowest| lowest < priority)
+    }
+
     /// Room for a job of this priority: an urgent one may displace others, the memory has half as
     /// much again for it.
     fn room_for(&self, priority: i16) -> usize {
-        let urgent = self.buffer.lowest_priority().is_some_and(|lowest| lowest < priority);
-        let cap = if urgent { self.cap() + self.cap() / 2 } else { self.cap() };
+        let cap = if self.is_urgent(priority) { self.cap() + self.cap() / 2 } else { self.cap() };
         cap.saturating_sub(self.in_memory())
     }
 }

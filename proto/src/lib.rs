@@ -1,7 +1,11 @@
-//! The gRPC contract of Currant: generated code and nothing else.
+//! The gRPC contract of Currant: generated code, and the codec that it is sent by.
 //!
 //! The `.proto` files under `proto/proto` are the documentation of every message, with units,
 //! defaults, limits and errors.
+
+mod codec;
+
+pub use codec::{Codec, RoomyEncoder};
 
 /// Package `currant.v1`.
 #[allow(missing_docs, clippy::all)]

@@ -1,7 +1,6 @@
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::dispatcher::SessionId;
 use crate::domain::{JobId, QueueId};

@@ -17,10 +17,11 @@ mod store;
 mod subscribe;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{self, BTreeSet},
     time::Duration,
 };
 
+use foldhash::{HashMap, HashMapExt};
 use slab::Slab;
 
 pub use self::{
@@ -118,7 +119,8 @@ pub struct Dispatcher {
     limits: Limits,
     queues: HashMap<QueueId, Queue>,
     sessions: Slab<Session>,
-    by_id: HashMap<SessionId, usize>,
+    /// By names that may be a client's: hashed so that none can be chosen to collide.
+    by_id: collections::HashMap<SessionId, usize>,
     /// Of the last stream opened, whichever session's: a session that is forgotten and comes back must
     /// not meet an older stream of its own under the same number.
     epoch: u64,
@@ -212,7 +214,7 @@ impl Dispatcher {
             limits,
             queues: HashMap::new(),
             sessions: Slab::new(),
-            by_id: HashMap::new(),
+            by_id: collections::HashMap::new(),
             epoch: 0,
             deadlines: BTreeSet::new(),
             buffered_bytes: 0,

@@ -49,7 +49,7 @@ WHERE EXISTS (SELECT FROM currant.broker WHERE id = $13::int AND dead_at IS NULL
 );
 
 /// COPY writes a batch for two thirds of what INSERT costs Postgres, but takes no condition: it wants a
-/// transaction, and so two round trips more.
+/// transaction with a look before it, and so a round trip more.
 const COPY_PLAIN: Statement = Statement::new(
     "copy_jobs",
     concat!("/* copy_jobs */ COPY currant.job (", plain_columns!(), ") FROM STDIN (FORMAT binary)"),
@@ -116,25 +116,26 @@ pub async fn insert_jobs(
     if rows.len() < COPY_ROWS_MIN {
         return insert(&client, owner, rows).await;
     }
-    let copied = copy(&client, owner, rows).await;
-    let end = match &copied {
-        Ok(()) => "COMMIT",
-        Err(StoreError::Unique { .. } | StoreError::HeldForDead { .. }) => "ROLLBACK",
-        Err(_) => {
+    let plain = rows.iter().all(InsertRow::is_plain);
+    let statement = if plain { COPY_PLAIN } else { COPY_ALL };
+    let copied =
+        statement.copy_if(&client, (LIVES, &[&owner]), copy_data(owner, rows, plain)).await;
+    match copied {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StoreError::HeldForDead { statement: statement.name }),
+        // Refused at its end: the transaction is over, the connection in step.
+        Err(error @ StoreError::Unique { .. }) => Err(error),
+        Err(error) => {
             // A COPY that is refused before it began leaves the connection an answer out of step: it
-            // mustn't be used again, and its transaction ends with it.
+            // mustn't be used again.
             drop(Client::take(client));
-            return copied;
+            Err(error)
         }
-    };
-    client.batch_execute(end).await.map_err(|error| StoreError::of(COPY_ALL.name, error))?;
-    copied
+    }
 }
 
-/// In a transaction that it begins and leaves open.
-async fn copy(client: &Client, by: i32, rows: &[InsertRow<'_>]) -> Result<(), StoreError> {
-    let plain = rows.iter().all(InsertRow::is_plain);
-    let (statement, columns) = if plain { (COPY_PLAIN, 8) } else { (COPY_ALL, 12) };
+fn copy_data(by: i32, rows: &[InsertRow<'_>], plain: bool) -> CopyData {
+    let columns = if plain { 8 } else { 12 };
     let bytes = rows.iter().map(|row| row.payload.len() + row.kind.len() + 96).sum();
     let mut data = CopyData::new(bytes);
     for row in rows {
@@ -155,11 +156,7 @@ async fn copy(client: &Client, by: i32, rows: &[InsertRow<'_>]) -> Result<(), St
             data.field(&row.idempotency_key, &Type::TEXT);
         }
     }
-    statement.begin_and_copy(client, data).await?;
-    if LIVES.query(client, &[&by]).await?.is_empty() {
-        return Err(StoreError::HeldForDead { statement: statement.name });
-    }
-    Ok(())
+    data
 }
 
 async fn insert(client: &Client, owner: i32, rows: &[InsertRow<'_>]) -> Result<(), StoreError> {

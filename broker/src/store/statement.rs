@@ -1,5 +1,3 @@
-use std::pin::pin;
-
 use deadpool_postgres::GenericClient;
 use futures_util::{SinkExt, future};
 use tokio_postgres::{Row, types::ToSql};
@@ -61,24 +59,44 @@ impl Statement {
         .await
     }
 
-    /// Begins a transaction and runs a COPY with these rows in it.
-    pub(super) async fn begin_and_copy(
+    /// In a transaction of its own: runs a COPY with these rows if `condition` finds a row. Returns
+    /// whether it did.
+    ///
+    /// Two round trips: what doesn't depend on an answer is sent without waiting for one. An error
+    /// leaves no transaction behind if it is of the COPY's end.
+    pub(super) async fn copy_if(
         self,
         client: &Client,
+        (condition, params): (Statement, Params<'_>),
         data: CopyData,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         self.run(async {
-            let statement = client.prepare_cached(self.sql).await?;
+            let look = client.prepare_cached(condition.sql).await?;
+            let copy = client.prepare_cached(self.sql).await?;
             // Sent together, in this order.
-            let (begun, sink) =
-                future::join(client.batch_execute("BEGIN"), client.copy_in(&statement)).await;
+            let (begun, found, sink) = future::join3(
+                client.batch_execute("BEGIN"),
+                client.query(&look, params),
+                client.copy_in(&copy),
+            )
+            .await;
             begun?;
-            let mut sink = pin!(sink?);
+            let found = !found?.is_empty();
+            let mut sink = Box::pin(sink?);
+            if !found {
+                drop(sink);
+                client.batch_execute("ROLLBACK").await?;
+                return Ok(false);
+            }
             sink.send(data.into_bytes()).await?;
-            sink.finish().await
+            // After a COPY that failed this ends the transaction too, by a rollback.
+            let (copied, ended) =
+                future::join(sink.as_mut().finish(), client.batch_execute("COMMIT")).await;
+            copied?;
+            ended?;
+            Ok(true)
         })
-        .await?;
-        Ok(())
+        .await
     }
 
     async fn run<T>(

@@ -16,20 +16,22 @@ CREATE TABLE currant.queue (
 );
 
 CREATE TABLE currant.job (
+    -- First what every row has, in fixed places: what each update compares is found without a walk.
     -- Time-ordered: milliseconds since 1970 << 22 | broker slot << 12 | sequence. The slots from 768
     -- are SQL's, all together: its sequence has 20 bits.
     id              bigint NOT NULL,
-    run_at          timestamptz,        -- null: at once
-    claimed_at      timestamptz,        -- of the current attempt; null with phase 2: taken while it was stored
-    finished_at     timestamptz,
     queue_id        int NOT NULL,
-    owner           int,                -- the broker incarnation that holds it
     attempt         int NOT NULL,       -- fences every write of an outcome; only grows
-    failures        smallint NOT NULL DEFAULT 0,
-    max_attempts    smallint,           -- null: the queue's default
     priority        smallint NOT NULL,
     phase           smallint NOT NULL,  -- 0 scheduled, 1 ready, 2 taken; a completion never writes it
+    failures        smallint NOT NULL DEFAULT 0,
+    -- Side by side what a completion writes: all before and all after is left out of its WAL.
     outcome         smallint,           -- null open, 1 succeeded, 2 dead, 3 cancelled; in no index
+    finished_at     timestamptz,
+    run_at          timestamptz,        -- null: at once
+    claimed_at      timestamptz,        -- of the current attempt; null with phase 2: taken while it was stored
+    owner           int,                -- the broker incarnation that holds it
+    max_attempts    smallint,           -- null: the queue's default
     kind            text NOT NULL,
     payload         bytea NOT NULL,
     result          bytea,

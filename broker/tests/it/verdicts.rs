@@ -171,7 +171,7 @@ async fn a_stale_completion_changes_nothing_of_the_attempt_that_runs() {
     let database = Database::fresh().await;
     let broker = Broker::start(&database).await;
     let mut first = TestWorker::subscribe(&broker, &["q"], 1).await;
-    let limited = NewJob { timeout: Some(ms(100)), ..retried() };
+    let limited = NewJob { timeout: Some(ms(1000)), ..retried() };
     let id = broker.enqueue([limited]).await[0];
     let stale = first.job().await;
     first.set_credit(0).await;

@@ -33,11 +33,16 @@ pub(crate) struct BrokerProcess {
 }
 
 impl BrokerProcess {
-    /// Starts `serve` on free ports of 127.0.0.1. It isn't ready yet.
-    pub(crate) fn serve(database_url: &str) -> Result<BrokerProcess> {
+    /// Starts `serve` on free ports of 127.0.0.1, with `settings` as variables of its environment. It
+    /// isn't ready yet.
+    pub(crate) fn serve(
+        database_url: &str,
+        settings: &[(String, String)],
+    ) -> Result<BrokerProcess> {
         let (grpc, http) = free_addresses()?;
         let log = Log::create()?;
         let child = command("serve", database_url, &log)?
+            .envs(settings.iter().map(|(name, value)| (variable(name), value)))
             .env("CURRANT_GRPC__LISTEN", grpc.to_string())
             .env("CURRANT_HTTP__LISTEN", http.to_string())
             .spawn()
@@ -128,6 +133,11 @@ fn command(subcommand: &str, database_url: &str, log: &Log) -> Result<Command> {
         .stdout(log.open()?)
         .stderr(log.open()?);
     Ok(command)
+}
+
+/// The variable of a broker's setting, such as `dispatch.hold_ms_max`.
+fn variable(setting: &str) -> String {
+    format!("CURRANT_{}", setting.to_uppercase().replace('.', "__"))
 }
 
 fn terminate(pid: u32) -> Result<()> {

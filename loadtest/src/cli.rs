@@ -2,7 +2,9 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
+
+use crate::figures;
 
 /// Load tests for Currant. With no argument: a private Postgres, a broker process, 100,000 jobs
 /// through 5 workers, every one of them checked, and a report.
@@ -29,8 +31,13 @@ pub(crate) enum Command {
     Sweep(SweepOptions),
     /// Enqueues a backlog with no workers, then starts workers and times them.
     Drain(Options),
+    /// Enqueues a backlog with no workers, then drains it while producers enqueue into other queues
+    /// until it is gone.
+    Mixed(Options),
     /// What Postgres does with statements of the same kind and no broker: a yardstick.
     Limit(Options),
+    /// Every figure that Currant is held against, repeated, as one table.
+    Figures(FiguresOptions),
     /// The broker, as a process of its own.
     #[command(hide = true)]
     BrokerProcess {
@@ -58,6 +65,34 @@ pub(crate) struct SweepOptions {
     pub(crate) points: Vec<u32>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct FiguresOptions {
+    /// Measure these rows only.
+    #[arg(long, value_name = "NAME", value_delimiter = ',',
+          value_parser = PossibleValuesParser::new(figures::names()))]
+    pub(crate) only: Vec<String>,
+    /// Repetitions of each row.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) runs: u32,
+    /// Seconds of the sustained row.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300,
+          value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) sustained: u32,
+    /// Seconds for which the old snapshot is held.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) snapshot: u32,
+    /// Percent of the jobs and rows of a full measurement, for a first look.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) percent: u32,
+    /// Where to write the figures.
+    #[arg(long, value_name = "PATH", default_value = "figures.json")]
+    pub(crate) json: PathBuf,
+    /// Where to write the table, which is printed too.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) markdown: Option<PathBuf>,
+}
+
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Options {
     /// Test this broker, for example http://127.0.0.1:7070, instead of a private stack.
@@ -67,7 +102,8 @@ pub(crate) struct Options {
     /// out. No TLS.
     #[arg(long, value_name = "URL", requires = "endpoint")]
     pub(crate) database_url: Option<String>,
-    /// Jobs to run [default: 100000; with --duration: until it is over; latency: rate × duration].
+    /// Jobs to run [default: 100000; with --duration: until it is over; latency: rate × duration;
+    /// mixed: of the backlog].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub(crate) jobs: Option<u64>,
     /// Workers, each a session of its own [default: 5; idle: 100].
@@ -116,10 +152,35 @@ pub(crate) struct Options {
     /// Measure `limit` before and after, for fraction_of_limit (run and drain).
     #[arg(long)]
     pub(crate) limit: bool,
+    /// Jobs in the table that finished before, in the same queues [default: 0].
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
+    pub(crate) history: Option<u64>,
+    /// Keep a transaction with an old snapshot open during the load.
+    #[arg(long)]
+    pub(crate) old_snapshot: bool,
+    /// Seconds at the beginning and at the end that are compared [default: a tenth of the time].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(crate) window: Option<u32>,
+    /// A setting of the private broker, such as dispatch.hold_ms_max=0; can be given several times.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE", value_parser = broker_setting)]
+    pub(crate) broker_settings: Vec<(String, String)>,
     /// Where to write the figures.
     #[arg(long, value_name = "PATH", default_value = "report.json")]
     pub(crate) json: PathBuf,
     /// Where to write the page.
     #[arg(long, value_name = "PATH", default_value = "report.html")]
     pub(crate) report: PathBuf,
+}
+
+/// Name and value; whether there is such a setting the broker says.
+fn broker_setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("SECTION.KEY=VALUE is wanted")?;
+    let plain =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    match name.split_once('.') {
+        Some((section, key)) if plain(section) && plain(key) => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err(format!("{name:?} is no setting, such as dispatch.hold_ms_max")),
+    }
 }

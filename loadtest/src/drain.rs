@@ -22,16 +22,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<Report> {
     trial.measure_from_here().await?;
     trial.watch(Goal::Enqueued, producers::closed_loop(&settings, senders)).await?;
 
-    let start_ns = trial.recorder.clock.now_ns();
+    trial.timed_from_ns = Some(trial.recorder.clock.now_ns());
     let workers = trial.start_workers().await?;
     trial.watch(Goal::Finished, async { Ok(()) }).await?;
-    let end_ns = trial.recorder.last_finished_ns();
-    let finished = trial.recorder.finished_count();
-
-    let mut report = trial.conclude(workers).await?;
-    let seconds = end_ns.saturating_sub(start_ns) as f64 / 1e9;
-    report.figures.drain_jobs_per_s =
-        (finished > 0 && seconds > 0.0).then(|| finished as f64 / seconds);
-    report.details.unfinished_after_load = None;
-    Ok(report)
+    trial.conclude(workers).await
 }

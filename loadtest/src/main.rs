@@ -11,11 +11,15 @@ mod channels;
 mod cli;
 mod clock;
 mod drain;
+mod figures;
 mod histogram;
+mod history;
 mod idle;
 mod jobs;
 mod latency;
 mod limit;
+mod mixed;
+mod old_snapshot;
 mod open_loop;
 mod pacer;
 mod probe;
@@ -65,28 +69,36 @@ fn main() -> ExitCode {
 
 /// True if every job was found where it should be.
 fn load_test(cli: Cli) -> Result<bool> {
-    let (settings, options) = Settings::resolve(cli)?;
     raise_open_files_limit();
-    let mut builder = match settings.load_threads {
+    if let Some(Command::Figures(options)) = &cli.command {
+        return until_interrupted(1, figures::run(options));
+    }
+    let (settings, options) = Settings::resolve(cli)?;
+    let report = until_interrupted(settings.load_threads, measure(&settings))?;
+    report.publish(&options.json, &options.report)?;
+    Ok(report.passed)
+}
+
+fn until_interrupted<T>(threads: u32, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut builder = match threads {
         1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
-    builder.worker_threads(settings.load_threads as usize).enable_all();
+    builder.worker_threads(threads as usize).enable_all();
     let runtime = builder.build().context("can't start the runtime")?;
-    let report = runtime.block_on(async {
+    runtime.block_on(async {
         tokio::select! {
-            report = measure(&settings) => report,
+            done = work => done,
             error = interrupted() => error,
         }
-    })?;
-    report.publish(&options.json, &options.report)?;
-    Ok(report.passed)
+    })
 }
 
 async fn measure(settings: &Settings) -> Result<Report> {
     match settings.mode {
         Mode::Run => limit::around(settings, run::run).await,
         Mode::Drain => limit::around(settings, drain::run).await,
+        Mode::Mixed => limit::around(settings, mixed::run).await,
         Mode::Latency => latency::run(settings).await,
         Mode::Idle => idle::run(settings).await,
         Mode::Sweep => sweep::run(settings).await,
@@ -95,7 +107,7 @@ async fn measure(settings: &Settings) -> Result<Report> {
 }
 
 /// SIGINT and SIGTERM end the run in order: dropping it stops the broker and Postgres.
-async fn interrupted() -> Result<Report> {
+async fn interrupted<T>() -> Result<T> {
     let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
     tokio::select! {
         pressed = tokio::signal::ctrl_c() => pressed.context("can't listen for SIGINT")?,

@@ -75,13 +75,32 @@ struct Plan {
     batch: u64,
     /// Nothing is issued after this.
     end_ns: u64,
+    /// Nor when the backlog is over.
+    beside_backlog: bool,
     /// The warm-up by time ends here; None: it goes by number.
     warm_ns: Option<u64>,
 }
 
 /// Enqueues all jobs, or for as long as the settings say. Returns when every call is answered.
 pub(crate) async fn closed_loop(settings: &Settings, senders: Vec<Sender>) -> Result<()> {
-    let plan = Arc::new(Plan::new(settings, senders[0].recorder.clock.now_ns()));
+    let plan = Plan::new(settings, senders[0].recorder.clock.now_ns());
+    drive(plan, settings, senders).await
+}
+
+/// Enqueues jobs with the numbers behind the backlog's until that is over. Returns when every call is
+/// answered.
+pub(crate) async fn beside_backlog(settings: &Settings, senders: Vec<Sender>) -> Result<()> {
+    let plan = Plan {
+        next_call: AtomicU64::new(settings.warmup_jobs() / u64::from(settings.batch)),
+        jobs: settings.numbers(),
+        beside_backlog: true,
+        ..Plan::new(settings, 0)
+    };
+    drive(plan, settings, senders).await
+}
+
+async fn drive(plan: Plan, settings: &Settings, senders: Vec<Sender>) -> Result<()> {
+    let plan = Arc::new(plan);
     let mut loops = JoinSet::new();
     for sender in senders {
         for _ in 0..settings.in_flight {
@@ -98,6 +117,9 @@ async fn one_after_the_other(sender: Sender, plan: Arc<Plan>) -> Result<()> {
     let recorder = Arc::clone(&sender.recorder);
     let mut failures = 0;
     while let Some((call, first, count)) = plan.next(recorder.clock.now_ns()) {
+        if plan.beside_backlog && recorder.backlog_is_over() {
+            break;
+        }
         let now = recorder.clock.now_ns();
         if plan.warm_ns.is_some_and(|warm_ns| now >= warm_ns) {
             recorder.count_from(first);
@@ -124,6 +146,7 @@ impl Plan {
             jobs: settings.jobs,
             batch: settings.batch.into(),
             end_ns: duration.map_or(u64::MAX, after),
+            beside_backlog: false,
             warm_ns: duration.map(|d| after(d * settings.warmup_percent / 100)),
         }
     }
@@ -145,7 +168,8 @@ mod tests {
     use super::*;
 
     fn plan(jobs: u64, batch: u64, end_ns: u64) -> Plan {
-        Plan { next_call: AtomicU64::new(0), jobs, batch, end_ns, warm_ns: None }
+        let next_call = AtomicU64::new(0);
+        Plan { next_call, jobs, batch, end_ns, beside_backlog: false, warm_ns: None }
     }
 
     #[test]

@@ -56,6 +56,11 @@ pub(crate) struct Recorder {
     layout: Layout,
     starts: Starts,
     worker_starts: Box<[AtomicU32]>,
+    handlers: AtomicU64,
+    handlers_ns: AtomicU64,
+    /// Jobs with smaller numbers are enqueued before the workers come, in `mixed`.
+    backlog: AtomicU64,
+    backlog_started: AtomicU64,
     pub(crate) start_latency: Latencies,
     pub(crate) enqueue_latency: Latencies,
     /// The first job that counts; u64::MAX while a warm-up by time lasts.
@@ -86,6 +91,10 @@ impl Recorder {
             layout,
             starts: Starts::new(jobs),
             worker_starts: (0..workers).map(|_| AtomicU32::new(0)).collect(),
+            handlers: AtomicU64::new(0),
+            handlers_ns: AtomicU64::new(0),
+            backlog: AtomicU64::new(0),
+            backlog_started: AtomicU64::new(0),
             start_latency: Latencies::new(threads as usize),
             enqueue_latency: Latencies::new(threads as usize),
             counted_from: AtomicU64::new(counted_from),
@@ -136,15 +145,41 @@ impl Recorder {
     pub(crate) fn started(&self, worker: usize, payload: &[u8]) -> bool {
         let now = self.clock.now_ns();
         let stamp = self.layout.decode(payload);
-        let Some(Stamp { index, intended_ns }) = stamp.filter(|s| self.starts.note(s.index)) else {
+        let noted = stamp.and_then(|stamp| Some((stamp, self.starts.note(stamp.index)?)));
+        let Some((Stamp { index, intended_ns }, starts_before)) = noted else {
             self.foreign.fetch_add(1, Relaxed);
             return false;
         };
+        if starts_before == 0 && index < self.backlog.load(Relaxed) {
+            self.backlog_started.fetch_add(1, Relaxed);
+        }
         self.worker_starts[worker].fetch_add(1, Relaxed);
         if index >= self.counted_from.load(Relaxed) {
             self.start_latency.record_ns(now.saturating_sub(intended_ns));
         }
         true
+    }
+
+    /// A handler that started at `start_ns` has done its work.
+    pub(crate) fn worked(&self, start_ns: u64) {
+        self.handlers.fetch_add(1, Relaxed);
+        self.handlers_ns.fetch_add(self.clock.now_ns().saturating_sub(start_ns), Relaxed);
+    }
+
+    /// How long handlers worked, in the mean. None: they had nothing to do.
+    pub(crate) fn handler_ms(&self) -> Option<f64> {
+        let handlers = self.handlers.load(Relaxed);
+        (handlers > 0).then(|| self.handlers_ns.load(Relaxed) as f64 / 1e6 / handlers as f64)
+    }
+
+    /// The jobs before number `jobs` are a backlog.
+    pub(crate) fn expect_backlog(&self, jobs: u64) {
+        self.backlog.store(jobs, Relaxed);
+    }
+
+    /// All jobs of the backlog have been started.
+    pub(crate) fn backlog_is_over(&self) -> bool {
+        self.backlog_started.load(Relaxed) >= self.backlog.load(Relaxed)
     }
 
     /// The broker has answered completions: what it says is committed.
@@ -244,15 +279,14 @@ impl Starts {
         Starts { jobs, blocks: (0..blocks).map(|_| OnceLock::new()).collect() }
     }
 
-    /// False: there is no such job.
-    fn note(&self, index: u64) -> bool {
+    /// How often it had started before. None: there is no such job.
+    fn note(&self, index: u64) -> Option<u16> {
         if index >= self.jobs {
-            return false;
+            return None;
         }
         let block = self.blocks[index as usize / BLOCK]
             .get_or_init(|| (0..BLOCK).map(|_| AtomicU16::new(0)).collect());
-        block[index as usize % BLOCK].fetch_add(1, Relaxed);
-        true
+        Some(block[index as usize % BLOCK].fetch_add(1, Relaxed))
     }
 
     fn get(&self, index: u64) -> u16 {
@@ -279,6 +313,19 @@ mod tests {
         assert_eq!(recorder.counted_start_ns(), Some(60));
         assert_eq!(recorder.worker_starts(), [10]);
         assert_eq!((recorder.starts(0), recorder.starts(9)), (1, 1));
+    }
+
+    #[test]
+    fn a_backlog_is_over_when_each_of_its_jobs_has_started() {
+        let recorder = Recorder::new(Layout::Binary, 10, 1, 1, 3);
+        recorder.expect_backlog(3);
+        // Two of it, one of them twice, and one that is none of it.
+        for payload in [0, 1, 1, 5].into_iter().flat_map(|n| binary_batch(n, 1, 0, 16)) {
+            assert!(recorder.started(0, &payload));
+        }
+        assert!(!recorder.backlog_is_over());
+        binary_batch(2, 1, 0, 16).for_each(|payload| assert!(recorder.started(0, &payload)));
+        assert!(recorder.backlog_is_over());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The options with their defaults filled in, as they stand in the report.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
 use crate::cli::{Cli, Command, Options};
@@ -14,6 +14,7 @@ pub(crate) enum Mode {
     Idle,
     Sweep,
     Drain,
+    Mixed,
     Limit,
 }
 
@@ -25,6 +26,7 @@ impl Mode {
             Mode::Idle => "idle",
             Mode::Sweep => "sweep",
             Mode::Drain => "drain",
+            Mode::Mixed => "mixed",
             Mode::Limit => "limit",
         }
     }
@@ -39,7 +41,7 @@ pub(crate) struct Settings {
     /// May hold a password: never in the report.
     #[serde(skip)]
     pub(crate) database_url: Option<String>,
-    /// Upper bound; what `duration_seconds` leaves unsent doesn't count.
+    /// Upper bound; what `duration_seconds` leaves unsent doesn't count. `mixed`: the backlog's.
     pub(crate) jobs: u64,
     pub(crate) workers: u32,
     pub(crate) concurrency: u32,
@@ -60,6 +62,15 @@ pub(crate) struct Settings {
     pub(crate) sql: bool,
     /// `limit` is measured too.
     pub(crate) limit: bool,
+    /// Jobs in the table that finished before the load.
+    pub(crate) history: u64,
+    /// A transaction is open all the time.
+    pub(crate) old_snapshot: bool,
+    /// None: a tenth of the time.
+    pub(crate) window_seconds: Option<u32>,
+    /// The private broker's, by name; the others have their defaults.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) broker_settings: Vec<(String, String)>,
     /// Numbers of workers of a sweep.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) points: Vec<u32>,
@@ -67,6 +78,8 @@ pub(crate) struct Settings {
 
 /// Jobs per second that no run reaches; bounds what `--duration` prepares for.
 const JOBS_PER_SECOND_MAX: u64 = 1_000_000;
+/// Jobs that `mixed` enqueues beside each of its backlog, at most.
+const DIRECT_TO_BACKLOG_MAX: u64 = 20;
 /// A broker's default limits: credit of one session, bytes of one message.
 const CREDIT_MAX: u32 = 10_000;
 const MESSAGE_BYTES_MAX: u64 = 4 << 20;
@@ -83,8 +96,11 @@ impl Settings {
             Some(Command::Idle(o)) => (Mode::Idle, o, false, Vec::new()),
             Some(Command::Sweep(s)) => (Mode::Sweep, s.options, false, s.points),
             Some(Command::Drain(o)) => (Mode::Drain, o, false, Vec::new()),
+            Some(Command::Mixed(o)) => (Mode::Mixed, o, false, Vec::new()),
             Some(Command::Limit(o)) => (Mode::Limit, o, false, Vec::new()),
-            Some(Command::BrokerProcess { .. }) => unreachable!("main has started the broker"),
+            Some(Command::Figures(_) | Command::BrokerProcess { .. }) => {
+                bail!("not a measurement of its own")
+            }
         };
         let settings = Settings::with_defaults(mode, &options, sql, points);
         settings.check()?;
@@ -95,7 +111,7 @@ impl Settings {
         let duration_seconds = o.duration.or(match mode {
             Mode::Latency | Mode::Idle => Some(10),
             Mode::Limit => Some(4),
-            Mode::Run | Mode::Sweep | Mode::Drain => None,
+            Mode::Run | Mode::Sweep | Mode::Drain | Mode::Mixed => None,
         });
         let rate = (mode == Mode::Latency).then(|| o.rate.unwrap_or(100));
         let jobs = o.jobs.unwrap_or(match (rate, duration_seconds) {
@@ -119,7 +135,7 @@ impl Settings {
             batch: o.batch.unwrap_or(match mode {
                 Mode::Latency => 1,
                 Mode::Limit => 500,
-                Mode::Run | Mode::Idle | Mode::Sweep | Mode::Drain => 1000,
+                Mode::Run | Mode::Idle | Mode::Sweep | Mode::Drain | Mode::Mixed => 1000,
             }),
             payload_bytes: o.payload_bytes.unwrap_or(100),
             work_ms: o.work_ms.unwrap_or(0),
@@ -130,6 +146,10 @@ impl Settings {
             load_threads: o.load_threads.unwrap_or(1),
             sql,
             limit: o.limit,
+            history: o.history.unwrap_or(0),
+            old_snapshot: o.old_snapshot,
+            window_seconds: o.window,
+            broker_settings: o.broker_settings.clone(),
             points,
         }
     }
@@ -156,13 +176,32 @@ impl Settings {
             !(self.sql && self.endpoint.is_some() && self.database_url.is_none()),
             "--sql with --endpoint needs --database-url"
         );
+        ensure!(
+            !(self.endpoint.is_some() && (self.history > 0 || !self.broker_settings.is_empty())),
+            "--history and --set are for the private stack: without --endpoint"
+        );
+        ensure!(
+            !(self.old_snapshot && self.endpoint.is_some() && self.database_url.is_none()),
+            "--old-snapshot with --endpoint needs --database-url"
+        );
         Ok(())
     }
 
+    /// How many numbers jobs can have.
+    pub(crate) fn numbers(&self) -> u64 {
+        match self.mode {
+            Mode::Mixed => self.jobs * (1 + DIRECT_TO_BACKLOG_MAX),
+            _ => self.jobs,
+        }
+    }
+
     /// The first job that counts, where the number of jobs is known: the warm-up share, rounded up
-    /// to whole calls. 0 when that would be all of them.
+    /// to whole calls. 0 when that would be all of them. In `mixed` it is the first behind the backlog.
     pub(crate) fn warmup_jobs(&self) -> u64 {
         let batch = u64::from(self.batch);
+        if self.mode == Mode::Mixed {
+            return self.jobs.div_ceil(batch) * batch;
+        }
         let share = self.jobs * u64::from(self.warmup_percent);
         let jobs = share.div_ceil(100).div_ceil(batch) * batch;
         if jobs >= self.jobs { 0 } else { jobs }
@@ -205,6 +244,14 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_the_broker_are_kept_in_order() {
+        let run = settings("run --set dispatch.hold_ms_max=0 --set log.filter=a=b").unwrap();
+        let expected = [("dispatch.hold_ms_max", "0"), ("log.filter", "a=b")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(run.broker_settings, expected);
+    }
+
+    #[test]
     fn options_that_contradict_each_other_are_refused() {
         for args in [
             "--concurrency 9000 --prefetch 2000",
@@ -213,6 +260,11 @@ mod tests {
             "latency --sql --endpoint http://127.0.0.1:7070",
             "--database-url postgres://localhost",
             "--payload-bytes 15",
+            "--history 5 --endpoint http://127.0.0.1:7070",
+            "--old-snapshot --endpoint http://127.0.0.1:7070",
+            "--set dispatch.hold_ms_max",
+            "--set hold_ms_max=0",
+            "--set dispatch.hold_ms_max=0 --endpoint http://127.0.0.1:7070",
         ] {
             assert!(settings(args).is_err(), "{args}");
         }

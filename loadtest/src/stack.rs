@@ -9,7 +9,12 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::{broker_process::BrokerProcess, channels, probe::postgres::PostgresProbe};
+use crate::{
+    broker_process::{BrokerProcess, migrate},
+    channels, history,
+    probe::postgres::PostgresProbe,
+    settings::Settings,
+};
 
 /// The database of the private stack.
 const DATABASE: &str = "currant";
@@ -34,26 +39,33 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// The broker at `endpoint`, or a private stack; ready to be used.
-    pub(crate) async fn start(endpoint: Option<&str>, database_url: Option<&str>) -> Result<Stack> {
-        let mut stack = match endpoint {
+    /// The broker at `--endpoint`, or a private stack, with a past of these queues if the settings want
+    /// one; ready to be used.
+    pub(crate) async fn start(settings: &Settings, queues: &[String]) -> Result<Stack> {
+        let mut stack = match &settings.endpoint {
             Some(endpoint) => Stack {
                 broker: None,
                 postgres: None,
-                endpoint: endpoint.to_owned(),
-                database_url: database_url.map(str::to_owned),
+                endpoint: endpoint.clone(),
+                database_url: settings.database_url.clone(),
                 private: false,
             },
-            None => Stack::private().await?,
+            None => Stack::private(settings, queues).await?,
         };
         stack.wait_until_serving().await?;
         Ok(stack)
     }
 
-    async fn private() -> Result<Stack> {
+    async fn private(settings: &Settings, queues: &[String]) -> Result<Stack> {
         let postgres = start_postgres().await?;
         let database_url = postgres.dsn();
-        let broker = BrokerProcess::serve(&database_url)?;
+        if settings.history > 0 {
+            // Before the broker, so that it starts with what it would find after a restart.
+            let url = database_url.clone();
+            spawn_blocking(move || migrate(&url)).await??;
+            history::write(settings, queues, &database_url).await?;
+        }
+        let broker = BrokerProcess::serve(&database_url, &settings.broker_settings)?;
         Ok(Stack {
             endpoint: broker.endpoint(),
             broker: Some(broker),

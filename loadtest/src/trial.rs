@@ -2,19 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tokio::time::sleep;
 
 use crate::{
     histogram::Percentiles,
+    history,
     jobs::Layout,
+    old_snapshot::OldSnapshot,
     probe::{
         machine::Machine,
         postgres::{Counters, JobUpdates, PostgresProbe},
         process,
     },
     recorder::Recorder,
-    report::{Details, Figures, Report, Series},
+    report::{Details, Figures, Report, Series, Windows},
     settings::{Mode, Settings},
     stack::Stack,
     verify::{Verification, verify},
@@ -32,9 +34,14 @@ pub(crate) struct Trial {
     pub(crate) stack: Stack,
     pub(crate) probe: Option<PostgresProbe>,
     pub(crate) recorder: Arc<Recorder>,
+    /// Set where the time doesn't begin with an enqueue: `drain`, `mixed`.
+    pub(crate) timed_from_ns: Option<u64>,
     /// Names that no other run has used.
     pub(crate) queues: Vec<String>,
     pub(crate) seen: Seen,
+    old_snapshot: Option<OldSnapshot>,
+    /// Jobs with smaller ids are none of this run's.
+    first_id: i64,
     before: Option<Before>,
 }
 
@@ -49,27 +56,35 @@ struct Before {
 impl Trial {
     /// Starts what there is to start; no job is sent yet.
     pub(crate) async fn prepare(settings: &Settings) -> Result<Trial> {
-        let stack =
-            Stack::start(settings.endpoint.as_deref(), settings.database_url.as_deref()).await?;
+        let run = format!("{:x}-{:x}", chrono::Utc::now().timestamp_millis(), std::process::id());
+        let mut queues: Vec<_> =
+            (0..settings.queues).map(|n| format!("loadtest.{run}.{n}")).collect();
+        if settings.mode == Mode::Mixed {
+            queues.push(format!("loadtest.{run}.backlog"));
+        }
+        let first_id = history::first_id_of_a_run();
+        let stack = Stack::start(settings, &queues).await?;
         let probe = stack.probe().await?;
         let layout = if settings.sql { Layout::Json } else { Layout::Binary };
         let by_time = settings.rate.is_none() && settings.duration_seconds.is_some();
         let counted_from = if by_time { u64::MAX } else { settings.warmup_jobs() };
         let recorder = Recorder::new(
             layout,
-            settings.jobs,
+            settings.numbers(),
             settings.workers,
             settings.load_threads,
             counted_from,
         );
-        let run = format!("{:x}-{:x}", chrono::Utc::now().timestamp_millis(), std::process::id());
         Ok(Trial {
-            queues: (0..settings.queues).map(|n| format!("loadtest.{run}.{n}")).collect(),
+            timed_from_ns: None,
+            queues,
             settings: settings.clone(),
             stack,
             probe,
             recorder: Arc::new(recorder),
             seen: Seen::default(),
+            old_snapshot: None,
+            first_id,
             before: None,
         })
     }
@@ -80,6 +95,11 @@ impl Trial {
 
     /// What follows is measured.
     pub(crate) async fn measure_from_here(&mut self) -> Result<()> {
+        if self.settings.old_snapshot {
+            let url = self.stack.database_url();
+            let url = url.context("--old-snapshot needs access to the database")?;
+            self.old_snapshot = Some(OldSnapshot::open(url).await?);
+        }
         let postgres = match &self.probe {
             Some(probe) => Some((probe.counters().await?, probe.job_updates().await?)),
             None => None,
@@ -107,6 +127,9 @@ impl Trial {
             None => None,
         };
 
+        if let Some(snapshot) = self.old_snapshot.take() {
+            snapshot.close().await?;
+        }
         let worker_error = workers.shutdown().await.err();
         self.stack.stop_broker().await?;
         let stored = match &self.probe {
@@ -114,10 +137,11 @@ impl Trial {
                 if !self.stack.is_private() {
                     sleep(COUNTERS_LAG).await;
                 }
-                Some(probe.stored_jobs(&self.queues).await?)
+                Some(probe.stored_jobs(&self.queues, self.first_id).await?)
             }
             None => None,
         };
+        let (stored, claimed) = stored.unzip();
         self.rates(&mut figures);
         let machine = Machine::look(self.postgres_settings().await?);
         let counted_jobs = self.recorder.acknowledged_count();
@@ -137,10 +161,18 @@ impl Trial {
                 percent(updates_now.hot - updates.hot, updates_now.all - updates.all);
         }
         figures.postgres_connections = self.seen.postgres_connections;
+        figures.claimed_percent = claimed
+            .zip(stored.as_ref().map(Vec::len))
+            .and_then(|(claimed, stored)| percent(claimed as i64, stored as i64));
+        let table = match &self.probe {
+            Some(probe) => Some(probe.job_table().await?),
+            None => None,
+        };
         let mut verification = verify(&self.recorder, stored, self.seen.stalled);
         verification.worker_error = worker_error.map(|error| format!("{error:#}"));
         figures.take_verification(&verification);
-        let report = self.report(figures, verification, machine, before.at_ns);
+        let mut report = self.report(figures, verification, machine, before.at_ns);
+        report.table = table;
         self.stack.stop().await?;
         Ok(report)
     }
@@ -156,14 +188,35 @@ impl Trial {
                 (seconds > 0.0 && counted > 0).then(|| counted as f64 / seconds)
             };
             figures.enqueue_jobs_per_s = rate(recorder.last_acknowledged_ns());
-            if self.settings.mode != Mode::Drain {
-                figures.end_to_end_jobs_per_s = rate(recorder.last_finished_ns());
-            }
+            figures.end_to_end_jobs_per_s = rate(recorder.last_finished_ns());
+        }
+        if let Some(from_ns) = self.timed_from_ns {
+            let seconds = recorder.last_finished_ns().saturating_sub(from_ns) as f64 / 1e9;
+            let finished = recorder.finished_count();
+            let rate = (finished > 0 && seconds > 0.0).then(|| finished as f64 / seconds);
+            (figures.end_to_end_jobs_per_s, figures.drain_jobs_per_s) = match self.settings.mode {
+                Mode::Drain => (None, rate),
+                _ => (rate, None),
+            };
         }
         figures.enqueue_latency_ms = Percentiles::of(&recorder.enqueue_latency.merged());
         if self.settings.mode != Mode::Drain {
             figures.start_latency_ms = Percentiles::of(&recorder.start_latency.merged());
         }
+    }
+
+    /// Over the time in which there was load: to the last Enqueue that was answered, without workers
+    /// before to the last completion.
+    fn windows(&self) -> Option<Windows> {
+        let recorder = &self.recorder;
+        let load = match self.settings.mode {
+            Mode::Drain => (self.timed_from_ns?, recorder.last_finished_ns()),
+            _ => {
+                let from_ns = self.timed_from_ns.or(recorder.counted_start_ns())?;
+                (from_ns, recorder.last_acknowledged_ns())
+            }
+        };
+        Windows::of(&self.seen.samples, load, self.settings.window_seconds)
     }
 
     async fn postgres_settings(&self) -> Result<Option<Vec<(String, String)>>> {
@@ -186,7 +239,9 @@ impl Trial {
             seconds: Some(self.recorder.last_finished_ns().saturating_sub(start_ns) as f64 / 1e9),
             busiest_worker_jobs: starts.iter().max().copied(),
             idlest_worker_jobs: starts.iter().min().copied(),
-            unfinished_after_load: Some(self.seen.unfinished_after_load),
+            handler_ms: self.recorder.handler_ms(),
+            unfinished_after_load: (self.settings.mode != Mode::Drain)
+                .then_some(self.seen.unfinished_after_load),
             ..Details::default()
         };
         let mut report = Report::new(&self.settings, machine);
@@ -194,6 +249,7 @@ impl Trial {
         report.figures = figures;
         report.details = details;
         report.verification = Some(verification);
+        report.windows = self.windows();
         report.series = Series::of(&self.seen.samples, start_ns);
         report.enqueue_histogram = Some(self.recorder.enqueue_latency.merged());
         if self.settings.mode != Mode::Drain {

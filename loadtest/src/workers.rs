@@ -69,9 +69,13 @@ fn worker(
         let recorder = Arc::clone(recorder);
         move |job: Job<Bytes>| {
             let known = recorder.started(number, &job.payload);
+            // A worker without work needn't look at the clock again.
+            let working = (!work.is_zero()).then(|| Arc::clone(&recorder));
             async move {
-                if !work.is_zero() {
+                if let Some(recorder) = working {
+                    let start_ns = recorder.clock.now_ns();
                     tokio::time::sleep(work).await;
+                    recorder.worked(start_ns);
                 }
                 if known { Ok(Bytes::new()) } else { Err(HandlerError::discard("not of this run")) }
             }

@@ -3,11 +3,12 @@
 //! The connection goes to the database `postgres` of the same server where it can, so that looking
 //! isn't counted among the transactions of the database that is looked at.
 
-use std::{pin::pin, time::Duration};
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use anyhow::{Context, Result};
 use futures_util::TryStreamExt;
-use tokio_postgres::{Client, Config, NoTls};
+use serde::Serialize;
+use tokio_postgres::{Client, Config, NoTls, types::ToSql};
 
 use super::process;
 use crate::verify::StoredJob;
@@ -39,6 +40,18 @@ pub(crate) struct JobUpdates {
     pub(crate) hot: i64,
 }
 
+/// `currant.job`: its sizes, and how many rows Postgres' statistics count.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct JobTable {
+    pub(crate) heap_bytes: i64,
+    pub(crate) toast_bytes: i64,
+    pub(crate) live_rows: i64,
+    /// Versions that died and haven't been removed.
+    pub(crate) dead_rows: i64,
+    /// By the index' name.
+    pub(crate) index_bytes: BTreeMap<String, i64>,
+}
+
 const COUNTERS: &str = "-- loadtest_counters
 SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, xact_commit
 FROM pg_stat_database WHERE datname = $1";
@@ -53,8 +66,20 @@ SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
 WHERE schemaname = 'currant' AND relname = 'job'";
 
 const STORED_JOBS: &str = "-- loadtest_stored_jobs
-SELECT j.id, j.outcome FROM currant.job j JOIN currant.queue q ON q.id = j.queue_id
-WHERE q.name = ANY($1)";
+SELECT j.id, j.outcome, j.claimed_at IS NOT NULL
+FROM currant.job j JOIN currant.queue q ON q.id = j.queue_id
+WHERE q.name = ANY($1::text[]) AND j.id >= $2::bigint";
+
+const JOB_TABLE: &str = "-- loadtest_job_table
+SELECT pg_relation_size(c.oid), coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0),
+       s.n_live_tup, s.n_dead_tup
+FROM pg_class c JOIN pg_stat_user_tables s ON s.relid = c.oid
+WHERE c.oid = 'currant.job'::regclass";
+
+const JOB_INDEXES: &str = "-- loadtest_job_indexes
+SELECT c.relname, pg_relation_size(c.oid)
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+WHERE i.indrelid = 'currant.job'::regclass";
 
 const SERVER_SETTINGS: &str = "-- loadtest_settings
 SELECT name, current_setting(name) FROM unnest(ARRAY['server_version', 'fsync',
@@ -98,15 +123,34 @@ impl PostgresProbe {
         Ok(row.map_or(JobUpdates::default(), |row| JobUpdates { all: row.get(0), hot: row.get(1) }))
     }
 
-    /// Every job of these queues.
-    pub(crate) async fn stored_jobs(&self, queues: &[String]) -> Result<Vec<StoredJob>> {
+    /// Every job of these queues, from an id on, and how many of them a claim took from the backlog.
+    pub(crate) async fn stored_jobs(
+        &self,
+        queues: &[String],
+        first_id: i64,
+    ) -> Result<(Vec<StoredJob>, u64)> {
         let client = connect(&self.target).await?;
-        let mut jobs = Vec::new();
-        let mut rows = pin!(client.query_raw(STORED_JOBS, [queues]).await?);
+        let (mut jobs, mut claimed) = (Vec::new(), 0);
+        let values: [&(dyn ToSql + Sync); 2] = [&queues, &first_id];
+        let mut rows = pin!(client.query_raw(STORED_JOBS, values).await?);
         while let Some(row) = rows.try_next().await? {
             jobs.push((row.get(0), row.get(1)));
+            claimed += u64::from(row.get::<_, bool>(2));
         }
-        Ok(jobs)
+        Ok((jobs, claimed))
+    }
+
+    pub(crate) async fn job_table(&self) -> Result<JobTable> {
+        let client = connect(&self.target).await?;
+        let row = client.query_one(JOB_TABLE, &[]).await?;
+        let indexes = client.query(JOB_INDEXES, &[]).await?;
+        Ok(JobTable {
+            heap_bytes: row.get(0),
+            toast_bytes: row.get(1),
+            live_rows: row.get(2),
+            dead_rows: row.get(3),
+            index_bytes: indexes.iter().map(|row| (row.get(0), row.get(1))).collect(),
+        })
     }
 
     /// Version and durability, name and value.

@@ -1,12 +1,11 @@
 //! `report.json`: for programs.
 
 use anyhow::Result;
-
-use super::Report;
+use serde::Serialize;
 
 /// Numbers as measured, rounded to a thousandth, small ones to a millionth: more digits would only
 /// look exact.
-pub(super) fn render(report: &Report) -> Result<String> {
+pub(crate) fn render(report: &impl Serialize) -> Result<String> {
     let mut value = serde_json::to_value(report)?;
     round(&mut value);
     Ok(serde_json::to_string_pretty(&value)? + "\n")
@@ -37,15 +36,17 @@ mod tests {
 
     /// Programs read these. Adding one is fine; none may go or change its meaning.
     const KEYS: &str = "
-        broker_cpu_us_per_job broker_rss_bytes command_line details drain_jobs_per_s
+        broker_cpu_us_per_job broker_rss_bytes claimed_percent command_line details drain_jobs_per_s
         end_to_end_jobs_per_s enqueue_jobs_per_s enqueue_latency_ms finished_at finished_twice
         fraction_of_limit hot_update_percent idle_transactions_per_s limit load_cpu_us_per_job lost
         machine passed postgres_connections postgres_cpu_us_per_job redelivered series settings
-        start_latency_ms sweep transactions_per_job verification version wal_bytes_per_job";
+        start_latency_ms sweep table transactions_per_job verification version wal_bytes_per_job
+        windows";
 
     const SETTINGS: &str = "
-        batch channels concurrency duration_seconds endpoint in_flight jobs limit load_threads mode
-        payload_bytes prefetch producers queues rate sql warmup_percent work_ms workers";
+        batch channels concurrency duration_seconds endpoint history in_flight jobs limit load_threads
+        mode old_snapshot payload_bytes prefetch producers queues rate sql warmup_percent
+        window_seconds work_ms workers";
 
     fn keys(value: &serde_json::Value) -> BTreeSet<&str> {
         value.as_object().unwrap().keys().map(String::as_str).collect()

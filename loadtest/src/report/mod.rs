@@ -3,10 +3,10 @@
 //! The keys are documented in docs/loadtest.md and stable: programs read them.
 
 mod html;
-mod json;
+pub(crate) mod json;
 mod plot;
 mod series;
-mod table;
+pub(crate) mod table;
 
 use std::{
     fs,
@@ -18,9 +18,12 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-pub(crate) use self::series::Series;
+pub(crate) use self::series::{Series, Windows};
 use crate::{
-    histogram::Percentiles, limit::Limits, probe::machine::Machine, settings::Settings,
+    histogram::Percentiles,
+    limit::Limits,
+    probe::{machine::Machine, postgres::JobTable},
+    settings::Settings,
     verify::Verification,
 };
 
@@ -39,6 +42,8 @@ pub(crate) struct Report {
     pub(crate) verification: Option<Verification>,
     pub(crate) limit: Option<Limits>,
     pub(crate) sweep: Option<Vec<SweepPoint>>,
+    pub(crate) windows: Option<Windows>,
+    pub(crate) table: Option<JobTable>,
     pub(crate) series: Option<Series>,
     pub(crate) settings: Settings,
     pub(crate) machine: Machine,
@@ -66,6 +71,7 @@ pub(crate) struct Figures {
     pub(crate) transactions_per_job: Option<f64>,
     pub(crate) wal_bytes_per_job: Option<f64>,
     pub(crate) hot_update_percent: Option<f64>,
+    pub(crate) claimed_percent: Option<f64>,
     pub(crate) postgres_cpu_us_per_job: Option<f64>,
     pub(crate) broker_cpu_us_per_job: Option<f64>,
     pub(crate) load_cpu_us_per_job: Option<f64>,
@@ -86,6 +92,8 @@ pub(crate) struct Details {
     pub(crate) busiest_worker_jobs: Option<u32>,
     /// Handler starts of the worker that had fewest.
     pub(crate) idlest_worker_jobs: Option<u32>,
+    /// How long handlers worked, in the mean; None without `--work-ms`.
+    pub(crate) handler_ms: Option<f64>,
     /// Jobs acknowledged and not finished when the last Enqueue was answered: a queue that grew.
     pub(crate) unfinished_after_load: Option<u64>,
     /// `idle`: how long it took until all workers were connected.
@@ -122,11 +130,13 @@ impl Report {
             verification: None,
             limit: None,
             sweep: None,
+            windows: None,
+            table: None,
             series: None,
             settings: settings.clone(),
             machine,
             command_line: command_line(std::env::args()),
-            finished_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            finished_at: now(),
             start_histogram: None,
             enqueue_histogram: None,
         }
@@ -138,20 +148,29 @@ impl Report {
         write(html, &html::render(self)?)?;
         let table = table::render(self);
         let (html, json) = (html.display(), json.display());
-        match writeln!(io::stdout(), "{table}\nwritten: {html} and {json}") {
-            // A reader that has seen enough, such as `head`.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            printed => printed.context("can't print the table"),
-        }
+        print(&format!("{table}\nwritten: {html} and {json}"))
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+/// RFC 3339, UTC.
+pub(crate) fn now() -> String {
+    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
+
+pub(crate) fn print(table: &str) -> Result<()> {
+    match writeln!(io::stdout(), "{table}") {
+        // A reader that has seen enough, such as `head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.context("can't print the table"),
+    }
+}
+
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
 }
 
 /// The program's name without its folder; the database's address may hold a password.
-fn command_line(args: impl Iterator<Item = String>) -> String {
+pub(crate) fn command_line(args: impl Iterator<Item = String>) -> String {
     let mut hide_next = false;
     let words = args.enumerate().map(|(number, word)| {
         let hide = std::mem::replace(&mut hide_next, word == "--database-url");

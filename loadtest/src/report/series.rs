@@ -38,6 +38,41 @@ impl Series {
     }
 }
 
+/// What was finished at the beginning and at the end: a run that slows down shows here.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Windows {
+    /// Of each of the two.
+    pub(crate) seconds: f64,
+    pub(crate) first_jobs_per_s: f64,
+    pub(crate) last_jobs_per_s: f64,
+    pub(crate) last_to_first: Option<f64>,
+}
+
+impl Windows {
+    /// Of a load that lasted from `from_ns` to `to_ns`. None where two such windows don't fit in.
+    pub(crate) fn of(
+        samples: &[Sample],
+        (from_ns, to_ns): (u64, u64),
+        seconds: Option<u32>,
+    ) -> Option<Windows> {
+        let span = to_ns.saturating_sub(from_ns);
+        let window = seconds.map_or(span / 10, |seconds| u64::from(seconds) * 1_000_000_000);
+        if window == 0 || span < 2 * window {
+            return None;
+        }
+        let finished = |at_ns| total_at(samples, at_ns, |sample| sample.finished);
+        let seconds = window as f64 / 1e9;
+        let rate = |from: u64| (finished(from + window) - finished(from)) / seconds;
+        let (first, last) = (rate(from_ns), rate(to_ns - window));
+        Some(Windows {
+            seconds,
+            first_jobs_per_s: first,
+            last_jobs_per_s: last,
+            last_to_first: (first > 0.0).then(|| last / first),
+        })
+    }
+}
+
 /// A total at any time, in a straight line between the samples around it.
 fn total_at(samples: &[Sample], at_ns: u64, value: fn(&Sample) -> u64) -> f64 {
     let after = samples.partition_point(|sample| sample.at_ns <= at_ns);
@@ -65,6 +100,24 @@ mod tests {
         assert_eq!((series.step_ms, series.enqueued_per_s.len()), (50.0, 4));
         assert!(series.enqueued_per_s.iter().all(|rate| (rate - 1e6).abs() < 1.0));
         assert!(series.finished_per_s.iter().all(|rate| *rate == 0.0));
+    }
+
+    #[test]
+    fn windows_compare_the_beginning_with_the_end() {
+        // 100 jobs/s for 10 s, then 50 jobs/s for 10 s.
+        let sample = |n: u64| Sample {
+            at_ns: n * 1_000_000_000,
+            acknowledged: 0,
+            finished: if n <= 10 { n * 100 } else { 500 + n * 50 },
+        };
+        let samples: Vec<_> = (0..=20).map(sample).collect();
+        let all = (0, 20_000_000_000);
+        let windows = Windows::of(&samples, all, Some(5)).unwrap();
+        assert_eq!((windows.first_jobs_per_s, windows.last_jobs_per_s), (100.0, 50.0));
+        assert_eq!(windows.last_to_first, Some(0.5));
+        assert_eq!(Windows::of(&samples, all, None).unwrap().seconds, 2.0);
+        assert_eq!(Windows::of(&samples, all, Some(11)), None);
+        assert_eq!(Windows::of(&samples, (5, 5), None), None);
     }
 
     #[test]

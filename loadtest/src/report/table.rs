@@ -23,13 +23,14 @@ pub(super) fn groups(report: &Report) -> Vec<Group> {
         ("Latency", latency(report)),
         ("Check", check(report)),
         ("Cost", cost(report)),
+        ("Job table", job_table(report)),
         ("Postgres alone", limits(report)),
     ];
     groups.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
 }
 
 /// The whole table, for a terminal.
-pub(super) fn render(report: &Report) -> String {
+pub(crate) fn render(report: &Report) -> String {
     let mut text = String::new();
     // Writing to a String can't fail.
     for (title, lines) in groups(report) {
@@ -103,13 +104,25 @@ fn throughput(report: &Report) -> Vec<Line> {
             note: "large: the queue grew",
         }),
         worker_spread(report),
+        report.details.handler_ms.map(|ms| Line {
+            name: "a handler took",
+            value: format!("{} ms", millis(ms)),
+            note: "in the mean",
+        }),
         report.details.seconds.map(|seconds| Line {
             name: "time",
             value: format!("{seconds:.2} s"),
             note: "warm-up included",
         }),
     ];
-    lines.into_iter().flatten().collect()
+    let mut lines: Vec<_> = lines.into_iter().flatten().collect();
+    if let Some(windows) = &report.windows {
+        let value = |rate: f64| format!("{} jobs/s in {:.1} s", whole(rate), windows.seconds);
+        let note = "finished";
+        lines.push(Line { name: "at the beginning", value: value(windows.first_jobs_per_s), note });
+        lines.push(Line { name: "at the end", value: value(windows.last_jobs_per_s), note });
+    }
+    lines
 }
 
 fn worker_spread(report: &Report) -> Option<Line> {
@@ -203,6 +216,11 @@ fn cost(report: &Report) -> Vec<Line> {
             figures.hot_update_percent.map(|percent| format!("{percent:.1} %")),
             "of all updates of the job table",
         ),
+        line(
+            "through the backlog",
+            figures.claimed_percent.map(|percent| format!("{percent:.1} %")),
+            "of the jobs; taken by a claim, the others while stored",
+        ),
         line("memory of the broker", bytes(figures.broker_rss_bytes.map(|b| b as f64)), "resident"),
         line(
             "memory a worker",
@@ -228,6 +246,19 @@ fn cost(report: &Report) -> Vec<Line> {
     lines.into_iter().flatten().collect()
 }
 
+fn job_table(report: &Report) -> Vec<Line> {
+    let Some(table) = &report.table else { return Vec::new() };
+    let line = |name, value, note| Line { name, value, note };
+    let size = |bytes: i64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    vec![
+        line("rows", size(table.heap_bytes), "without what is stored out of line"),
+        line("stored out of line", size(table.toast_bytes), "large payloads and results"),
+        line("indexes", size(table.index_bytes.values().sum()), "all of them"),
+        line("live rows", whole(table.live_rows as f64), "by Postgres' statistics"),
+        line("dead rows", whole(table.dead_rows as f64), "versions not removed yet"),
+    ]
+}
+
 fn limits(report: &Report) -> Vec<Line> {
     let Some(limits) = &report.limit else { return Vec::new() };
     let line = |name, rate: &Rate, note| {
@@ -243,7 +274,7 @@ fn limits(report: &Report) -> Vec<Line> {
 }
 
 /// A whole number with separators: 123,457.
-pub(super) fn whole(value: f64) -> String {
+pub(crate) fn whole(value: f64) -> String {
     let digits = format!("{:.0}", value.max(0.0));
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -256,7 +287,7 @@ pub(super) fn whole(value: f64) -> String {
 }
 
 /// Three significant digits or so.
-pub(super) fn millis(ms: f64) -> String {
+pub(crate) fn millis(ms: f64) -> String {
     match ms {
         _ if ms < 1.0 => format!("{ms:.3}"),
         _ if ms < 100.0 => format!("{ms:.2}"),

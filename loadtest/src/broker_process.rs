@@ -100,18 +100,6 @@ impl Drop for BrokerProcess {
     }
 }
 
-/// Applies the migrations to a database. Blocks.
-pub(crate) fn migrate(database_url: &str) -> Result<()> {
-    let mut log = Log::create()?;
-    let mut child = command("migrate", database_url, &log)?.spawn()?;
-    // Waiting would close it, and the child would take that for the end of this program.
-    let stdin = child.stdin.take();
-    let status = child.wait().context("can't wait for the migrations")?;
-    drop(stdin);
-    ensure!(status.success(), log.failure(&format!("the migrations ended with {status}")));
-    Ok(())
-}
-
 /// What the hidden subcommand does: watches standard input, is the broker.
 pub(crate) fn be_the_broker(args: Vec<OsString>) -> ExitCode {
     thread::spawn(|| {

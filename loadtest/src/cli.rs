@@ -34,7 +34,7 @@ pub(crate) enum Command {
     /// Enqueues a backlog with no workers, then drains it while producers enqueue into other queues
     /// until it is gone.
     Mixed(Options),
-    /// What Postgres does with statements of the same kind and no broker: a yardstick.
+    /// What Postgres does without a broker: a yardstick, and the broker's own statements.
     Limit(Options),
     /// Every figure that Currant is held against, repeated, as one table.
     Figures(FiguresOptions),
@@ -149,7 +149,7 @@ pub(crate) struct Options {
     /// Threads of the load's own runtime [default: 1].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) load_threads: Option<u32>,
-    /// Measure `limit` before and after, for fraction_of_limit (run and drain).
+    /// Measure `limit` before and after, for the fractions of it (run and drain).
     #[arg(long)]
     pub(crate) limit: bool,
     /// Jobs in the table that finished before, in the same queues [default: 0].

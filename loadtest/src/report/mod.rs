@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Version of the keys; grows when one changes its meaning or goes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Everything that a run has to say.
 #[derive(Clone, Debug, Serialize)]
@@ -79,6 +79,7 @@ pub(crate) struct Figures {
     pub(crate) postgres_connections: Option<u32>,
     pub(crate) idle_transactions_per_s: Option<f64>,
     pub(crate) fraction_of_limit: Option<f64>,
+    pub(crate) fraction_of_own_limit: Option<f64>,
 }
 
 /// More that a run knows.

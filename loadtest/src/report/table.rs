@@ -98,6 +98,11 @@ fn throughput(report: &Report) -> Vec<Line> {
             value: format!("{:.0} %", fraction * 100.0),
             note: "of append-only, below",
         }),
+        figures.fraction_of_own_limit.map(|fraction| Line {
+            name: "share of our own limit",
+            value: format!("{:.0} %", fraction * 100.0),
+            note: "of the same statements, below",
+        }),
         report.details.unfinished_after_load.map(|jobs| Line {
             name: "unfinished at last enqueue",
             value: format!("{} jobs", whole(jobs as f64)),
@@ -268,8 +273,8 @@ fn limits(report: &Report) -> Vec<Line> {
     };
     vec![
         line("append-only", &limits.append_only, "INSERT taken + INSERT completion"),
-        line("direct", &limits.direct, "INSERT taken + HOT UPDATE"),
-        line("backlog", &limits.backlog, "INSERT ready + claim + UPDATE"),
+        line("direct", &limits.direct, "our COPY taken + UPDATE"),
+        line("backlog", &limits.backlog, "our COPY ready + claim + UPDATE"),
     ]
 }
 

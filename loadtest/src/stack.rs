@@ -3,16 +3,17 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use currant_broker::private_postgres::{Options, PrivatePostgres};
+use currant_broker::{
+    private_postgres::{Options, PrivatePostgres},
+    store,
+};
 use tokio::{task::spawn_blocking, time::sleep};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
 use crate::{
-    broker_process::{BrokerProcess, migrate},
-    channels, history,
-    probe::postgres::PostgresProbe,
+    broker_process::BrokerProcess, channels, history, probe::postgres::PostgresProbe,
     settings::Settings,
 };
 
@@ -61,8 +62,7 @@ impl Stack {
         let database_url = postgres.dsn();
         if settings.history > 0 {
             // Before the broker, so that it starts with what it would find after a restart.
-            let url = database_url.clone();
-            spawn_blocking(move || migrate(&url)).await??;
+            store::migrate(&database_url).await?;
             history::write(settings, queues, &database_url).await?;
         }
         let broker = BrokerProcess::serve(&database_url, &settings.broker_settings)?;

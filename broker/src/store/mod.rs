@@ -48,7 +48,7 @@ pub use locate_jobs::{
 pub use migrate::{MigrateError, migrate};
 pub use notify::notify_ready;
 pub use promote_jobs::{next_due, promote_jobs};
-pub use queues::{count_queues, create_queues, find_queues, queues_by_id};
+pub use queues::{all_queues, count_queues, create_queues, find_queues, queues_by_id};
 pub use ready_queues::ready_queues;
 pub use rescue_jobs::{Rescued, held_jobs, rescue_jobs};
 pub use settle_jobs::{Settled, Settlement, settle_jobs};

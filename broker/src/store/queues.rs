@@ -1,3 +1,4 @@
+use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 
 use super::{Client, StoreError, statement::Statement};
@@ -37,7 +38,10 @@ ON CONFLICT DO NOTHING",
 const COUNT: Statement =
     Statement::new("count_queues", "/* count_queues */ SELECT count(*) FROM currant.queue");
 
-pub(super) const STATEMENTS: [Statement; 4] = [FIND, BY_ID, CREATE, COUNT];
+const ALL: Statement =
+    Statement::new("all_queues", "/* all_queues */ SELECT id FROM currant.queue ORDER BY id");
+
+pub(super) const STATEMENTS: [Statement; 5] = [FIND, BY_ID, CREATE, COUNT, ALL];
 
 /// The queues of these names, as far as they're there; what one leaves open comes from `defaults`.
 pub async fn find_queues(
@@ -69,6 +73,12 @@ pub async fn create_queues(client: &Client, names: &[&str]) -> Result<(), StoreE
 pub async fn count_queues(client: &Client) -> Result<usize, StoreError> {
     let rows = COUNT.query(client, &[]).await?;
     Ok(rows.first().map_or(0, |row| usize::try_from(row.get::<_, i64>(0)).unwrap_or(usize::MAX)))
+}
+
+/// The numbers of all queues.
+pub async fn all_queues(client: &impl GenericClient) -> Result<Vec<QueueId>, StoreError> {
+    let rows = ALL.query(client, &[]).await?;
+    Ok(rows.iter().map(|row| QueueId(row.get(0))).collect())
 }
 
 fn queue(row: &Row, defaults: &Queue) -> Queue {

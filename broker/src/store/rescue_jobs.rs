@@ -1,5 +1,5 @@
 use super::{
-    Client, StoreError,
+    Client, StoreError, all_queues,
     statement::{Statement, job_by_key},
 };
 use crate::domain::{JobId, JobKey, QueueId};
@@ -13,9 +13,6 @@ WHERE dead_at < now() - $1::bigint * interval '1 millisecond'
   AND (rescued_at IS NULL OR dead_at < now() - $2::bigint * interval '1 millisecond')
 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED",
 );
-
-const QUEUES: Statement =
-    Statement::new("all_queues", "/* all_queues */ SELECT id FROM currant.queue ORDER BY id");
 
 /// By key range from the watermark: no index on running rows is needed. What was in a dead broker's
 /// memory failed by no fault of its own.
@@ -61,8 +58,7 @@ WHERE queue_id = $1::int
   AND owner = $3::int AND phase = 2 AND outcome IS NULL",
 );
 
-pub(super) const STATEMENTS: [Statement; 7] =
-    [NEXT, QUEUES, RANGE, STRAGGLERS, FORGET, NOTE, ORPHANS];
+pub(super) const STATEMENTS: [Statement; 6] = [NEXT, RANGE, STRAGGLERS, FORGET, NOTE, ORPHANS];
 
 /// The jobs of one dead broker, made ready again.
 #[derive(Clone, Debug)]
@@ -89,12 +85,11 @@ pub async fn rescue_jobs(
     // The range may be long; it is only read where the owner isn't the dead broker.
     transaction.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(failed)?;
     let mut rescued = Rescued { broker, jobs: 0, queues: Vec::new() };
-    for row in QUEUES.query(&transaction, &[]).await? {
-        let queue: i32 = row.get(0);
-        let jobs = RANGE.execute(&transaction, &[&queue, &low, &id]).await?;
+    for queue in all_queues(&transaction).await? {
+        let jobs = RANGE.execute(&transaction, &[&queue.0, &low, &id]).await?;
         if jobs > 0 {
             rescued.jobs += jobs;
-            rescued.queues.push(QueueId(queue));
+            rescued.queues.push(queue);
         }
     }
     for row in STRAGGLERS.query(&transaction, &[&id]).await? {

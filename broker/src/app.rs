@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     config::{self, Config},
-    domain::{Queue, QueueId, RetryPolicy, first_id_at_ms},
+    domain::{Queue, QueueId, Retention, RetryPolicy, first_id_at_ms},
     engine,
     http::{self, Readiness},
     pipeline::{CoalescerLimits, Core, CoreLimits},
@@ -234,7 +234,8 @@ fn rpc_settings(config: &Config) -> RpcSettings {
 const STRAGGLER_MARGIN: Duration = Duration::from_secs(60);
 
 fn timer_settings(config: &Config) -> TimerSettings {
-    let Config { database, broker, dispatch, .. } = config;
+    let Config { database, broker, dispatch, retention, .. } = config;
+    let kept_ms = |ms: u64| i64::try_from(ms).ok().filter(|ms| *ms > 0);
     let listen_url = database.listen_url.as_ref().unwrap_or(&database.url).expose();
     TimerSettings {
         listen_url: Some(listen_url.to_owned()).filter(|url| !url.is_empty()),
@@ -247,5 +248,14 @@ fn timer_settings(config: &Config) -> TimerSettings {
             + 3 * ms(database.statement_timeout_ms),
         sweep_interval: ms(dispatch.sweep_interval_ms),
         poll_interval: ms(dispatch.poll_interval_ms),
+        retention: Retention {
+            succeeded_ms: kept_ms(retention.succeeded_ms),
+            cancelled_ms: kept_ms(retention.cancelled_ms),
+            dead_ms: kept_ms(retention.dead_ms),
+        },
+        pruner: engine::PrunerLimits {
+            rows_per_slice_max: retention.rows_per_slice_max,
+            rows_per_second_max: retention.rows_per_second_max,
+        },
     }
 }

@@ -64,6 +64,19 @@ impl Config {
         let defaults = &self.queue_defaults;
         at_least("queue_defaults.retry_max_ms", defaults.retry_max_ms, defaults.retry_base_ms, why);
 
+        // Long enough for a worker to repeat its report and a caller its call.
+        let why = "a minute; 0 keeps them for ever";
+        let retention = &self.retention;
+        for (key, value) in [
+            ("retention.succeeded_ms", retention.succeeded_ms),
+            ("retention.cancelled_ms", retention.cancelled_ms),
+            ("retention.dead_ms", retention.dead_ms),
+        ] {
+            if value > 0 {
+                at_least(key, value, RETENTION_MS_MIN, why);
+            }
+        }
+
         let payload = 2 * enqueue.payload_bytes_max as u64;
         let why = "a message must hold twice enqueue.payload_bytes_max";
         at_least("grpc.message_bytes_max", message, payload, why);
@@ -95,6 +108,9 @@ impl Config {
         }
     }
 }
+
+/// Of a retention that isn't for ever.
+const RETENTION_MS_MIN: u64 = 60_000;
 
 /// Every number against the range at its field, every string against its length.
 fn out_of_range(values: &Value) -> Vec<String> {
@@ -181,11 +197,14 @@ mod tests {
     #[test]
     fn every_relation_is_checked() {
         type Change = fn(&mut Config);
-        let broken: [(&str, Change); 9] = [
+        let broken: [(&str, Change); 12] = [
             ("session.timeout_ms", |c| c.session.timeout_ms = 10_000),
             ("session.acknowledge_timeout_ms", |c| c.session.acknowledge_timeout_ms = 10_000),
             ("broker.dead_after_ms", |c| c.broker.dead_after_ms = 6000),
             ("queue_defaults.retry_max_ms", |c| c.queue_defaults.retry_max_ms = 999),
+            ("retention.succeeded_ms", |c| c.retention.succeeded_ms = 59_999),
+            ("retention.cancelled_ms", |c| c.retention.cancelled_ms = 1),
+            ("retention.dead_ms", |c| c.retention.dead_ms = 1000),
             ("grpc.message_bytes_max", |c| c.enqueue.payload_bytes_max = 3 << 20),
             ("enqueue.pending_bytes_max", |c| c.enqueue.pending_bytes_max = 2 << 20),
             ("complete.pending_items_max", |c| c.complete.pending_items_max = 9999),

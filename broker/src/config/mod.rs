@@ -17,6 +17,6 @@ pub use self::{
     secret::Secret,
     sections::{
         Broker, Complete, Config, Database, Dispatch, Enqueue, Grpc, Http, Log, LogFormat,
-        QueueDefaults, Session,
+        QueueDefaults, Retention, Session,
     },
 };

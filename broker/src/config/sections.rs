@@ -31,6 +31,10 @@ pub struct Config {
     pub dispatch: Dispatch,
     /// What applies to a job for which neither it nor its queue says otherwise.
     pub queue_defaults: QueueDefaults,
+    /// How long finished jobs are kept. One broker of a database deletes them, at a pace. A job that
+    /// hasn't finished is never deleted. An idempotency key is remembered for as long as the job that it
+    /// came with: keep jobs for longer than callers may repeat a call.
+    pub retention: Retention,
     /// Log lines, on standard error.
     pub log: Log,
 }
@@ -371,6 +375,41 @@ impl Default for QueueDefaults {
             retry_factor: 2.0,
             retry_jitter: 0.1,
             timeout_ms: 0,
+        }
+    }
+}
+
+/// See [`Config::retention`].
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// How long a job is kept after it succeeded, in milliseconds: a minute or more. 0: for ever.
+    #[schemars(range(min = 0, max = 315_360_000_000_u64))]
+    pub succeeded_ms: u64,
+    /// How long a job is kept after it was cancelled; as for `succeeded_ms`.
+    #[schemars(range(min = 0, max = 315_360_000_000_u64))]
+    pub cancelled_ms: u64,
+    /// How long a dead job is kept to be looked at; as for `succeeded_ms`.
+    #[schemars(range(min = 0, max = 315_360_000_000_u64))]
+    pub dead_ms: u64,
+    /// Rows a second that pruning goes over at most. More than what is stored in a second, in the mean of
+    /// a day; it does less when the database is busy.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub rows_per_second_max: u32,
+    /// Rows that one DELETE goes over. Fewer make shorter statements, which with large payloads may be
+    /// worth it.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub rows_per_slice_max: usize,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            succeeded_ms: 604_800_000,
+            cancelled_ms: 604_800_000,
+            dead_ms: 2_592_000_000,
+            rows_per_second_max: 20_000,
+            rows_per_slice_max: 2000,
         }
     }
 }

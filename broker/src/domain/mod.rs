@@ -4,6 +4,7 @@ mod id;
 mod job;
 mod outcome;
 mod queue;
+mod retention;
 mod retry;
 mod settle;
 
@@ -14,5 +15,6 @@ pub use job::{
 };
 pub use outcome::{Completion, Outcome, Verdict};
 pub use queue::{Queue, QueueId};
+pub use retention::{Pruned, Retention, Slice};
 pub use retry::RetryPolicy;
 pub use settle::{Budget, Next, settle};

@@ -10,6 +10,7 @@ mod buffer;
 mod dispatcher;
 mod fill;
 mod pace;
+mod pruner;
 mod session;
 
 pub use backlog::ClaimFrom;
@@ -18,6 +19,7 @@ pub use dispatcher::{
     Action, Admission, Completing, Delivery, Dispatcher, FailCause, Heartbeat, Limits, LostReason,
     Opened, SessionId, SessionRequest, Storing, UnknownSession,
 };
+pub use pruner::{Pruner, PrunerLimits};
 
 #[cfg(test)]
 mod simulation;

@@ -14,6 +14,7 @@ mod claim_jobs;
 mod complete_jobs;
 mod connect;
 mod copy;
+mod duties;
 mod error;
 mod get_job;
 mod insert_jobs;
@@ -22,6 +23,7 @@ mod locate_jobs;
 mod migrate;
 mod notify;
 mod promote_jobs;
+mod prune_jobs;
 mod queues;
 mod ready_queues;
 mod rescue_jobs;
@@ -37,6 +39,7 @@ pub use brokers::{
 pub use claim_jobs::{Claim, claim_cursor, claim_sweep};
 pub use complete_jobs::{COMPLETE_ROWS_MAX, Success};
 pub use connect::{Client, Settings, Store};
+pub use duties::take_duty;
 pub use error::{StoreError, Violation};
 pub use get_job::get_job;
 pub use insert_jobs::{InsertRow, StoredCall, find_idempotent, insert_jobs};
@@ -48,6 +51,7 @@ pub use locate_jobs::{
 pub use migrate::{MigrateError, migrate};
 pub use notify::notify_ready;
 pub use promote_jobs::{next_due, promote_jobs};
+pub use prune_jobs::{next_jobs, prune_jobs};
 pub use queues::{all_queues, count_queues, create_queues, find_queues, queues_by_id};
 pub use ready_queues::ready_queues;
 pub use rescue_jobs::{Rescued, held_jobs, rescue_jobs};
@@ -56,15 +60,17 @@ pub use statement::Statement;
 
 /// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
 pub fn statements() -> Vec<Statement> {
-    let others: [&[Statement]; 12] = [
+    let others: [&[Statement]; 14] = [
         &adopt_jobs::STATEMENTS,
         &brokers::STATEMENTS,
         &claim_jobs::STATEMENTS,
+        &duties::STATEMENTS,
         &get_job::STATEMENTS,
         &insert_jobs::STATEMENTS,
         &locate_jobs::STATEMENTS,
         &notify::STATEMENTS,
         &promote_jobs::STATEMENTS,
+        &prune_jobs::STATEMENTS,
         &queues::STATEMENTS,
         &ready_queues::STATEMENTS,
         &rescue_jobs::STATEMENTS,

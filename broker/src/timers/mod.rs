@@ -6,6 +6,7 @@ mod listen;
 mod orphans;
 mod poll;
 mod promote;
+mod prune;
 mod rescue;
 mod tick;
 
@@ -13,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::Core;
+use crate::{domain::Retention, engine::PrunerLimits, pipeline::Core};
 
 /// Intervals; see the configuration reference.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct TimerSettings {
     pub sweep_interval: Duration,
     /// Between looks at the backlog without LISTEN.
     pub poll_interval: Duration,
+    pub retention: Retention,
+    pub pruner: PrunerLimits,
 }
 
 /// Starts all duties. `stop` ends them; `dead` is cancelled when other brokers hold this one for dead.
@@ -41,13 +44,14 @@ pub fn start(
     dead: &CancellationToken,
 ) {
     let listening = listen::Listening::default();
-    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 6] = [
+    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 7] = [
         Box::pin(tick::tick(Arc::clone(core))),
         Box::pin(heartbeat::heartbeat(Arc::clone(core), settings.clone(), dead.clone())),
         Box::pin(listen::listen(Arc::clone(core), settings.clone(), listening.clone())),
         Box::pin(poll::poll(Arc::clone(core), settings.clone(), listening.clone())),
         Box::pin(promote::promote(Arc::clone(core), settings.clone(), listening)),
         Box::pin(orphans::orphans(Arc::clone(core))),
+        Box::pin(prune::prune(Arc::clone(core), settings.clone())),
     ];
     for duty in duties {
         let stop = stop.clone();

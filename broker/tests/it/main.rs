@@ -19,6 +19,7 @@ mod idle;
 mod order;
 mod outcomes;
 mod plans;
+mod prune;
 mod python;
 mod reflection;
 mod refusals;

@@ -49,6 +49,11 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         ],
         "next_due" => &[("job_scheduled", "")],
         "ready_queues" => &[("job_ready", "queue_id = v.q")],
+        "prune_jobs" => &[
+            ("job_pkey", "queue_id = $1 AND id > $2 AND id < $3"),
+            ("job_pkey", "queue_id = $1 AND id > $2 AND id <= $1"),
+        ],
+        "next_jobs" => &[("job_pkey", "queue_id = v.q AND id > v.i")],
         "rescue_range" => &[("job_pkey", "queue_id = $1 AND id >= $2")],
         // The watermark: a plan's own parameter.
         "find_orphans" => &[("job_pkey", "queue_id = $1 AND id >= GREATEST$2, $0")],
@@ -59,7 +64,9 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         "insert_jobs" | "broker_lives" | "notify_ready" | "find_queues" | "queues_by_id"
         | "create_queues" | "count_queues" | "all_queues" | "database_time" | "register_broker"
         | "supersede_broker" | "retire_broker" | "heartbeat_broker" | "lower_watermark"
-        | "bury_brokers" | "next_dead_broker" | "note_rescue" | "forget_broker" => &[],
+        | "bury_brokers" | "take_duty" | "next_dead_broker" | "note_rescue" | "forget_broker" => {
+            &[]
+        }
         other => panic!("{other} is new: say here which indexes of currant.job it reads"),
     }
 }

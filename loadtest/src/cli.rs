@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
 
-use crate::figures;
+use crate::{figures, peers};
 
 /// Load tests for Currant. With no argument: a private Postgres, a broker process, 100,000 jobs
 /// through 5 workers, every one of them checked, and a report.
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Limit(Options),
     /// Every figure that Currant is held against, repeated, as one table.
     Figures(FiguresOptions),
+    /// Other job queues beside Currant, in turns, on this machine.
+    Peers(peers::Options),
     /// The broker, as a process of its own.
     #[command(hide = true)]
     BrokerProcess {

@@ -22,6 +22,7 @@ mod mixed;
 mod old_snapshot;
 mod open_loop;
 mod pacer;
+mod peers;
 mod probe;
 mod producers;
 mod recorder;
@@ -72,6 +73,9 @@ fn load_test(cli: Cli) -> Result<bool> {
     raise_open_files_limit();
     if let Some(Command::Figures(options)) = &cli.command {
         return until_interrupted(1, figures::run(options));
+    }
+    if let Some(Command::Peers(options)) = &cli.command {
+        return until_interrupted(1, peers::run(options)).map(|()| true);
     }
     let (settings, options) = Settings::resolve(cli)?;
     let report = until_interrupted(settings.load_threads, measure(&settings))?;

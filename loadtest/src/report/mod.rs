@@ -4,7 +4,7 @@
 
 mod html;
 pub(crate) mod json;
-mod plot;
+pub(crate) mod plot;
 mod series;
 pub(crate) mod table;
 

@@ -15,11 +15,11 @@ use super::{
 use crate::histogram::Percentiles;
 
 const SIZE: (u32, u32) = (960, 300);
-const FONT: &str = "system-ui, sans-serif";
-const INK: RGBColor = RGBColor(0x3b, 0x44, 0x52);
-const GRID: RGBColor = RGBColor(0xe6, 0xe9, 0xee);
+pub(crate) const FONT: &str = "system-ui, sans-serif";
+pub(crate) const INK: RGBColor = RGBColor(0x3b, 0x44, 0x52);
+pub(crate) const GRID: RGBColor = RGBColor(0xe6, 0xe9, 0xee);
 /// Finished jobs, handler starts. Also in the page's style.
-const MAIN: RGBColor = RGBColor(0xb8, 0x2a, 0x3c);
+pub(crate) const MAIN: RGBColor = RGBColor(0xb8, 0x2a, 0x3c);
 /// Enqueued jobs, acknowledgements. Also in the page's style.
 const SECOND: RGBColor = RGBColor(0x2f, 0x6d, 0xb5);
 /// Bars over the range of a histogram, about; and the bounds for a factor of ten.

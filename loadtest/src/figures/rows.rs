@@ -23,7 +23,7 @@ const fn figure(
 }
 
 /// In the order of the table.
-pub(super) static ROWS: [Row; 14] = [
+pub(super) static ROWS: [Row; 15] = [
     Row {
         name: "end-to-end",
         steps: &[
@@ -224,6 +224,19 @@ pub(super) static ROWS: [Row; 14] = [
         ],
     },
     Row {
+        name: "pruning",
+        steps: &[
+            |s, _| pruning(s.jobs(1_500_000), s.jobs(1_000_000), 0),
+            |s, _| pruning(s.jobs(1_500_000), s.jobs(1_000_000), HALF_AN_HOUR_MS),
+        ],
+        figures: &[
+            figure("beside pruning of 20,000 rows/s", JobsPerS, Target::None, |r| end_to_end(r, 1)),
+            figure("… to none", Ratio, AtLeast(0.85), |r| {
+                ratio(end_to_end(r, 1), end_to_end(r, 0))
+            }),
+        ],
+    },
+    Row {
         name: "queues",
         steps: &[
             |s, _| format!("run --jobs {}", s.jobs(500_000)),
@@ -247,6 +260,16 @@ pub(super) static ROWS: [Row; 14] = [
         ],
     },
 ];
+
+/// Younger than the rows of the past, older than the run's own jobs.
+const HALF_AN_HOUR_MS: u64 = 1_800_000;
+
+fn pruning(jobs: u64, history: u64, retention_ms: u64) -> String {
+    format!(
+        "run --jobs {jobs} --history {history} --set retention.succeeded_ms={retention_ms} --set \
+         retention.rows_per_second_max=20000"
+    )
+}
 
 /// What a drain is taken to do before one was seen.
 const DRAIN_JOBS_PER_S: f64 = 90_000.0;

@@ -51,7 +51,7 @@ impl Connection {
             queue,
             next_id: 1,
             batch: i32::try_from(options.batch)?,
-            payload: vec![0xab; options.payload_bytes as usize],
+            payload: options.payload().to_vec(),
         })
     }
 

@@ -14,6 +14,7 @@ mod own;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use currant_broker::store;
 use futures_util::future::try_join_all;
 use serde::Serialize;
@@ -22,6 +23,7 @@ use tokio_postgres::Config;
 
 use self::own::OwnStore;
 use crate::{
+    jobs::binary_batch,
     probe::{self, machine::Machine, postgres::PostgresProbe},
     report::Report,
     settings::{Mode, Settings},
@@ -117,6 +119,13 @@ struct Options {
     /// Of one measurement.
     time: Duration,
     repetitions: usize,
+}
+
+impl Options {
+    /// As the load's: it can't be compressed.
+    fn payload(&self) -> Bytes {
+        binary_batch(0, 1, 0, self.payload_bytes).next().unwrap_or_default()
+    }
 }
 
 /// On a fresh private server. Returns its settings too.

@@ -68,7 +68,7 @@ impl Connection {
             design,
             queue: QueueId(queue),
             batch: options.batch as usize,
-            payload: vec![0xab; options.payload_bytes as usize].into(),
+            payload: options.payload(),
         }
     }
 

@@ -21,7 +21,7 @@ CREATE TABLE currant.job (
     -- are SQL's, all together: its sequence has 20 bits.
     id              bigint NOT NULL,
     queue_id        int NOT NULL,
-    attempt         int NOT NULL,       -- fences every write of an outcome; only grows
+    attempt         int NOT NULL,       -- fences every write of an outcome; only grows; a cancel takes one
     priority        smallint NOT NULL,
     phase           smallint NOT NULL,  -- 0 scheduled, 1 ready, 2 taken; a completion never writes it
     failures        smallint NOT NULL DEFAULT 0,
@@ -74,6 +74,15 @@ CREATE TABLE currant.straggler (
     queue_id int NOT NULL,
     id       bigint NOT NULL,
     PRIMARY KEY (owner, queue_id, id)
+);
+
+-- Attempts that were cancelled while a broker held them, until it has heard of it.
+CREATE TABLE currant.cancel (
+    owner    int NOT NULL,
+    queue_id int NOT NULL,
+    id       bigint NOT NULL,
+    attempt  int NOT NULL,
+    PRIMARY KEY (owner, queue_id, id, attempt)
 );
 
 CREATE SEQUENCE currant.enqueue_sequence;

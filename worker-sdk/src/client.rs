@@ -15,7 +15,7 @@ use crate::{
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Enqueues jobs and asks about them. Cheap to clone; all clones share one connection.
+/// Enqueues jobs, asks about them and changes their course. Cheap to clone; all clones share one connection.
 ///
 /// Calls that fail for a passing reason (UNAVAILABLE, RESOURCE_EXHAUSTED, a broken connection) are
 /// repeated with jittered waits, or after the wait that the broker asks for, until the
@@ -23,8 +23,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// stores nothing twice.
 #[derive(Clone, Debug)]
 pub struct Client {
-    inner: JobServiceClient<Channel>,
-    deadline: Duration,
+    pub(crate) inner: JobServiceClient<Channel>,
+    pub(crate) deadline: Duration,
 }
 
 impl Client {

@@ -82,8 +82,8 @@ pub struct Job<T> {
     /// W3C trace context of the client; empty if it gave none.
     pub traceparent: String,
     /// Fires when the attempt should stop: somebody cancelled the job, the attempt is no longer this
-    /// worker's, its timeout is over, or the shutdown's time is. After a cancel an error of the
-    /// handler is reported as cancelled, and a success as success.
+    /// worker's, its timeout is over, or the shutdown's time is. A cancelled job stays cancelled,
+    /// whatever the handler returns.
     pub cancellation: CancellationToken,
 }
 

@@ -1,7 +1,7 @@
 //! Runs and enqueues jobs of Currant, a job broker in front of Postgres.
 //!
 //! A [`Worker`] takes jobs of some queues and runs the handler registered for each job's kind. A
-//! [`Client`] enqueues jobs. Both speak gRPC with the broker and never touch the database.
+//! [`Client`] enqueues jobs and changes their course. Both speak gRPC with the broker and never touch the database.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -66,9 +66,10 @@
 //! connects again, presents what it holds and keeps it, and reports outcomes until they are
 //! answered.
 //!
-//! [`Job::cancellation`] fires when an attempt should stop: its lease is lost, its timeout is over,
-//! or the worker shuts down and can't wait any longer. A handler that doesn't look is not stopped by
-//! the first; its outcome is dropped.
+//! [`Job::cancellation`] fires when an attempt should stop: the job was
+//! [cancelled](Client::cancel), its lease is lost, its timeout is over, or the worker shuts down and
+//! can't wait any longer. A handler that doesn't look is not stopped by the first two; its outcome
+//! changes nothing.
 //!
 //! # How much runs at once
 //!
@@ -89,6 +90,7 @@
 
 #![deny(missing_docs)]
 
+mod change;
 mod channel;
 mod client;
 mod clock;
@@ -108,6 +110,7 @@ pub use bytes::Bytes;
 pub use tokio_util::sync::CancellationToken;
 
 pub use crate::{
+    change::{CancelVerdict, DeleteVerdict, RetryVerdict},
     client::Client,
     enqueue_stream::{EnqueueStream, Enqueued},
     error::{Error, FieldViolation, WorkerError},
@@ -123,3 +126,8 @@ pub use crate::{
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// And those of docs/jobs.md.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/jobs.md")]
+struct Jobs;

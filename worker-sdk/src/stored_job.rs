@@ -32,7 +32,7 @@ pub enum JobState {
 }
 
 impl JobState {
-    /// Whether the job will never change again.
+    /// Whether the job is over; only a [retry](crate::Client::retry) brings it back.
     pub fn is_final(self) -> bool {
         matches!(self, JobState::Succeeded | JobState::Dead | JobState::Cancelled)
     }

@@ -1,5 +1,6 @@
 //! Nouns and rules of a job queue: no I/O, no clock, no randomness.
 
+mod change;
 mod id;
 mod job;
 mod outcome;
@@ -8,6 +9,7 @@ mod retention;
 mod retry;
 mod settle;
 
+pub use change::{CancelVerdict, DeleteVerdict, RetryVerdict};
 pub use id::{IdMaker, JobId, first_id_at_ms};
 pub use job::{
     Attempt, JobKey, JobOptions, NewJob, PRIORITY_MAX, PRIORITY_MIN, Start, State, StoredJob,

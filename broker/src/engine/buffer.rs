@@ -3,7 +3,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
 };
 
-use crate::domain::TakenJob;
+use crate::domain::{JobId, TakenJob};
 
 /// The taken jobs of one queue that no session has yet: higher priority first, then by id.
 #[derive(Debug, Default)]
@@ -89,6 +89,24 @@ impl Buffer {
         taken
     }
 
+    /// Removes the job, if it is here under this attempt.
+    pub(super) fn remove(&mut self, id: JobId, attempt: i32) -> Option<TakenJob> {
+        let (&priority, at) = self.levels.iter().find_map(|(priority, jobs)| {
+            let from = jobs.partition_point(|job| job.id < id);
+            // An attempt that was cancelled and the one after it may be here together.
+            let same = jobs.range(from..).take_while(|job| job.id == id);
+            let at = same.map(|job| job.attempt).position(|number| number == attempt)?;
+            Some((priority, from + at))
+        })?;
+        let level = self.levels.get_mut(&priority)?;
+        let job = level.remove(at)?;
+        if level.is_empty() {
+            self.levels.remove(&priority);
+        }
+        self.note_removed(std::slice::from_ref(&job));
+        Some(job)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &TakenJob> {
         self.levels.values().flatten()
     }
@@ -102,7 +120,6 @@ impl Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::JobId;
 
     fn job(id: i64, priority: i16) -> TakenJob {
         TakenJob {
@@ -143,6 +160,19 @@ mod tests {
         assert_eq!(ids(buffer.take(9, 2 * one)), [1, 2]);
         assert_eq!(ids(buffer.take(9, one - 1)), [3]);
         assert_eq!(ids(buffer.take(9, 3 * one)), [4, 5, 6]);
+    }
+
+    #[test]
+    fn one_job_can_be_removed_by_id_and_attempt() {
+        let mut buffer = Buffer::default();
+        for (id, priority) in [(5, 0), (3, 9), (1, -1), (2, 0)] {
+            buffer.push(job(id, priority));
+        }
+        assert!(buffer.remove(JobId(5), 2).is_none() && buffer.remove(JobId(4), 1).is_none());
+        assert_eq!(buffer.remove(JobId(3), 1).map(|job| job.priority), Some(9));
+        assert_eq!(buffer.remove(JobId(5), 1).map(|job| job.priority), Some(0));
+        assert_eq!(ids(buffer.take(9, usize::MAX)), [2, 1]);
+        assert_eq!((buffer.len(), buffer.bytes(), buffer.lowest_priority()), (0, 0, None));
     }
 
     #[test]

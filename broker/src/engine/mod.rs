@@ -17,7 +17,7 @@ pub use backlog::ClaimFrom;
 pub use batcher::Batcher;
 pub use dispatcher::{
     Action, Admission, Completing, Delivery, Dispatcher, FailCause, Heartbeat, Limits, LostReason,
-    Opened, SessionId, SessionRequest, Storing, UnknownSession,
+    Opened, SessionId, SessionRequest, Storing, ToStop, UnknownSession,
 };
 pub use pruner::{Pruner, PrunerLimits};
 

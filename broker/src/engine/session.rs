@@ -1,9 +1,12 @@
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
 
 use foldhash::{HashMap, HashMapExt};
 
 use super::dispatcher::SessionId;
-use crate::domain::{JobId, QueueId};
+use crate::domain::{Attempt, JobId, QueueId};
 
 /// A session's right to one attempt.
 #[derive(Debug)]
@@ -52,6 +55,9 @@ pub(super) struct Session {
     pub(super) seq: u64,
     pub(super) unacknowledged: VecDeque<Sent>,
     pub(super) unacknowledged_bytes: usize,
+    /// Attempts that it held when they were cancelled, and hasn't reported since; bounded, and where
+    /// one is missing the worker is told that it is lost.
+    pub(super) cancelled: HashSet<Attempt>,
     /// Deliveries taken back since it last acknowledged one.
     pub(super) taken_back: u32,
 }
@@ -75,6 +81,7 @@ impl Session {
             seq: 0,
             unacknowledged: VecDeque::new(),
             unacknowledged_bytes: 0,
+            cancelled: HashSet::new(),
             taken_back: 0,
         }
     }
@@ -86,6 +93,20 @@ impl Session {
         } else {
             0
         }
+    }
+
+    /// Of these attempts, those that it holds.
+    pub(super) fn holds(&self, attempts: &HashSet<Attempt>) -> Vec<Attempt> {
+        // Whichever are fewer are gone through.
+        if self.leases.len() < attempts.len() {
+            let held =
+                self.leases.iter().map(|(id, lease)| Attempt { id: *id, number: lease.attempt });
+            return held.filter(|attempt| attempts.contains(attempt)).collect();
+        }
+        let holds = |attempt: &&Attempt| {
+            self.leases.get(&attempt.id).is_some_and(|lease| lease.attempt == attempt.number)
+        };
+        attempts.iter().filter(holds).copied().collect()
     }
 
     /// All Assignments up to this one have arrived.

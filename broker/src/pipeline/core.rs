@@ -8,13 +8,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, RwLock, mpsc};
+use tokio::sync::{Notify, RwLock, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Budget, CoalescerLimits, QueueRegistry, channel::channel, coalescer::coalesce,
-    complete::SuccessCall, dispatch::Dispatch, enqueue::EnqueueCall, orphans::Orphans,
-    settle::SettleCall, wakeup::Wakeup,
+    Budget, CoalescerLimits, QueueRegistry, change::CHANGES_AT_A_TIME, channel::channel,
+    coalescer::coalesce, complete::SuccessCall, dispatch::Dispatch, enqueue::EnqueueCall,
+    orphans::Orphans, settle::SettleCall, wakeup::Wakeup,
 };
 use crate::{
     clock::{Clock, time_of_micros},
@@ -53,6 +53,8 @@ pub struct Core {
     pub(super) orphans: Orphans,
     /// Claims and take-overs read, the heartbeat writes: the watermark isn't raised over one in flight.
     pub(super) watermark: RwLock<()>,
+    /// For calls that change or list jobs: so many have a connection at a time.
+    pub(super) changes: Semaphore,
     /// What is under way in the database: flushes, claims, take-overs.
     pub(super) tasks: TaskTracker,
     pub(super) finished_micros: AtomicI64,
@@ -88,6 +90,7 @@ impl Core {
             wakeup: Wakeup::default(),
             orphans: Orphans::default(),
             watermark: RwLock::new(()),
+            changes: Semaphore::new(CHANGES_AT_A_TIME),
             tasks: TaskTracker::new(),
             finished_micros: AtomicI64::new(0),
             draining: AtomicBool::new(false),

@@ -12,6 +12,7 @@ use crate::{
 #[derive(Debug)]
 pub enum Outgoing {
     Assignments(Delivery),
+    Cancel { attempts: Vec<Attempt> },
     LeaseLost { attempts: Vec<Attempt>, reason: LostReason },
     Drain { deadline: Duration },
     KeepAlive { seq: u64 },
@@ -75,6 +76,9 @@ impl Core {
             }
             Action::LeaseLost { session, attempts, reason } => {
                 dispatch.send(session, Outgoing::LeaseLost { attempts, reason });
+            }
+            Action::Cancel { session, attempts } => {
+                dispatch.send(session, Outgoing::Cancel { attempts });
             }
             Action::KeepAlive { session, seq } => {
                 dispatch.send(session, Outgoing::KeepAlive { seq });

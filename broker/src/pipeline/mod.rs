@@ -3,11 +3,14 @@
 //! Everything shares one [`Core`]. The engine stands behind one lock, held for a batch at a time and
 //! never across an await.
 
+mod cancel;
+mod change;
 mod channel;
 mod claim;
 mod coalescer;
 mod complete;
 mod core;
+mod delete;
 mod dispatch;
 mod enqueue;
 mod error;
@@ -16,6 +19,7 @@ mod hold;
 mod orphans;
 mod persist;
 mod queues;
+mod retry;
 mod settle;
 mod subscribe;
 mod wakeup;

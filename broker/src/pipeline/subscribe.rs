@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::{Core, Outgoing, PipelineError, Suspect, channel::channel, error::log};
 use crate::{
     domain::{Attempt, Queue, QueueId},
-    engine::{Heartbeat, SessionId, SessionRequest, UnknownSession},
+    engine::{Heartbeat, SessionId, SessionRequest, ToStop, UnknownSession},
     store::{self, StoreError},
 };
 
@@ -119,11 +119,8 @@ impl Core {
         })
     }
 
-    /// A worker shows life. Returns what it holds but has lost.
-    pub fn heartbeat(
-        self: &Arc<Self>,
-        heartbeat: &Heartbeat,
-    ) -> Result<Vec<Attempt>, UnknownSession> {
+    /// A worker shows life. Returns what it holds and has to stop.
+    pub fn heartbeat(self: &Arc<Self>, heartbeat: &Heartbeat) -> Result<ToStop, UnknownSession> {
         self.with_engine(|engine, now, actions| engine.heartbeat(now, heartbeat, actions))
     }
 }

@@ -26,7 +26,11 @@ pub(super) struct Wakeup {
     /// Queues of which they have to be told; while there are none, those of which somebody who comes
     /// would have to be told: at most as many as there are queues.
     untold: Mutex<BTreeSet<QueueId>>,
+    /// Whether they have to be told that attempts were cancelled which they hold.
+    untold_cancels: AtomicBool,
     telling: AtomicBool,
+    /// Wakes the look for cancelled attempts of this broker.
+    cancels: Notify,
     /// When the next scheduled job that we know of is due, in microseconds since 1970.
     next_due: AtomicI64,
     due: Notify,
@@ -37,7 +41,9 @@ impl Default for Wakeup {
         Self {
             others: AtomicBool::new(false),
             untold: Mutex::new(BTreeSet::new()),
+            untold_cancels: AtomicBool::new(false),
             telling: AtomicBool::new(false),
+            cancels: Notify::new(),
             next_due: AtomicI64::new(i64::MAX),
             due: Notify::new(),
         }
@@ -102,8 +108,19 @@ impl Core {
                 }
             }
         }
-        let others = self.wakeup.others.load(Ordering::Relaxed);
-        if others && !self.wakeup.telling.swap(true, Ordering::AcqRel) {
+        if self.wakeup.others.load(Ordering::Relaxed) {
+            self.start_telling();
+        }
+    }
+
+    /// Attempts were cancelled that other brokers hold.
+    pub(super) fn tell_others_of_cancels(self: &Arc<Self>) {
+        self.wakeup.untold_cancels.store(true, Ordering::Release);
+        self.start_telling();
+    }
+
+    fn start_telling(self: &Arc<Self>) {
+        if !self.wakeup.telling.swap(true, Ordering::AcqRel) {
             self.tasks.spawn(Arc::clone(self).tell());
         }
     }
@@ -112,26 +129,40 @@ impl Core {
         loop {
             let queues: Vec<QueueId> =
                 std::mem::take(&mut *self.wakeup.untold.lock()).into_iter().collect();
-            if queues.is_empty() {
+            let cancels = self.wakeup.untold_cancels.swap(false, Ordering::AcqRel);
+            if queues.is_empty() && !cancels {
                 self.wakeup.telling.store(false, Ordering::Release);
                 // Somebody may have come between the look and the store.
-                if self.wakeup.untold.lock().is_empty()
-                    || self.wakeup.telling.swap(true, Ordering::AcqRel)
-                {
+                let nothing = self.wakeup.untold.lock().is_empty()
+                    && !self.wakeup.untold_cancels.load(Ordering::Acquire);
+                if nothing || self.wakeup.telling.swap(true, Ordering::AcqRel) {
                     return;
                 }
                 continue;
             }
             let told = async {
                 let client = self.store.client().await?;
+                if cancels {
+                    store::notify_cancelled(&client, self.broker.id).await?;
+                }
                 store::notify_ready(&client, self.broker.id, &queues).await
             };
             if let Err(error) = told.await {
-                // Their slow poll finds the rows.
-                log(&error, "other brokers could not be told of ready jobs");
+                // Their slow poll finds the rows, their heartbeat the notes.
+                log(&error, "other brokers could not be told of ready or cancelled jobs");
             }
             tokio::time::sleep(NOTIFY_PAUSE).await;
         }
+    }
+
+    /// There may be cancelled attempts of which this broker hasn't heard.
+    pub fn note_cancels(&self) {
+        self.wakeup.cancels.notify_one();
+    }
+
+    /// Waits until there may be some.
+    pub async fn cancels_noted(&self) {
+        self.wakeup.cancels.notified().await;
     }
 
     /// A job will be due at this time, in microseconds since 1970.

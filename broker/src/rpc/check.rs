@@ -1,6 +1,9 @@
 //! Rules for single values; a problem says what is wrong and what the limit is.
 
-use crate::engine::SessionId;
+use tonic::Status;
+
+use super::status::Violations;
+use crate::{domain::JobId, engine::SessionId};
 
 pub(super) const NAME_CHARS_MAX: usize = 128;
 pub(super) const MS_PER_YEAR: u64 = 365 * 24 * 3600 * 1000;
@@ -8,6 +11,19 @@ pub(super) const MS_PER_YEAR: u64 = 365 * 24 * 3600 * 1000;
 pub(super) const AHEAD_MS_MAX: u64 = 10 * MS_PER_YEAR;
 /// 2000-01-01.
 pub(super) const TIME_MICROS_MIN: i64 = 946_684_800_000_000;
+
+/// Jobs that one call may change.
+const JOBS_PER_CHANGE_MAX: usize = 1000;
+
+/// The jobs that a call is to change.
+pub(super) fn job_ids(ids: Vec<i64>) -> Result<Vec<JobId>, Status> {
+    let mut violations = Violations::default();
+    if let Err(problem) = count(ids.len(), 1, JOBS_PER_CHANGE_MAX) {
+        violations.add("job_ids", problem);
+    }
+    violations.into_result()?;
+    Ok(ids.into_iter().map(JobId).collect())
+}
 
 /// A queue's or a kind's name.
 pub(super) fn name(value: &str) -> Result<(), String> {

@@ -2,7 +2,7 @@ use currant_proto::v1 as pb;
 use tonic::Status;
 
 use super::{Context, check, convert, status, status::Violations};
-use crate::engine::{Heartbeat, UnknownSession};
+use crate::engine::{Heartbeat, ToStop, UnknownSession};
 
 impl Context {
     pub(super) fn heartbeat(
@@ -29,11 +29,14 @@ impl Context {
         });
         violations.into_result()?;
         let max_in_flight = max_in_flight.map(|credit| credit as usize);
-        let lost = session
+        let ToStop { cancelled, lost } = session
             .map(|session| Heartbeat { session, epoch, received_seq, held, max_in_flight })
             .ok_or(UnknownSession)
             .and_then(|heartbeat| self.core.heartbeat(&heartbeat))
             .map_err(|UnknownSession| status::not_found("session", session_id))?;
-        Ok(pb::HeartbeatResponse { cancelled: Vec::new(), lost: convert::pb_attempts(lost) })
+        Ok(pb::HeartbeatResponse {
+            cancelled: convert::pb_attempts(cancelled),
+            lost: convert::pb_attempts(lost),
+        })
     }
 }

@@ -29,4 +29,25 @@ impl JobService for Context {
     ) -> Result<Response<pb::GetResponse>, Status> {
         Context::get(self, request.into_inner()).await.map(Response::new)
     }
+
+    async fn cancel(
+        &self,
+        request: Request<pb::CancelRequest>,
+    ) -> Result<Response<pb::CancelResponse>, Status> {
+        Context::cancel(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn retry(
+        &self,
+        request: Request<pb::RetryRequest>,
+    ) -> Result<Response<pb::RetryResponse>, Status> {
+        Context::retry(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteRequest>,
+    ) -> Result<Response<pb::DeleteResponse>, Status> {
+        Context::delete(self, request.into_inner()).await.map(Response::new)
+    }
 }

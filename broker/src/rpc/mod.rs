@@ -1,16 +1,20 @@
 //! The wire: parse, call, reply. The only place that sees generated types.
 
 mod admission;
+mod cancel;
 mod check;
 mod complete;
 mod convert;
+mod delete;
 mod enqueue;
 mod get;
 mod heartbeat;
 mod jobs;
+mod retry;
 mod server;
 mod status;
 mod subscribe;
+mod verdict;
 mod workers;
 
 use std::{sync::Arc, time::Duration};

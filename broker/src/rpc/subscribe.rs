@@ -129,6 +129,9 @@ fn message_of(message: Outgoing, queues: &HashMap<QueueId, Arc<Queue>>) -> Messa
                 jobs: jobs.into_iter().map(assignment).collect(),
             })
         }
+        Outgoing::Cancel { attempts } => {
+            Message::Cancel(pb::Cancel { attempts: convert::pb_attempts(attempts) })
+        }
         Outgoing::LeaseLost { attempts, reason } => {
             let reason = match reason {
                 LostReason::Timeout => pb::LeaseLostReason::Timeout,

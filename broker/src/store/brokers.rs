@@ -18,6 +18,8 @@ pub struct Heartbeat {
     pub database_time: DateTime<Utc>,
     /// Other brokers, living or dead with jobs to be rescued.
     pub others: i64,
+    /// Whether there are cancelled attempts of which this broker may not have heard.
+    pub cancels: bool,
 }
 
 const SUPERSEDE: Statement = Statement::new(
@@ -52,7 +54,8 @@ WITH beat AS (
     SELECT $1::int, q, i FROM unnest($5::int[], $6::bigint[]) AS v (q, i) ON CONFLICT DO NOTHING
 )
 SELECT EXISTS (SELECT FROM beat), clock_timestamp(),
-       (SELECT count(*) FROM currant.broker WHERE id <> $1::int)",
+       (SELECT count(*) FROM currant.broker WHERE id <> $1::int),
+       EXISTS (SELECT FROM currant.cancel WHERE owner = $1::int)",
 );
 
 const RETIRE: Statement = Statement::new(
@@ -116,7 +119,12 @@ pub async fn heartbeat_broker(
         )
         .await?;
     let row = rows.first().ok_or_else(|| no_row("broker", "id"))?;
-    Ok(Heartbeat { alive: row.get(0), database_time: row.get(1), others: row.get(2) })
+    Ok(Heartbeat {
+        alive: row.get(0),
+        database_time: row.get(1),
+        others: row.get(2),
+        cancels: row.get(3),
+    })
 }
 
 /// This incarnation ends: what it holds is rescued after the grace.

@@ -60,10 +60,12 @@ impl StoreError {
             return Self::Unique { statement, violation };
         }
         // Connection exceptions, resources, operator intervention (shutdown, time-outs), and what
-        // succeeds when repeated: deadlocks and a standby that is becoming the primary.
+        // succeeds when repeated: deadlocks, a standby that is becoming the primary, and a database
+        // that takes no connections for now.
         let passing = ["08", "53", "57", "40"].contains(&&code.code()[..2])
             || *code == SqlState::READ_ONLY_SQL_TRANSACTION
-            || *code == SqlState::LOCK_NOT_AVAILABLE;
+            || *code == SqlState::LOCK_NOT_AVAILABLE
+            || *code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE;
         if passing {
             Self::Unavailable { statement, source: source.into() }
         } else {

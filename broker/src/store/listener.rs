@@ -15,6 +15,8 @@ pub enum Notice {
     Ready(QueueId),
     /// Jobs were scheduled.
     Scheduled,
+    /// Attempts that another broker holds were cancelled: this one's, perhaps.
+    Cancelled,
 }
 
 /// A connection of its own that only listens, and is always read: one that isn't would hold back
@@ -71,7 +73,8 @@ fn notice(
     }
 }
 
-/// A payload is `scheduled`, a queue's number, or that and the broker's: `queue/broker`.
+/// A payload is `scheduled`, or a queue's number or `cancelled`, each with the broker's number or
+/// without: `queue/broker`.
 fn parse(payload: &str, me: i32) -> Option<Notice> {
     if payload == "scheduled" {
         return Some(Notice::Scheduled);
@@ -79,6 +82,9 @@ fn parse(payload: &str, me: i32) -> Option<Notice> {
     let (queue, broker) = payload.split_once('/').unwrap_or((payload, ""));
     if broker.parse() == Ok(me) {
         return None;
+    }
+    if queue == "cancelled" {
+        return Some(Notice::Cancelled);
     }
     let notice = queue.parse().ok().map(|queue| Notice::Ready(QueueId(queue)));
     if notice.is_none() {
@@ -101,6 +107,8 @@ mod tests {
         assert_eq!(parse("7/2", 1), Some(Notice::Ready(QueueId(7))));
         assert_eq!(parse("7/1", 1), None, "said by this broker");
         assert_eq!(parse("scheduled", 1), Some(Notice::Scheduled));
+        assert_eq!(parse("cancelled/2", 1), Some(Notice::Cancelled));
+        assert_eq!(parse("cancelled/1", 1), None, "said by this broker");
         assert_eq!(parse("", 1), None);
     }
 }

@@ -10,10 +10,12 @@
 
 mod adopt_jobs;
 mod brokers;
+mod cancel_jobs;
 mod claim_jobs;
 mod complete_jobs;
 mod connect;
 mod copy;
+mod delete_jobs;
 mod duties;
 mod error;
 mod get_job;
@@ -27,6 +29,7 @@ mod prune_jobs;
 mod queues;
 mod ready_queues;
 mod rescue_jobs;
+mod retry_jobs;
 mod row;
 mod settle_jobs;
 mod statement;
@@ -36,9 +39,11 @@ pub use brokers::{
     BrokerRow, Heartbeat, bury_brokers, database_time, heartbeat_broker, register_broker,
     retire_broker,
 };
+pub use cancel_jobs::{Cancelled, cancel_jobs, find_cancels, forget_cancels, notify_cancelled};
 pub use claim_jobs::{Claim, claim_cursor, claim_sweep};
 pub use complete_jobs::{COMPLETE_ROWS_MAX, Success};
 pub use connect::{Client, Settings, Store};
+pub use delete_jobs::delete_jobs;
 pub use duties::take_duty;
 pub use error::{StoreError, Violation};
 pub use get_job::get_job;
@@ -55,15 +60,18 @@ pub use prune_jobs::{next_jobs, prune_jobs};
 pub use queues::{all_queues, count_queues, create_queues, find_queues, queues_by_id};
 pub use ready_queues::ready_queues;
 pub use rescue_jobs::{Rescued, held_jobs, rescue_jobs};
+pub use retry_jobs::retry_jobs;
 pub use settle_jobs::{Settled, Settlement, settle_jobs};
 pub use statement::Statement;
 
 /// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
 pub fn statements() -> Vec<Statement> {
-    let others: [&[Statement]; 14] = [
+    let others: [&[Statement]; 17] = [
         &adopt_jobs::STATEMENTS,
         &brokers::STATEMENTS,
+        &cancel_jobs::STATEMENTS,
         &claim_jobs::STATEMENTS,
+        &delete_jobs::STATEMENTS,
         &duties::STATEMENTS,
         &get_job::STATEMENTS,
         &insert_jobs::STATEMENTS,
@@ -74,6 +82,7 @@ pub fn statements() -> Vec<Statement> {
         &queues::STATEMENTS,
         &ready_queues::STATEMENTS,
         &rescue_jobs::STATEMENTS,
+        &retry_jobs::STATEMENTS,
         &settle_jobs::STATEMENTS,
     ];
     [others.concat(), complete_jobs::statements().to_vec()].concat()

@@ -40,7 +40,8 @@ RETURNING j.queue_id"
 const FORGET: Statement = Statement::new(
     "forget_broker",
     "/* forget_broker */
-WITH gone AS (DELETE FROM currant.straggler WHERE owner = $1::int)
+WITH gone AS (DELETE FROM currant.straggler WHERE owner = $1::int),
+     unheard AS (DELETE FROM currant.cancel WHERE owner = $1::int)
 DELETE FROM currant.broker WHERE id = $1::int",
 );
 

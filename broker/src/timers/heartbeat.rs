@@ -26,6 +26,9 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
             Ok(beat) => {
                 core.clock.set_database_time(beat.database_time);
                 core.set_others(beat.others > 0, untold);
+                if beat.cancels {
+                    core.note_cancels();
+                }
                 let answering = core.clock.now().saturating_sub(answering_since);
                 if beat.others > 0
                     && let Err(error) = rescue::rescue(&core, &settings, answering).await

@@ -69,9 +69,11 @@ async fn hear(
                     core.notified(queue);
                 }
                 core.something_scheduled();
+                core.note_cancels();
             }
             Notice::Ready(queue) => core.notified(queue),
             Notice::Scheduled => core.something_scheduled(),
+            Notice::Cancelled => core.note_cancels(),
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! What time brings: one duty, one file. Each runs until the broker stops, and survives a database
 //! that is away.
 
+mod cancel;
 mod heartbeat;
 mod listen;
 mod orphans;
@@ -44,7 +45,7 @@ pub fn start(
     dead: &CancellationToken,
 ) {
     let listening = listen::Listening::default();
-    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 7] = [
+    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 8] = [
         Box::pin(tick::tick(Arc::clone(core))),
         Box::pin(heartbeat::heartbeat(Arc::clone(core), settings.clone(), dead.clone())),
         Box::pin(listen::listen(Arc::clone(core), settings.clone(), listening.clone())),
@@ -52,6 +53,7 @@ pub fn start(
         Box::pin(promote::promote(Arc::clone(core), settings.clone(), listening)),
         Box::pin(orphans::orphans(Arc::clone(core))),
         Box::pin(prune::prune(Arc::clone(core), settings.clone())),
+        Box::pin(cancel::cancel(Arc::clone(core))),
     ];
     for duty in duties {
         let stop = stop.clone();

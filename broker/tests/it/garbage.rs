@@ -7,8 +7,9 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes};
 use currant_proto::v1::{
-    Attempt, CompleteRequest, Completion, EnqueueRequest, EnqueueStreamRequest, Failed, GetRequest,
-    HeartbeatRequest, SubscribeRequest, Verdict, completion::Outcome,
+    Attempt, CancelRequest, CompleteRequest, Completion, DeleteRequest, EnqueueRequest,
+    EnqueueStreamRequest, Failed, GetRequest, HeartbeatRequest, RetryRequest, SubscribeRequest,
+    Verdict, completion::Outcome,
 };
 use prost::Message;
 use tonic::{
@@ -72,7 +73,7 @@ async fn call(broker: &Broker, path: &'static str, bodies: Vec<Bytes>) -> Result
 }
 
 /// Every RPC, with a message that it takes.
-fn rpcs() -> [(&'static str, Vec<u8>); 6] {
+fn rpcs() -> [(&'static str, Vec<u8>); 9] {
     let enqueue = EnqueueRequest { jobs: vec![job("q", b"payload")], ..Default::default() };
     let held = vec![Attempt { job_id: 1 << 60, attempt: 1 }];
     let session_id = "0123456789abcdef0123456789abcdef".to_owned();
@@ -100,6 +101,9 @@ fn rpcs() -> [(&'static str, Vec<u8>); 6] {
         ("/currant.v1.JobService/Enqueue", enqueue.encode_to_vec()),
         ("/currant.v1.JobService/EnqueueStream", stream.encode_to_vec()),
         ("/currant.v1.JobService/Get", GetRequest { job_id: 1 << 60 }.encode_to_vec()),
+        ("/currant.v1.JobService/Cancel", CancelRequest { job_ids: vec![1 << 60] }.encode_to_vec()),
+        ("/currant.v1.JobService/Retry", RetryRequest { job_ids: vec![1 << 60] }.encode_to_vec()),
+        ("/currant.v1.JobService/Delete", DeleteRequest { job_ids: vec![1 << 60] }.encode_to_vec()),
         ("/currant.v1.WorkerService/Subscribe", subscribe.encode_to_vec()),
         ("/currant.v1.WorkerService/Complete", complete.encode_to_vec()),
         ("/currant.v1.WorkerService/Heartbeat", heartbeat.encode_to_vec()),

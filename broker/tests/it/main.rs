@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod brokers;
+mod cancel;
 mod cli;
 mod crash;
 mod database;
@@ -23,6 +24,7 @@ mod prune;
 mod python;
 mod reflection;
 mod refusals;
+mod retry;
 mod schedule;
 mod schema;
 mod sdk;

@@ -39,6 +39,9 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         "settle_jobs" | "adopt_jobs" => {
             &[("job_pkey", "queue_id = ANY ARRAY[v.q] AND id >= v.i AND id <= v.i")]
         }
+        "cancel_jobs" | "retry_jobs" | "delete_jobs" => {
+            &[("job_pkey", "queue_id = ANY ARRAY[v.q] AND id >= v.i AND id <= v.i")]
+        }
         "find_idempotent" => &[(
             "job_idempotency",
             "queue_id = ANY ARRAY[v.q] AND idempotency_key >= v.y AND idempotency_key <= v.y",
@@ -64,9 +67,8 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         "insert_jobs" | "broker_lives" | "notify_ready" | "find_queues" | "queues_by_id"
         | "create_queues" | "count_queues" | "all_queues" | "database_time" | "register_broker"
         | "supersede_broker" | "retire_broker" | "heartbeat_broker" | "lower_watermark"
-        | "bury_brokers" | "take_duty" | "next_dead_broker" | "note_rescue" | "forget_broker" => {
-            &[]
-        }
+        | "bury_brokers" | "find_cancels" | "forget_cancels" | "notify_cancelled" | "take_duty"
+        | "next_dead_broker" | "note_rescue" | "forget_broker" => &[],
         other => panic!("{other} is new: say here which indexes of currant.job it reads"),
     }
 }

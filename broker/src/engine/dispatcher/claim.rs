@@ -57,6 +57,7 @@ impl Dispatcher {
     ) {
         jobs.sort_unstable_by_key(|job| (std::cmp::Reverse(job.priority), job.id));
         let rows: Vec<(i16, JobId)> = jobs.iter().map(|job| (job.priority, job.id)).collect();
+        jobs.retain(|job| !self.is_cancelled(job.id, job.attempt));
         let bytes: usize = jobs.iter().map(TakenJob::bytes).sum();
         let state = self.queue(queue);
         if let Some(mean) = bytes.checked_div(jobs.len()) {

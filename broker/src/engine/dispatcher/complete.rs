@@ -43,7 +43,10 @@ impl Dispatcher {
             let first = lease.as_ref().is_some_and(|lease| !lease.completing);
             let queue = lease.as_ref().map(|lease| lease.queue);
             answer.push(Completing { attempt, queue, first });
-            let Some(lease) = lease.filter(|_| first) else { continue };
+            let Some(lease) = lease.filter(|_| first) else {
+                state.cancelled.remove(&attempt);
+                continue;
+            };
             lease.completing = true;
             acknowledged = acknowledged.max(lease.seq);
             if let Some(at) = lease.deadline.take() {

@@ -178,19 +178,29 @@ impl Dispatcher {
         for job in &jobs {
             let own = job.options.as_ref().and_then(|options| options.timeout_ms);
             let deadline = own.map(Duration::from_millis).or(default_timeout).map(|t| now + t);
+            let lease = Lease {
+                queue,
+                attempt: job.attempt,
+                seq: session.seq,
+                completing: false,
+                deadline,
+            };
+            // A job that was cancelled and retried comes back before this broker has heard of the
+            // cancel.
+            if let Some(older) = session.leases.insert(job.id, lease) {
+                if let Some(at) = older.deadline {
+                    self.deadlines.remove(&(at, index, job.id));
+                }
+                if !older.completing {
+                    session.outstanding -= 1;
+                    if let Some(state) = self.queues.get_mut(&older.queue) {
+                        state.held -= 1;
+                    }
+                }
+            }
             if let Some(at) = deadline {
                 self.deadlines.insert((at, index, job.id));
             }
-            session.leases.insert(
-                job.id,
-                Lease {
-                    queue,
-                    attempt: job.attempt,
-                    seq: session.seq,
-                    completing: false,
-                    deadline,
-                },
-            );
         }
         let delivery = Delivery { seq: session.seq, queue, jobs };
         actions.push(Action::Deliver { session: session.id, delivery });

@@ -11,6 +11,7 @@ impl Dispatcher {
     /// nobody acknowledged, keep-alives.
     pub fn tick(&mut self, now: Duration, actions: &mut Vec<Action>) {
         self.expire_attempts(now, actions);
+        self.expire_expected(now);
         let indexes: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
         for index in indexes {
             let session = &self.sessions[index];

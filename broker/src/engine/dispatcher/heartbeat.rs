@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use super::{Action, Dispatcher, SessionId};
 use crate::domain::Attempt;
@@ -19,14 +19,23 @@ pub struct Heartbeat {
     pub max_in_flight: Option<usize>,
 }
 
+/// Of what a worker says it holds, what it has to stop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToStop {
+    /// Cancelled by a call.
+    pub cancelled: Vec<Attempt>,
+    /// Not the worker's own any more.
+    pub lost: Vec<Attempt>,
+}
+
 impl Dispatcher {
-    /// Returns those of `held` that aren't the worker's own any more.
+    /// Returns what of `held` the worker has to stop.
     pub fn heartbeat(
         &mut self,
         now: Duration,
         heartbeat: &Heartbeat,
         actions: &mut Vec<Action>,
-    ) -> Result<Vec<Attempt>, UnknownSession> {
+    ) -> Result<ToStop, UnknownSession> {
         let &Heartbeat { session, epoch, received_seq, ref held, max_in_flight } = heartbeat;
         let index = *self.by_id.get(&session).ok_or(UnknownSession)?;
         let state = &mut self.sessions[index];
@@ -43,7 +52,15 @@ impl Dispatcher {
             let queue = self.sessions[index].queues[at];
             self.give_back_excess(queue, actions);
         }
-        Ok(self.not_held(session, held))
+        let lost = self.not_held(session, held);
+        let reminded = &mut self.sessions[index].cancelled;
+        if reminded.is_empty() {
+            return Ok(ToStop { cancelled: Vec::new(), lost });
+        }
+        let (cancelled, lost) = lost.into_iter().partition(|attempt| reminded.contains(attempt));
+        // What it doesn't hold it needn't be told again.
+        *reminded = HashSet::from_iter(Vec::clone(&cancelled));
+        Ok(ToStop { cancelled, lost })
     }
 
     fn set_credit(&mut self, index: usize, credit: usize) {

@@ -2,11 +2,12 @@
 //!
 //! Invariants, checked by `simulation`:
 //! - a session holds at most its credit;
-//! - a job is in one place: the buffer of its queue, or the leases of one session;
+//! - an attempt is in one place: the buffer of its queue, or the leases of one session;
 //! - `Queue::held` and `Queue::credit` are the sums over its sessions;
 //! - a queue without attached sessions keeps nothing in memory.
 
 mod admit;
+mod cancel;
 mod claim;
 mod complete;
 mod deliver;
@@ -28,7 +29,7 @@ pub use self::{
     admit::Admission,
     claim::FailCause,
     complete::Completing,
-    heartbeat::{Heartbeat, UnknownSession},
+    heartbeat::{Heartbeat, ToStop, UnknownSession},
     store::Storing,
     subscribe::{Opened, SessionRequest},
 };
@@ -70,6 +71,11 @@ pub enum Action {
         session: SessionId,
         attempts: Vec<Attempt>,
         reason: LostReason,
+    },
+    /// Tell the worker that these were cancelled.
+    Cancel {
+        session: SessionId,
+        attempts: Vec<Attempt>,
     },
     KeepAlive {
         session: SessionId,
@@ -126,6 +132,8 @@ pub struct Dispatcher {
     epoch: u64,
     /// Attempts with a timeout: when, whose.
     deadlines: BTreeSet<(Duration, usize, JobId)>,
+    /// Cancelled before they came into memory, if they come: until when they may.
+    expected: HashMap<Attempt, Duration>,
     buffered_bytes: usize,
     completing: usize,
     /// Too many completions are on their way: no deliveries until they're half as many.
@@ -217,6 +225,7 @@ impl Dispatcher {
             by_id: collections::HashMap::new(),
             epoch: 0,
             deadlines: BTreeSet::new(),
+            expected: HashMap::new(),
             buffered_bytes: 0,
             completing: 0,
             throttled: false,

@@ -56,6 +56,9 @@ impl Dispatcher {
             self.queue(job.queue).backlog.note(job.priority, job.id);
         }
         for (queue, job) in taken {
+            if self.is_cancelled(job.id, job.attempt) {
+                continue;
+            }
             self.buffered_bytes += job.bytes();
             self.queue(queue).take(now, job);
         }

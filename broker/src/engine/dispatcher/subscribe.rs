@@ -103,6 +103,9 @@ impl Dispatcher {
         actions: &mut Vec<Action>,
     ) -> Vec<Attempt> {
         for &(attempt, queue) in &request.adopted {
+            if self.is_cancelled(attempt.id, attempt.number) {
+                continue;
+            }
             let lease =
                 Lease { queue, attempt: attempt.number, seq: 0, completing: false, deadline: None };
             if self.sessions[index].leases.contains_key(&attempt.id) {
@@ -118,6 +121,8 @@ impl Dispatcher {
         let session = &mut self.sessions[index];
         // The worker has seen all it ever will of the older stream.
         session.acknowledge(u64::MAX);
+        // What it still holds of these it is told as lost.
+        session.cancelled.clear();
         let forgotten: Vec<(JobKey, i32)> = session
             .leases
             .iter()

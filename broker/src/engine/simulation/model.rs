@@ -28,6 +28,7 @@ pub(super) enum Phase {
     Ready,
     Taken,
     Done,
+    Cancelled,
 }
 
 #[derive(Clone, Copy, Debug)]

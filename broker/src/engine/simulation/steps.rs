@@ -5,10 +5,12 @@ use super::{QUEUES, SESSIONS};
 /// What happens.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// Insert jobs: (queue, priority) each; whether the insert commits.
+    /// Insert jobs: (queue, priority) each; whether the insert commits, and one of them is cancelled
+    /// between that and the answer.
     Insert {
         jobs: Vec<(i32, i16)>,
         commits: bool,
+        cancels: bool,
     },
     /// Somebody else's jobs appear in the database.
     Foreign {
@@ -16,10 +18,21 @@ pub(super) enum Step {
         priority: i16,
         notify: bool,
     },
-    /// A claim in flight ends; `commits`: whether it worked.
+    /// A claim in flight ends; `commits`: whether it worked; `cancels`: whether one of its jobs is
+    /// cancelled between the commit and the answer.
     Claim {
         which: usize,
         commits: bool,
+        cancels: bool,
+    },
+    /// Somebody cancels a job that isn't over; `tells`: this broker hears of all such now.
+    Cancel {
+        which: usize,
+        tells: bool,
+    },
+    /// Somebody makes a cancelled job ready again.
+    Retry {
+        which: usize,
     },
     Subscribe {
         session: u128,
@@ -57,12 +70,18 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let queue = 0..QUEUES;
     let session = 1..=SESSIONS;
     let step = prop_oneof![
-        4 => (prop::collection::vec((queue.clone(), -1i16..=1), 1..8), prop::bool::weighted(0.9))
-            .prop_map(|(jobs, commits)| Step::Insert { jobs, commits }),
+        4 => (
+            prop::collection::vec((queue.clone(), -1i16..=1), 1..8),
+            prop::bool::weighted(0.9),
+            prop::bool::weighted(0.1),
+        )
+            .prop_map(|(jobs, commits, cancels)| Step::Insert { jobs, commits, cancels }),
         1 => (queue.clone(), -1i16..=1, any::<bool>())
             .prop_map(|(queue, priority, notify)| Step::Foreign { queue, priority, notify }),
-        4 => (any::<usize>(), prop::bool::weighted(0.9))
-            .prop_map(|(which, commits)| Step::Claim { which, commits }),
+        4 => (any::<usize>(), prop::bool::weighted(0.9), prop::bool::weighted(0.2))
+            .prop_map(|(which, commits, cancels)| Step::Claim { which, commits, cancels }),
+        1 => (any::<usize>(), any::<bool>()).prop_map(|(which, tells)| Step::Cancel { which, tells }),
+        1 => any::<usize>().prop_map(|which| Step::Retry { which }),
         2 => (session.clone(), prop::collection::btree_set(queue, 1..3), 0usize..6, any::<bool>())
             .prop_map(|(session, queues, credit, keeps)| {
                 Step::Subscribe { session, queues: queues.into_iter().collect(), credit, keeps }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use currant_worker_sdk::{Client, Error, JobId, JobState, NewJob};
+use currant_worker_sdk::{
+    CancelVerdict, Client, DeleteVerdict, Error, JobId, JobState, NewJob, RetryVerdict,
+};
 
 use super::client;
 use crate::support::{Broker, Database};
@@ -118,4 +120,28 @@ async fn a_client_gives_up_at_its_deadline() {
     let sent = client.enqueue_stream().send([numbered(0)]).await.unwrap();
     let error = sent.await.unwrap_err();
     assert!(matches!(error, Error::GaveUp { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn thousands_of_jobs_are_changed_by_one_call_each() {
+    const JOBS: usize = 2500;
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let client = client(&broker).await;
+    let ids = client.enqueue_many((0..JOBS).map(numbered)).await.unwrap();
+    let all = || ids.iter().copied().chain([JobId(7)]);
+    let cancelled = client.cancel_many(all()).await.unwrap();
+    assert_eq!(cancelled[..JOBS], [CancelVerdict::Cancelled; JOBS]);
+    assert_eq!(cancelled[JOBS..], [CancelVerdict::NotFound]);
+    let retried = client.retry_many(all()).await.unwrap();
+    assert_eq!(retried[..JOBS], [RetryVerdict::Ready; JOBS]);
+    assert_eq!(retried[JOBS..], [RetryVerdict::NotFound]);
+    assert_eq!(client.retry(ids[0]).await.unwrap(), RetryVerdict::Open);
+    assert_eq!(client.get(ids[JOBS - 1]).await.unwrap().state, JobState::Ready);
+    assert_eq!(client.delete(ids[0]).await.unwrap(), DeleteVerdict::Deleted);
+    let deleted = client.delete_many(all()).await.unwrap();
+    assert_eq!(deleted[0], DeleteVerdict::NotFound);
+    assert_eq!(deleted[1..JOBS], [DeleteVerdict::Deleted; JOBS - 1]);
+    assert_eq!(database.number("SELECT count(*) FROM currant.job").await, 0);
+    assert_eq!(client.cancel_many([]).await.unwrap(), []);
 }

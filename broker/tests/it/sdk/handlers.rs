@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use currant_worker_sdk::{Bytes, HandlerError, Job, JobState, NewJob, RetryPolicy, WorkerBuilder};
+use currant_worker_sdk::{
+    Bytes, CancelVerdict, HandlerError, Job, JobId, JobState, NewJob, RetryPolicy, WorkerBuilder,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -211,4 +213,36 @@ async fn a_handler_that_runs_over_its_timeout_is_told_and_the_attempt_fails() {
     .await;
     assert_eq!((stored.attempt, stored.failures), (1, 1));
     tokens.recv().await.unwrap().cancelled().await;
+}
+
+#[tokio::test]
+async fn a_handler_is_told_that_its_job_was_cancelled_at_another_broker() {
+    let database = Database::fresh().await;
+    let (here, there) = (Broker::start(&database).await, Broker::start(&database).await);
+    let (told, mut tokens) = mpsc::channel(1);
+    let worker = worker(&there)
+        .concurrency(1)
+        .handler("send", move |job: Job<Email>| {
+            let told = told.clone();
+            async move {
+                told.send(job.cancellation.clone()).await?;
+                job.cancellation.cancelled().await;
+                Err::<(), _>(HandlerError::new("stopped"))
+            }
+        })
+        .build()
+        .unwrap()
+        .start();
+    let client = client(&here).await;
+    let ids = client.enqueue_many([email(), email()]).await.unwrap();
+    for id in ids {
+        let token = tokens.recv().await.unwrap();
+        let verdicts = client.cancel_many([id, JobId(7)]).await.unwrap();
+        assert_eq!(verdicts, [CancelVerdict::Requested, CancelVerdict::NotFound]);
+        token.cancelled().await;
+        let stored = client.get(id).await.unwrap();
+        assert_eq!((stored.state, &*stored.error), (JobState::Cancelled, ""));
+        assert_eq!(client.cancel(id).await.unwrap(), CancelVerdict::Cancelled);
+    }
+    worker.shutdown().await.unwrap();
 }

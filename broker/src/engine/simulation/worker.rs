@@ -1,0 +1,92 @@
+use super::{World, model::Phase};
+use crate::{
+    domain::{Attempt, JobId},
+    engine::{Action, Heartbeat, SessionId, ToStop},
+};
+
+impl World {
+    pub(super) fn complete(
+        &mut self,
+        session: u128,
+        count: usize,
+        knows_session: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let worker = self.workers.get_mut(&session).unwrap();
+        let ids: Vec<JobId> = worker.held.keys().copied().take(count).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let attempts: Vec<Attempt> = ids
+            .iter()
+            .map(|id| Attempt { id: *id, number: worker.held.remove(id).unwrap() })
+            .collect();
+        let named = SessionId(if knows_session { session } else { 0 });
+        let completings = self.dispatcher.completing(self.now, named, 0, None, attempts, actions);
+        self.completions.push((named, completings));
+    }
+
+    pub(super) fn end_completion(
+        &mut self,
+        which: usize,
+        commits: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.completions.is_empty() {
+            return;
+        }
+        let (session, completings) = self.completions.swap_remove(which % self.completions.len());
+        if !commits {
+            self.dispatcher.completion_failed(self.now, session, &completings, actions);
+            // The worker holds on to what it couldn't report.
+            for completing in completings {
+                let Attempt { id, number } = completing.attempt;
+                for (other, worker) in &mut self.workers {
+                    if self.dispatcher.leased(SessionId(*other)).contains(&(id, number)) {
+                        worker.held.insert(id, number);
+                    }
+                }
+            }
+            return;
+        }
+        for completing in &completings {
+            let Attempt { id, number } = completing.attempt;
+            let row = self.rows.get_mut(&id).unwrap();
+            if row.attempt == number && row.phase == Phase::Taken {
+                row.phase = Phase::Done;
+                *self.completed.entry(id).or_default() += 1;
+            }
+        }
+        self.dispatcher.completed(self.now, session, &completings, actions);
+    }
+
+    pub(super) fn heartbeat(
+        &mut self,
+        session: u128,
+        credit: Option<usize>,
+        acknowledges: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let worker = self.workers.get_mut(&session).unwrap();
+        let held: Vec<Attempt> =
+            worker.held.iter().map(|(id, number)| Attempt { id: *id, number: *number }).collect();
+        let heartbeat = Heartbeat {
+            session: SessionId(session),
+            epoch: worker.epoch,
+            received_seq: if acknowledges { worker.received_seq } else { 0 },
+            held,
+            max_in_flight: credit,
+        };
+        let to_stop = self.dispatcher.heartbeat(self.now, &heartbeat, actions);
+        if let Ok(ToStop { cancelled, lost }) = to_stop {
+            worker.credit = credit.unwrap_or(worker.credit);
+            for attempt in &cancelled {
+                // The cancel has used up a number, whatever became of the job then.
+                assert!(self.rows[&attempt.id].attempt > attempt.number);
+            }
+            for attempt in cancelled.into_iter().chain(lost) {
+                worker.held.remove(&attempt.id);
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+use std::collections::HashMap;
+
+use super::{Core, PipelineError, cancel::locate_sorted};
+use crate::{
+    domain::{DeleteVerdict, JobId},
+    store::{self, StoreError},
+};
+
+impl Core {
+    /// Deletes jobs that don't run and returns after the commit: a verdict for each, in order.
+    pub async fn delete(&self, ids: &[JobId]) -> Result<Vec<DeleteVerdict>, PipelineError> {
+        self.change("jobs could not be deleted", self.try_delete(ids)).await
+    }
+
+    async fn try_delete(&self, ids: &[JobId]) -> Result<Vec<DeleteVerdict>, StoreError> {
+        let client = self.store.client().await?;
+        let keys = locate_sorted(&client, ids).await?;
+        let deleted = store::delete_jobs(&client, &keys).await?;
+        metrics::counter!("currant_jobs_deleted_total").increment(deleted.len() as u64);
+        // One that another call has deleted in between is said to run; the next try says better.
+        let mut verdicts: HashMap<JobId, DeleteVerdict> =
+            keys.into_iter().map(|key| (key.id, DeleteVerdict::Running)).collect();
+        verdicts.extend(deleted.into_iter().map(|key| (key.id, DeleteVerdict::Deleted)));
+        let verdict = |id| verdicts.get(id).copied().unwrap_or(DeleteVerdict::NotFound);
+        Ok(ids.iter().map(verdict).collect())
+    }
+}

@@ -1,0 +1,51 @@
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use super::{Core, PipelineError, cancel::locate_sorted};
+use crate::{
+    domain::{JobId, JobKey, QueueId, RetryVerdict},
+    store::{self, StoreError},
+};
+
+impl Core {
+    /// Makes dead and cancelled jobs ready again and returns after the commit: a verdict for each, in
+    /// order.
+    pub async fn retry(
+        self: &Arc<Self>,
+        ids: &[JobId],
+    ) -> Result<Vec<RetryVerdict>, PipelineError> {
+        self.change("jobs could not be retried", self.try_retry(ids)).await
+    }
+
+    async fn try_retry(self: &Arc<Self>, ids: &[JobId]) -> Result<Vec<RetryVerdict>, StoreError> {
+        let client = self.store.client().await?;
+        let keys = locate_sorted(&client, ids).await?;
+        let retried = store::retry_jobs(&client, &keys).await?;
+        let mut ready: HashMap<QueueId, Vec<(i16, JobId)>> = HashMap::new();
+        for job in &retried {
+            ready.entry(job.key.queue).or_default().push((job.priority, job.key.id));
+        }
+        metrics::counter!("currant_jobs_retried_total").increment(retried.len() as u64);
+        for (queue, rows) in ready {
+            self.became_ready(queue, rows);
+        }
+        let written: HashSet<JobKey> = retried.iter().map(|job| job.key).collect();
+        let others: Vec<JobKey> = keys.into_iter().filter(|key| !written.contains(key)).collect();
+        let mut verdicts: HashMap<JobId, RetryVerdict> =
+            written.into_iter().map(|key| (key.id, RetryVerdict::Ready)).collect();
+        if !others.is_empty() {
+            for state in store::job_states(&client, &others).await? {
+                // What has ended since waited or ran when it was to be retried.
+                let verdict = match state.outcome {
+                    Some(store::OUTCOME_SUCCEEDED) => RetryVerdict::Succeeded,
+                    _ => RetryVerdict::Open,
+                };
+                verdicts.insert(state.key.id, verdict);
+            }
+        }
+        let verdict = |id| verdicts.get(id).copied().unwrap_or(RetryVerdict::NotFound);
+        Ok(ids.iter().map(verdict).collect())
+    }
+}

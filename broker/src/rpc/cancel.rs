@@ -1,0 +1,17 @@
+use currant_proto::v1 as pb;
+use tonic::Status;
+
+use super::{Context, check, status, verdict};
+
+impl Context {
+    pub(super) async fn cancel(
+        &self,
+        request: pb::CancelRequest,
+    ) -> Result<pb::CancelResponse, Status> {
+        let pb::CancelRequest { job_ids } = request;
+        let ids = check::job_ids(job_ids)?;
+        let verdicts = self.core.cancel(&ids).await.map_err(|error| status::of(&error))?;
+        let verdicts = verdicts.into_iter().map(|one| verdict::cancel(one).into());
+        Ok(pb::CancelResponse { verdicts: verdicts.collect() })
+    }
+}

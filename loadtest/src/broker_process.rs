@@ -5,7 +5,7 @@
 //! the broker exits; its log stays behind.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     io::Read,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -18,11 +18,16 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::allocations;
+
 /// How long a broker gets to drain.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 /// Lines of its log shown when it fails.
 const LOG_LINES: usize = 15;
+
+/// Begins the last line of a broker that counts its allocations.
+const ALLOCATIONS: &str = "allocations: ";
 
 /// A running broker; killed when dropped.
 #[derive(Debug)]
@@ -35,14 +40,14 @@ pub(crate) struct BrokerProcess {
 impl BrokerProcess {
     /// Starts `serve` on free ports of 127.0.0.1, with `settings` as variables of its environment. It
     /// isn't ready yet.
-    pub(crate) fn serve(
+    pub(crate) fn serve<N: AsRef<str>, V: AsRef<OsStr>>(
         database_url: &str,
-        settings: &[(String, String)],
+        settings: &[(N, V)],
     ) -> Result<BrokerProcess> {
         let (grpc, http) = free_addresses()?;
         let log = Log::create()?;
-        let child = command("serve", database_url, &log)?
-            .envs(settings.iter().map(|(name, value)| (variable(name), value)))
+        let child = command(database_url, &log)?
+            .envs(settings.iter().map(|(name, value)| (variable(name.as_ref()), value)))
             .env("CURRANT_GRPC__LISTEN", grpc.to_string())
             .env("CURRANT_HTTP__LISTEN", http.to_string())
             .spawn()
@@ -71,8 +76,8 @@ impl BrokerProcess {
         self.log.failure(what)
     }
 
-    /// Drains it: SIGTERM, then waits. Blocks.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    /// Drains it: SIGTERM, then waits. Blocks. Returns how often it has allocated, if this build counts.
+    pub(crate) fn stop(mut self) -> Result<Option<u64>> {
         self.check_running()?;
         terminate(self.pid())?;
         let deadline = Instant::now() + DRAIN_MAX;
@@ -82,7 +87,7 @@ impl BrokerProcess {
                     status.success(),
                     self.log.failure(&format!("the broker drained but ended with {status}"))
                 );
-                return Ok(());
+                return self.log.allocations();
             }
             if Instant::now() > deadline {
                 bail!(self.log.failure("the broker didn't end within 30 s of SIGTERM"));
@@ -108,14 +113,19 @@ pub(crate) fn be_the_broker(args: Vec<OsString>) -> ExitCode {
         // The load test is gone, and with it the Postgres: there is nothing left to drain.
         std::process::exit(1);
     });
-    currant_broker::cli::run(std::iter::once(OsString::from("currant-broker")).chain(args))
+    let ended =
+        currant_broker::cli::run(std::iter::once(OsString::from("currant-broker")).chain(args));
+    if let Some(count) = allocations::count() {
+        println!("{ALLOCATIONS}{count}");
+    }
+    ended
 }
 
-fn command(subcommand: &str, database_url: &str, log: &Log) -> Result<Command> {
+fn command(database_url: &str, log: &Log) -> Result<Command> {
     let program = std::env::current_exe().context("can't tell where this program is")?;
     let mut command = Command::new(program);
     command
-        .args(["broker-process", subcommand])
+        .args(["broker-process", "serve"])
         .env("CURRANT_DATABASE__URL", database_url)
         .stdin(Stdio::piped())
         .stdout(log.open()?)
@@ -161,6 +171,12 @@ impl Log {
     fn open(&self) -> Result<fs::File> {
         let file = fs::OpenOptions::new().append(true).open(&self.path);
         file.with_context(|| format!("can't open {}", self.path.display()))
+    }
+
+    fn allocations(&self) -> Result<Option<u64>> {
+        let text = fs::read_to_string(&self.path).context("can't read the broker's log")?;
+        let count = text.lines().rev().find_map(|line| line.strip_prefix(ALLOCATIONS));
+        count.map(|count| count.parse().context("no number of allocations")).transpose()
     }
 
     fn failure(&mut self, what: &str) -> anyhow::Error {

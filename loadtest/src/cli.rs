@@ -40,6 +40,9 @@ pub(crate) enum Command {
     Figures(FiguresOptions),
     /// Other job queues beside Currant, in turns, on this machine.
     Peers(peers::Options),
+    /// What a job costs in counts that are the same on every machine, compared with the bounds of
+    /// budget.toml: transactions, statements, WAL, allocations, HOT updates. For CI.
+    Budget,
     /// The broker, as a process of its own.
     #[command(hide = true)]
     BrokerProcess {

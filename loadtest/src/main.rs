@@ -6,7 +6,9 @@
     reason = "a load test reads clocks and keeps time with a thread: that is its work"
 )]
 
+mod allocations;
 mod broker_process;
+mod budget;
 mod channels;
 mod cli;
 mod clock;
@@ -49,10 +51,6 @@ use crate::{
     settings::{Mode, Settings},
 };
 
-/// The broker's, too: it runs as a process of this program.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Some(Command::BrokerProcess { args }) = cli.command {
@@ -71,8 +69,10 @@ fn main() -> ExitCode {
 /// True if every job was found where it should be.
 fn load_test(cli: Cli) -> Result<bool> {
     raise_open_files_limit();
-    if let Some(Command::Figures(options)) = &cli.command {
-        return until_interrupted(1, figures::run(options));
+    match &cli.command {
+        Some(Command::Figures(options)) => return until_interrupted(1, figures::run(options)),
+        Some(Command::Budget) => return until_interrupted(1, budget::run()),
+        _ => {}
     }
     if let Some(Command::Peers(options)) = &cli.command {
         return until_interrupted(1, peers::run(options)).map(|()| true);

@@ -98,7 +98,12 @@ impl Settings {
             Some(Command::Drain(o)) => (Mode::Drain, o, false, Vec::new()),
             Some(Command::Mixed(o)) => (Mode::Mixed, o, false, Vec::new()),
             Some(Command::Limit(o)) => (Mode::Limit, o, false, Vec::new()),
-            Some(Command::Figures(_) | Command::Peers(_) | Command::BrokerProcess { .. }) => {
+            Some(
+                Command::Figures(_)
+                | Command::Peers(_)
+                | Command::Budget
+                | Command::BrokerProcess { .. },
+            ) => {
                 bail!("not a measurement of its own")
             }
         };

@@ -53,12 +53,13 @@ impl Stack {
             },
             None => Stack::private(settings, queues).await?,
         };
-        stack.wait_until_serving().await?;
+        let Stack { endpoint, broker, .. } = &mut stack;
+        until_serving(endpoint, broker.as_mut()).await?;
         Ok(stack)
     }
 
     async fn private(settings: &Settings, queues: &[String]) -> Result<Stack> {
-        let postgres = start_postgres().await?;
+        let postgres = start_postgres(&[]).await?;
         let database_url = postgres.dsn();
         if settings.history > 0 {
             // Before the broker, so that it starts with what it would find after a restart.
@@ -107,7 +108,8 @@ impl Stack {
     /// Drains the private broker, after which Postgres' counters are complete.
     pub(crate) async fn stop_broker(&mut self) -> Result<()> {
         let Some(broker) = self.broker.take() else { return Ok(()) };
-        spawn_blocking(|| broker.stop()).await?
+        spawn_blocking(|| broker.stop()).await??;
+        Ok(())
     }
 
     /// Stops all that is left.
@@ -116,33 +118,41 @@ impl Stack {
         let Some(postgres) = self.postgres.take() else { return Ok(()) };
         spawn_blocking(|| postgres.stop()).await?.context("Postgres didn't stop")
     }
+}
 
-    async fn wait_until_serving(&mut self) -> Result<()> {
-        let deadline = Instant::now() + READY_MAX;
-        loop {
-            self.check_broker()?;
-            let problem = match serving_status(&self.endpoint).await {
-                Ok(ServingStatus::Serving) => return Ok(()),
-                Ok(status) => anyhow::anyhow!("its health is {}", status.as_str_name()),
-                Err(error) => error,
-            };
-            if Instant::now() > deadline {
-                let what = format!("{} doesn't get ready: {problem:#}", self.endpoint);
-                return Err(match &mut self.broker {
-                    Some(broker) => broker.failure(&what),
-                    None => anyhow::anyhow!(what),
-                });
-            }
-            sleep(POLL).await;
+/// Waits until a broker is ready to be used; an error with the end of its log if it has died.
+pub(crate) async fn until_serving(
+    endpoint: &str,
+    mut broker: Option<&mut BrokerProcess>,
+) -> Result<()> {
+    let deadline = Instant::now() + READY_MAX;
+    loop {
+        if let Some(broker) = &mut broker {
+            broker.check_running()?;
         }
+        let problem = match serving_status(endpoint).await {
+            Ok(ServingStatus::Serving) => return Ok(()),
+            Ok(status) => anyhow::anyhow!("its health is {}", status.as_str_name()),
+            Err(error) => error,
+        };
+        if Instant::now() > deadline {
+            let what = format!("{endpoint} doesn't get ready: {problem:#}");
+            return Err(match broker {
+                Some(broker) => broker.failure(&what),
+                None => anyhow::anyhow!(what),
+            });
+        }
+        sleep(POLL).await;
     }
 }
 
-/// An empty Postgres in a temporary directory. Its launcher blocks and runs a runtime of its own.
-pub(crate) async fn start_postgres() -> Result<PrivatePostgres> {
-    let settings = POSTGRES_SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+/// An empty Postgres in a temporary directory; `settings` win over those of a load test. Its launcher
+/// blocks and runs a runtime of its own.
+pub(crate) async fn start_postgres(settings: &[(&str, &str)]) -> Result<PrivatePostgres> {
+    let settings = POSTGRES_SETTINGS.iter().chain(settings);
+    let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let options =
-        Options { data_dir: None, settings: settings.to_vec(), database: DATABASE.to_owned() };
+        Options { data_dir: None, settings: settings.collect(), database: DATABASE.to_owned() };
     let started = spawn_blocking(|| PrivatePostgres::start(options)).await?;
     started.context("can't start a private Postgres")
 }

@@ -134,7 +134,7 @@ async fn measure(options: &Options) -> Result<(Limits, Vec<(String, String)>)> {
         "measuring what Postgres does alone, {} s",
         DESIGNS.len() * options.repetitions * options.time.as_secs() as usize
     );
-    let postgres = start_postgres().await?;
+    let postgres = start_postgres(&[]).await?;
     let url = postgres.dsn();
     store::migrate(&url).await?;
     let probe = PostgresProbe::connect(&url, Some(postgres.postmaster_pid())).await?;

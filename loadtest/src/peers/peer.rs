@@ -74,7 +74,7 @@ impl Server {
     /// Fresh and empty.
     async fn start(system: System, tools: &Tools) -> Result<Server> {
         let Some(persistence) = system.redis() else {
-            return start_postgres().await.map(Server::Postgres);
+            return start_postgres(&[]).await.map(Server::Postgres);
         };
         let binary = tools.redis_server.as_deref().context("no redis-server was looked for")?;
         Redis::start(binary, persistence).await.map(Server::Redis)

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use currant_proto::v1::{CompleteRequest, EnqueueRequest, JobState, Verdict};
+use currant_proto::v1::{
+    CompleteRequest, EnqueueRequest, JobState, Released, Verdict, completion::Outcome,
+};
 use tokio::task::JoinSet;
 
 use crate::support::{
@@ -61,9 +63,12 @@ async fn a_job_stored_by_one_broker_is_soon_with_a_worker_of_another() {
     // What becomes ready otherwise is told too: a retry, a scheduled job, a job given back.
     let mut elsewhere = TestWorker::subscribe(&a, &["calls"], 1).await;
     let ids = a.enqueue([job("calls", b"")]).await;
-    elsewhere.job().await;
+    let held = elsewhere.job().await;
     let mut worker = TestWorker::subscribe(&b, &["calls"], 1).await;
-    elsewhere.resume(&a, []).await;
+    // Else its own broker could be the first to take it again.
+    elsewhere.set_credit(0).await;
+    let released = Outcome::Released(Released {});
+    assert_eq!(elsewhere.report([&held], released).await, [Verdict::Applied]);
     let came = tokio::time::timeout(SOON, worker.job()).await.expect("nobody was told");
     assert_eq!((came.job_id, came.attempt), (ids[0], 2));
 }

@@ -154,7 +154,8 @@ pub(crate) struct Options {
     /// Threads of the load's own runtime [default: 1].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) load_threads: Option<u32>,
-    /// Measure `limit` before and after, for the fractions of it (run and drain).
+    /// Measure `limit` before and after, for the fractions of it (run and drain); latency: what an
+    /// INSERT takes without a broker.
     #[arg(long)]
     pub(crate) limit: bool,
     /// Jobs in the table that finished before, in the same queues [default: 0].

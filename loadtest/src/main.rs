@@ -103,7 +103,7 @@ async fn measure(settings: &Settings) -> Result<Report> {
         Mode::Run => limit::around(settings, run::run).await,
         Mode::Drain => limit::around(settings, drain::run).await,
         Mode::Mixed => limit::around(settings, mixed::run).await,
-        Mode::Latency => latency::run(settings).await,
+        Mode::Latency => limit::around(settings, latency::run).await,
         Mode::Idle => idle::run(settings).await,
         Mode::Sweep => sweep::run(settings).await,
         Mode::Limit => limit::run(settings).await,

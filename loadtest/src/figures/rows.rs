@@ -45,11 +45,15 @@ pub(super) static ROWS: [Row; 15] = [
     },
     Row {
         name: "drain",
-        steps: &[|s, _| format!("drain --jobs {}", s.jobs(1_000_000))],
+        steps: &[|s, _| format!("drain --jobs {} --limit", s.jobs(1_000_000))],
         figures: &[
             figure("drain of a backlog of 1M", JobsPerS, AtLeast(95_000.0), |r| drain(r, 0)),
-            figure("enqueue in batches, no workers", JobsPerS, AtLeast(220_000.0), |r| {
-                r.first()?.figures.enqueue_jobs_per_s
+            figure("… of the same statements alone", Ratio, Target::None, |r| {
+                r.first()?.figures.fraction_of_own_limit
+            }),
+            figure("enqueue in batches, no workers", JobsPerS, AtLeast(220_000.0), |r| enqueue(r, 0)),
+            figure("… of the same statement alone", Ratio, Target::None, |r| {
+                ratio(enqueue(r, 0), Some(r.first()?.limit.as_ref()?.enqueue.jobs_per_s))
             }),
         ],
     },
@@ -69,7 +73,7 @@ pub(super) static ROWS: [Row; 15] = [
     Row {
         name: "light-load",
         steps: &[
-            |s, _| format!("latency --rate 100 --duration {}", s.seconds(30)),
+            |s, _| format!("latency --rate 100 --duration {} --limit", s.seconds(30)),
             |s, _| format!("latency --rate 100 --duration {} --sql", s.seconds(30)),
         ],
         figures: &[
@@ -77,6 +81,10 @@ pub(super) static ROWS: [Row; 15] = [
                 start(r, 0).map(|p| p.p50)
             }),
             figure("… p99", Millis, AtMost(4.0), |r| start(r, 0).map(|p| p.p99)),
+            figure("… an INSERT without a broker, p50", Millis, Target::None, |r| {
+                insert(r, 0).map(|p| p.p50)
+            }),
+            figure("… p99", Millis, Target::None, |r| insert(r, 0).map(|p| p.p99)),
             figure("100/s by SQL, to handler start, p50", Millis, AtMost(3.0), |r| {
                 start(r, 1).map(|p| p.p50)
             }),
@@ -85,12 +93,18 @@ pub(super) static ROWS: [Row; 15] = [
     },
     Row {
         name: "open-loop",
-        steps: &[|s, _| format!("latency --rate 20000 --batch 20 --duration {}", s.seconds(30))],
+        steps: &[|s, _| {
+            format!("latency --rate 20000 --batch 20 --duration {} --limit", s.seconds(30))
+        }],
         figures: &[
             figure("20,000/s in batches of 20, p50", Millis, AtMost(1.2), |r| {
                 start(r, 0).map(|p| p.p50)
             }),
             figure("… p99", Millis, AtMost(8.0), |r| start(r, 0).map(|p| p.p99)),
+            figure("… an INSERT without a broker, p50", Millis, Target::None, |r| {
+                insert(r, 0).map(|p| p.p50)
+            }),
+            figure("… p99", Millis, Target::None, |r| insert(r, 0).map(|p| p.p99)),
             // What comes in during 50 ms: a queue that grows has more than that after seconds.
             figure("… unfinished at the last enqueue", Jobs, AtMost(1000.0), |r| {
                 Some(r.first()?.details.unfinished_after_load? as f64)
@@ -291,6 +305,14 @@ fn of_limit(reports: &[Report], step: usize) -> Option<f64> {
 
 fn drain(reports: &[Report], step: usize) -> Option<f64> {
     reports.get(step)?.figures.drain_jobs_per_s
+}
+
+fn enqueue(reports: &[Report], step: usize) -> Option<f64> {
+    reports.get(step)?.figures.enqueue_jobs_per_s
+}
+
+fn insert(reports: &[Report], step: usize) -> Option<Percentiles> {
+    reports.get(step)?.figures.insert_latency_ms
 }
 
 fn start(reports: &[Report], step: usize) -> Option<Percentiles> {

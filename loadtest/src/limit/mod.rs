@@ -3,13 +3,15 @@
 //!
 //! - append-only: the yardstick that `fraction_of_limit` is measured against, see `append_only`;
 //! - direct: COPY already taken, one HOT UPDATE to finish;
-//! - backlog: COPY ready, a claim, the UPDATE to finish.
+//! - backlog: COPY ready, a claim, the UPDATE to finish;
+//! - enqueue: COPY ready, and nothing more.
 //!
-//! The last two are the broker's own statements, see `own`: `fraction_of_own_limit` is measured against
-//! them.
+//! The last three are the broker's own statements, see `own`: `fraction_of_own_limit` is measured against
+//! them. Beside an open loop it is not a rate that is asked for but a time: see `paced`.
 
 mod append_only;
 mod own;
+mod paced;
 
 use std::time::{Duration, Instant};
 
@@ -39,12 +41,13 @@ const CONNECTIONS: u32 = 2;
 /// A table in use, no empty one.
 const SEED_ROWS: u32 = 50_000;
 
-/// Medians of the three.
+/// Medians.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Limits {
     pub(crate) append_only: Rate,
     pub(crate) direct: Rate,
     pub(crate) backlog: Rate,
+    pub(crate) enqueue: Rate,
 }
 
 /// What Postgres does, and what it costs it.
@@ -61,10 +64,12 @@ enum Design {
     AppendOnly,
     Direct,
     Backlog,
+    Enqueue,
 }
 
 /// In the order of the fields of `Limits`.
-const DESIGNS: [Design; 3] = [Design::AppendOnly, Design::Direct, Design::Backlog];
+const DESIGNS: [Design; 4] =
+    [Design::AppendOnly, Design::Direct, Design::Backlog, Design::Enqueue];
 
 /// The subcommand.
 pub(crate) async fn run(settings: &Settings) -> Result<Report> {
@@ -89,6 +94,9 @@ where
 {
     if !settings.limit {
         return run(settings).await;
+    }
+    if settings.mode == Mode::Latency {
+        return paced::around(settings, run).await;
     }
     let options = Options {
         batch: ASIDE_BATCH,
@@ -140,7 +148,7 @@ async fn measure(options: &Options) -> Result<(Limits, Vec<(String, String)>)> {
     let probe = PostgresProbe::connect(&url, Some(postgres.postmaster_pid())).await?;
     let config = url.parse().context("the private server's address can't be read")?;
     set_up(&config, options).await?;
-    let servers = Servers { own: OwnStore::open(&url, options).await?, config };
+    let servers = Servers { own: OwnStore::open(&url, options.connections).await?, config };
 
     let mut rates = DESIGNS.map(|_| Vec::new());
     // Each connection has a queue that is nobody else's.
@@ -155,8 +163,8 @@ async fn measure(options: &Options) -> Result<(Limits, Vec<(String, String)>)> {
     drop(servers);
     let settings = probe.settings().await?;
     spawn_blocking(|| postgres.stop()).await?.context("Postgres didn't stop")?;
-    let [append_only, direct, backlog] = rates.map(median);
-    Ok((Limits { append_only, direct, backlog }, settings))
+    let [append_only, direct, backlog, enqueue] = rates.map(median);
+    Ok((Limits { append_only, direct, backlog, enqueue }, settings))
 }
 
 async fn set_up(config: &Config, options: &Options) -> Result<()> {
@@ -214,7 +222,7 @@ impl Servers {
                 Design::AppendOnly => Connection::AppendOnly(
                     append_only::Connection::open(&self.config, queue, options).await?,
                 ),
-                Design::Direct | Design::Backlog => {
+                Design::Direct | Design::Backlog | Design::Enqueue => {
                     let own = self.own.clone();
                     Connection::Own(own::Connection::new(own, design, queue, options))
                 }
@@ -257,6 +265,7 @@ impl Limits {
             append_only: Rate::mean(&one.append_only, &two.append_only),
             direct: Rate::mean(&one.direct, &two.direct),
             backlog: Rate::mean(&one.backlog, &two.backlog),
+            enqueue: Rate::mean(&one.enqueue, &two.enqueue),
         }
     }
 }

@@ -32,10 +32,10 @@ pub(super) struct OwnStore {
 
 impl OwnStore {
     /// Opens all connections, each with the broker's settings and prepared statements.
-    pub(super) async fn open(url: &str, options: &Options) -> Result<OwnStore> {
+    pub(super) async fn open(url: &str, connections: u32) -> Result<OwnStore> {
         let store = Store::new(&Settings {
             url: url.to_owned(),
-            pool_size: options.connections as usize,
+            pool_size: connections as usize,
             connect_timeout: CONNECT_TIMEOUT,
             statement_timeout: STATEMENT_TIMEOUT,
             completion_synchronous_commit: true,
@@ -47,6 +47,40 @@ impl OwnStore {
         drop(client);
         Ok(OwnStore { store, broker })
     }
+
+    pub(super) fn ids(&self) -> IdMaker {
+        IdMaker::new(self.broker.slot)
+    }
+
+    /// Stores jobs, ready or taken. One transaction on one of the connections.
+    pub(super) async fn insert(
+        &self,
+        queue: QueueId,
+        ids: &[JobId],
+        payload: &Bytes,
+        phase: i16,
+    ) -> Result<()> {
+        let row = |id: &JobId| InsertRow {
+            key: JobKey { queue, id: *id },
+            kind: KIND,
+            payload,
+            priority: PRIORITY,
+            phase,
+            run_at: None,
+            max_attempts: None,
+            options: None,
+            idempotency_key: None,
+        };
+        let rows: Vec<InsertRow<'_>> = ids.iter().map(row).collect();
+        insert_jobs(self.store.client().await?, self.broker.id, &rows).await?;
+        Ok(())
+    }
+}
+
+/// The next ids of one maker, made now.
+pub(super) fn next_ids(ids: &mut IdMaker, count: usize) -> Vec<JobId> {
+    let now_ms = Utc::now().timestamp_millis();
+    (0..count).map(|_| ids.next(now_ms)).collect()
 }
 
 /// One of those that share the pool: a statement at a time, each a transaction.
@@ -63,7 +97,7 @@ impl Connection {
     /// `queue`: nobody else's.
     pub(super) fn new(own: OwnStore, design: Design, queue: i32, options: &Options) -> Connection {
         Connection {
-            ids: IdMaker::new(own.broker.slot),
+            ids: own.ids(),
             own,
             design,
             queue: QueueId(queue),
@@ -72,34 +106,17 @@ impl Connection {
         }
     }
 
-    /// Takes a batch through its life. Returns how many jobs finished.
+    /// Takes a batch as far as the design says. Returns how many jobs got there.
     pub(super) async fn batch(&mut self) -> Result<u64> {
-        let now_ms = Utc::now().timestamp_millis();
-        let ids: Vec<JobId> = (0..self.batch).map(|_| self.ids.next(now_ms)).collect();
-        self.insert(&ids).await?;
+        let ids = next_ids(&mut self.ids, self.batch);
+        let phase = if self.design == Design::Direct { PHASE_TAKEN } else { PHASE_READY };
+        self.own.insert(self.queue, &ids, &self.payload, phase).await?;
         let attempts: Vec<(JobId, i32)> = match self.design {
+            Design::Enqueue => return Ok(ids.len() as u64),
             Design::Backlog => self.claim(ids[0]).await?,
             _ => ids.into_iter().map(|id| (id, 1)).collect(),
         };
         self.complete(&attempts).await
-    }
-
-    async fn insert(&self, ids: &[JobId]) -> Result<()> {
-        let phase = if self.design == Design::Backlog { PHASE_READY } else { PHASE_TAKEN };
-        let row = |id: &JobId| InsertRow {
-            key: JobKey { queue: self.queue, id: *id },
-            kind: KIND,
-            payload: &self.payload,
-            priority: PRIORITY,
-            phase,
-            run_at: None,
-            max_attempts: None,
-            options: None,
-            idempotency_key: None,
-        };
-        let rows: Vec<InsertRow<'_>> = ids.iter().map(row).collect();
-        insert_jobs(self.own.store.client().await?, self.own.broker.id, &rows).await?;
-        Ok(())
     }
 
     /// Behind a cursor, as a broker that knows where its backlog begins.

@@ -65,6 +65,7 @@ pub(crate) struct Figures {
     pub(crate) drain_jobs_per_s: Option<f64>,
     pub(crate) start_latency_ms: Option<Percentiles>,
     pub(crate) enqueue_latency_ms: Option<Percentiles>,
+    pub(crate) insert_latency_ms: Option<Percentiles>,
     pub(crate) lost: Option<u64>,
     pub(crate) finished_twice: Option<u64>,
     pub(crate) redelivered: Option<u64>,

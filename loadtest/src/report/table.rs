@@ -139,16 +139,22 @@ fn worker_spread(report: &Report) -> Option<Line> {
 fn latency(report: &Report) -> Vec<Line> {
     let start = report.figures.start_latency_ms.as_ref();
     let enqueue = report.figures.enqueue_latency_ms.as_ref();
-    let both = [
+    let insert = report.figures.insert_latency_ms.as_ref();
+    let all = [
         (start, ["start p50", "start p95", "start p99", "start max"], "enqueue to handler start"),
         (
             enqueue,
             ["enqueue p50", "enqueue p95", "enqueue p99", "enqueue max"],
             "call to acknowledgement",
         ),
+        (
+            insert,
+            ["INSERT p50", "INSERT p95", "INSERT p99", "INSERT max"],
+            "Postgres alone: call to commit",
+        ),
     ];
     let mut lines = Vec::new();
-    for (percentiles, names, note) in both {
+    for (percentiles, names, note) in all {
         let Some(Percentiles { p50, p95, p99, max }) = percentiles else { continue };
         for (name, value) in names.into_iter().zip([p50, p95, p99, max]) {
             let value = format!("{} ms", millis(*value));
@@ -275,6 +281,7 @@ fn limits(report: &Report) -> Vec<Line> {
         line("append-only", &limits.append_only, "INSERT taken + INSERT completion"),
         line("direct", &limits.direct, "our COPY taken + UPDATE"),
         line("backlog", &limits.backlog, "our COPY ready + claim + UPDATE"),
+        line("enqueue", &limits.enqueue, "our COPY ready"),
     ]
 }
 

@@ -9,6 +9,7 @@ mod batcher;
 mod buffer;
 mod dispatcher;
 mod fill;
+mod line;
 mod pace;
 mod pruner;
 mod session;

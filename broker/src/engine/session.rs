@@ -5,7 +5,7 @@ use std::{
 
 use foldhash::{HashMap, HashMapExt};
 
-use super::dispatcher::SessionId;
+use super::{dispatcher::SessionId, fill::PACK_WORK, line::Load};
 use crate::domain::{Attempt, JobId, QueueId};
 
 /// A session's right to one attempt.
@@ -47,8 +47,8 @@ pub(super) struct Session {
     pub(super) turn: usize,
     pub(super) max_in_flight: usize,
     pub(super) concurrency: usize,
-    /// The mean of its handlers, as far as it has said.
-    pub(super) run_time: Option<Duration>,
+    /// The mean of its handlers, up to `PACK_WORK`: what it hasn't said it takes for long.
+    pub(super) run_time: Duration,
     /// Leases that aren't completing.
     pub(super) outstanding: usize,
     pub(super) leases: HashMap<JobId, Lease>,
@@ -75,7 +75,7 @@ impl Session {
             turn: 0,
             max_in_flight: 0,
             concurrency: 0,
-            run_time: None,
+            run_time: PACK_WORK,
             outstanding: 0,
             leases: HashMap::new(),
             seq: 0,
@@ -93,6 +93,10 @@ impl Session {
         } else {
             0
         }
+    }
+
+    pub(super) fn load(&self) -> Load {
+        Load { waits: self.outstanding >= self.concurrency, held: self.outstanding }
     }
 
     /// Of these attempts, those that it holds.

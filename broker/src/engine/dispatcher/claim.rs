@@ -41,7 +41,7 @@ impl Dispatcher {
 
     /// The queues with sessions that have room for more.
     pub fn hungry_queues(&self) -> Vec<QueueId> {
-        let hungry = |state: &&super::Queue| !state.sessions.is_empty() && state.room() > 0;
+        let hungry = |state: &&super::Queue| !state.line.is_empty() && state.room() > 0;
         self.queues.iter().filter(|(_, state)| hungry(state)).map(|(queue, _)| *queue).collect()
     }
 
@@ -90,7 +90,7 @@ impl Dispatcher {
             state.backlog.highest().map_or(state.room(), |priority| state.room_for(priority));
         // The low mark: a claim of a few rows costs as much as one of many.
         let worthwhile = state.buffer.is_empty() || room >= rows_max.min(state.cap() / 4);
-        if state.sessions.is_empty() || room == 0 || !worthwhile || state.backlog.claiming() {
+        if state.line.is_empty() || room == 0 || !worthwhile || state.backlog.claiming() {
             return;
         }
         if let Some(from) = state.backlog.next_claim(now) {

@@ -1,7 +1,10 @@
 use std::{collections::hash_map::Entry, time::Duration};
 
 use super::{Action, Dispatcher, FailCause, SessionId};
-use crate::domain::{Attempt, JobKey, QueueId};
+use crate::{
+    domain::{Attempt, JobKey, QueueId},
+    engine::fill::PACK_WORK,
+};
 
 /// An attempt whose completion has come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +36,15 @@ impl Dispatcher {
         };
         let state = &mut self.sessions[index];
         state.seen_at = now;
-        state.run_time = run_time.or(state.run_time);
+        let run_time = run_time.map_or(state.run_time, |time| time.min(PACK_WORK));
+        if run_time != state.run_time {
+            let before = std::mem::replace(&mut state.run_time, run_time);
+            for queue in state.queues.iter().filter(|_| state.attached) {
+                if let Some(queue) = self.queues.get_mut(queue) {
+                    queue.line.run_time_changed(before, run_time);
+                }
+            }
+        }
         let mut acknowledged = received_seq;
         let mut answer = Vec::new();
         let mut finished: Vec<(QueueId, usize)> = Vec::new();

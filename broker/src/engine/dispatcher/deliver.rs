@@ -4,7 +4,7 @@ use super::{Action, Delivery, Dispatcher};
 use crate::{
     domain::{QueueId, TakenJob},
     engine::{
-        fill::{Room, choose, fill},
+        fill::{Room, fill, pack},
         session::{Lease, Sent},
     },
 };
@@ -33,47 +33,77 @@ impl Dispatcher {
         to_concurrency: bool,
         actions: &mut Vec<Action>,
     ) {
-        let Some(state) = self.queues.get(&queue).filter(|state| !state.buffer.is_empty()) else {
-            return;
-        };
-        let mut rooms: Vec<Room> = state
-            .sessions
-            .iter()
-            .filter_map(|&index| {
-                let session = &self.sessions[index];
-                let free = session.free(self.limits.unacknowledged_bytes_max);
-                let free = if to_concurrency {
-                    free.min(session.concurrency.saturating_sub(session.outstanding))
-                } else {
-                    free
-                };
-                let (held, run_time) = (session.outstanding, session.run_time);
-                (free > 0).then_some(Room { index, held, free, run_time })
-            })
-            .collect();
-        if rooms.is_empty() {
+        let jobs = self.queues.get(&queue).map_or(0, |state| state.buffer.len());
+        if jobs == 0 {
             return;
         }
-        let all = rooms.len();
-        choose(&mut rooms, state.buffer.len(), self.turn);
-        let passed = if rooms.len() < all { rooms.len() } else { 1 };
-        self.turn = self.turn.wrapping_add(passed);
-        let shares = fill(&rooms, state.buffer.len(), self.turn);
+        let rooms = self.rooms(queue, jobs, to_concurrency);
+        let shares = fill(&rooms, jobs);
         for (room, share) in rooms.iter().zip(shares) {
             self.deliver(now, queue, room.index, share, actions);
+            self.stand_in_line(queue, room.index);
         }
     }
 
-    /// A session has room again: its queues take turns.
+    /// Calls as many sessions of the queue's line as the jobs need when each takes a pack of them.
+    fn rooms(&mut self, queue: QueueId, jobs: usize, to_concurrency: bool) -> Vec<Room> {
+        let mut rooms = Vec::new();
+        let Some(state) = self.queues.get_mut(&queue) else { return rooms };
+        let pack = pack(state.line.mean_run_time());
+        let mut left = jobs;
+        while left > 0
+            && let Some((index, stood)) = state.line.first()
+            && !(to_concurrency && stood.waits)
+        {
+            state.line.call();
+            let session = &self.sessions[index];
+            let held = session.outstanding;
+            let mut free = session.free(self.limits.unacknowledged_bytes_max);
+            // Another of its queues may have given it jobs.
+            if free > 0 && session.load() > stood {
+                state.line.stand(index, session.load());
+                continue;
+            }
+            if to_concurrency {
+                free = free.min(session.concurrency.saturating_sub(held));
+            }
+            if free > 0 {
+                left = left.saturating_sub(free.min(pack));
+                rooms.push(Room { index, held, free });
+            }
+        }
+        rooms
+    }
+
+    /// The session takes its place in each of its queues, if it has room.
+    pub(super) fn stand_in_lines(&mut self, index: usize) {
+        for at in 0..self.sessions[index].queues.len() {
+            self.stand_in_line(self.sessions[index].queues[at], index);
+        }
+    }
+
+    fn stand_in_line(&mut self, queue: QueueId, index: usize) {
+        let session = &self.sessions[index];
+        let has_room = session.free(self.limits.unacknowledged_bytes_max) > 0;
+        if let Some(state) = self.queues.get_mut(&queue).filter(|_| has_room) {
+            state.line.stand(index, session.load());
+        }
+    }
+
+    /// A session may have room again: its queues take turns, and with what is left it stands in line.
     pub(super) fn deliver_session(
         &mut self,
         now: Duration,
         index: usize,
         actions: &mut Vec<Action>,
     ) {
-        if self.throttled || self.draining {
-            return;
+        if !self.throttled && !self.draining {
+            self.deliver_in_turns(now, index, actions);
         }
+        self.stand_in_lines(index);
+    }
+
+    fn deliver_in_turns(&mut self, now: Duration, index: usize, actions: &mut Vec<Action>) {
         loop {
             let session = &self.sessions[index];
             let free = session.free(self.limits.unacknowledged_bytes_max);
@@ -204,5 +234,123 @@ impl Dispatcher {
         }
         let delivery = Delivery { seq: session.seq, queue, jobs };
         actions.push(Action::Deliver { session: session.id, delivery });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{Attempt, JobId},
+        engine::{
+            SessionId, SessionRequest, Storing,
+            dispatcher::Limits,
+            simulation::{LIMITS, taken},
+        },
+    };
+
+    const QUEUE: QueueId = QueueId(1);
+    const NOW: Duration = Duration::from_secs(1);
+
+    /// Sessions from 1 on, each with a credit of 100, of which 80 can run at once.
+    struct World {
+        engine: Dispatcher,
+        next_id: i64,
+    }
+
+    impl World {
+        fn new(sessions: u128) -> World {
+            let limits = Limits { message_jobs_max: 100, completing_max: 1000, ..LIMITS };
+            let mut engine = Dispatcher::new(Limits { message_bytes_max: 1 << 20, ..limits });
+            let mut actions = Vec::new();
+            for session in (1..=sessions).map(SessionId) {
+                let request = SessionRequest {
+                    session,
+                    queues: vec![(QUEUE, None), (QueueId(2), None)],
+                    max_in_flight: 100,
+                    concurrency: 80,
+                    held: Vec::new(),
+                    adopted: Vec::new(),
+                };
+                engine.subscribe(NOW, request, &mut actions);
+            }
+            for action in std::mem::take(&mut actions) {
+                let Action::Claim { queue, limit, .. } = action else { continue };
+                let took = Duration::ZERO;
+                engine.claimed(NOW, took, queue, limit, Vec::new(), &mut actions);
+            }
+            World { engine, next_id: 0 }
+        }
+
+        /// Who is given how many of so many jobs, in the order of the sessions.
+        fn store(&mut self, queue: QueueId, jobs: i64) -> Vec<(u128, Vec<Attempt>)> {
+            let ids = self.next_id + 1..=self.next_id + jobs;
+            self.next_id += jobs;
+            let storing = |id| Storing { queue, id: JobId(id), priority: 0, bytes: 1, taken: true };
+            let mut storing: Vec<Storing> = ids.map(storing).collect();
+            self.engine.storing(&mut storing);
+            let taken: Vec<_> = storing.iter().map(|job| (queue, taken(job.id, 1, 0))).collect();
+            let mut actions = Vec::new();
+            self.engine.stored(NOW, &storing, taken, &mut actions);
+            self.engine.check();
+            let given = |action| {
+                let Action::Deliver { session, delivery } = action else { return None };
+                let jobs = delivery.jobs.iter();
+                let attempts = jobs.map(|job| Attempt { id: job.id, number: job.attempt });
+                Some((session.0, attempts.collect()))
+            };
+            let mut given: Vec<_> = actions.into_iter().filter_map(given).collect();
+            given.sort_unstable_by_key(|(session, _): &(u128, _)| *session);
+            given
+        }
+
+        fn complete(&mut self, run_time: Duration, given: Vec<(u128, Vec<Attempt>)>) {
+            for (session, attempts) in given {
+                let (session, run_time) = (SessionId(session), Some(run_time));
+                let (engine, actions) = (&mut self.engine, &mut Vec::new());
+                let completings = engine.completing(NOW, session, 0, run_time, attempts, actions);
+                engine.completed(NOW, session, &completings, actions);
+                engine.check();
+            }
+        }
+    }
+
+    fn counts(given: &[(u128, Vec<Attempt>)]) -> Vec<(u128, usize)> {
+        given.iter().map(|(session, attempts)| (*session, attempts.len())).collect()
+    }
+
+    #[test]
+    fn the_odd_job_goes_round() {
+        let mut world = World::new(3);
+        for turn in [1, 2, 3, 1, 2, 3] {
+            let given = world.store(QUEUE, 1);
+            assert_eq!(counts(&given), [(turn, 1)]);
+            world.complete(Duration::from_secs(1), given);
+        }
+    }
+
+    #[test]
+    fn those_that_hold_less_come_first_whichever_queue_it_is_from() {
+        let mut world = World::new(3);
+        assert_eq!(counts(&world.store(QUEUE, 2)), [(1, 1), (2, 1)]);
+        assert_eq!(counts(&world.store(QueueId(2), 2)), [(3, 2)]);
+        assert_eq!(counts(&world.store(QUEUE, 4)), [(1, 2), (2, 2)]);
+        assert_eq!(counts(&world.store(QueueId(2), 230)), [(1, 76), (2, 76), (3, 78)]);
+        // All their handlers are busy now.
+        assert_eq!(counts(&world.store(QUEUE, 3)), [(1, 1), (2, 1), (3, 1)]);
+    }
+
+    #[test]
+    fn jobs_that_take_no_time_go_to_a_few_in_turns() {
+        let mut world = World::new(5);
+        let short = Duration::from_micros(20);
+        let given = world.store(QUEUE, 50);
+        assert_eq!(given.len(), 5, "nothing is known of them yet");
+        world.complete(short, given);
+        for turns in [[(1, 40), (2, 40)], [(3, 40), (4, 40)], [(1, 40), (5, 40)]] {
+            let given = world.store(QUEUE, 80);
+            assert_eq!(counts(&given), turns);
+            world.complete(short, given);
+        }
     }
 }

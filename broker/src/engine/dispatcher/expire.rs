@@ -94,6 +94,7 @@ impl Dispatcher {
             }
             let Some(sent) = session.unacknowledged.pop_front() else { break };
             session.unacknowledged_bytes -= sent.bytes;
+            self.stand_in_lines(index);
             for id in sent.ids {
                 let session = &self.sessions[index];
                 let Some(lease) = session.leases.get(&id).filter(|lease| lease.seq == sent.seq)

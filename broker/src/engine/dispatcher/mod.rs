@@ -4,6 +4,7 @@
 //! - a session holds at most its credit;
 //! - an attempt is in one place: the buffer of its queue, or the leases of one session;
 //! - `Queue::held` and `Queue::credit` are the sums over its sessions;
+//! - a session with room has a place in the line of each of its queues, not behind its load;
 //! - a queue without attached sessions keeps nothing in memory.
 
 mod admit;
@@ -33,7 +34,9 @@ pub use self::{
     store::Storing,
     subscribe::{Opened, SessionRequest},
 };
-use super::{ClaimFrom, backlog::Backlog, buffer::Buffer, pace::Pace, session::Session};
+use super::{
+    ClaimFrom, backlog::Backlog, buffer::Buffer, line::Line, pace::Pace, session::Session,
+};
 use crate::domain::{Attempt, JobId, JobKey, QueueId, TakenJob};
 
 /// Names a session; chosen at random when it begins, kept by the worker over reconnects.
@@ -139,16 +142,13 @@ pub struct Dispatcher {
     /// Too many completions are on their way: no deliveries until they're half as many.
     throttled: bool,
     draining: bool,
-    /// Counts deliveries, so that odd jobs go round.
-    turn: usize,
 }
 
 #[derive(Debug)]
 struct Queue {
     buffer: Buffer,
     backlog: Backlog,
-    /// Attached sessions, by index.
-    sessions: Vec<usize>,
+    line: Line,
     /// Sum of their credit.
     credit: usize,
     /// Leases of all sessions that aren't completing.
@@ -171,7 +171,7 @@ impl Queue {
         Self {
             buffer: Buffer::default(),
             backlog: Backlog::new(),
-            sessions: Vec::new(),
+            line: Line::new(),
             credit: 0,
             held: 0,
             reserved: 0,
@@ -196,7 +196,7 @@ impl Queue {
 
     /// How many jobs may be in memory: what the sessions can hold, and as many waiting.
     fn cap(&self) -> usize {
-        if self.sessions.is_empty() { 0 } else { 2 * self.credit }
+        if self.line.is_empty() { 0 } else { 2 * self.credit }
     }
 
     fn room(&self) -> usize {
@@ -230,7 +230,6 @@ impl Dispatcher {
             completing: 0,
             throttled: false,
             draining: false,
-            turn: 0,
         }
     }
 
@@ -277,8 +276,10 @@ impl Dispatcher {
     pub(crate) fn check(&self) {
         let mut bytes = 0;
         for (id, queue) in &self.queues {
-            let sessions = || queue.sessions.iter().map(|index| &self.sessions[*index]);
+            let sessions = || queue.line.sessions().map(|index| &self.sessions[index]);
             assert!(sessions().all(|session| session.attached && session.queues.contains(id)));
+            let run_time: Duration = sessions().map(|session| session.run_time).sum();
+            assert_eq!(queue.line.run_time(), run_time);
             assert_eq!(
                 queue.credit,
                 sessions().map(|session| session.max_in_flight).sum::<usize>()
@@ -290,7 +291,7 @@ impl Dispatcher {
                 .filter(|lease| lease.queue == *id && !lease.completing)
                 .count();
             assert_eq!(queue.held, held);
-            assert!(!queue.sessions.is_empty() || queue.buffer.is_empty(), "kept for nobody");
+            assert!(!queue.line.is_empty() || queue.buffer.is_empty(), "kept for nobody");
             bytes += queue.buffer.bytes();
         }
         assert!(self.buffered_bytes >= bytes);
@@ -300,6 +301,11 @@ impl Dispatcher {
             assert_eq!(session.outstanding, open);
             let unacknowledged: usize = session.unacknowledged.iter().map(|sent| sent.bytes).sum();
             assert_eq!(session.unacknowledged_bytes, unacknowledged);
+            let has_room = session.free(self.limits.unacknowledged_bytes_max) > 0;
+            for queue in session.queues.iter().filter(|_| has_room) {
+                let load = self.queues[queue].line.load(index);
+                assert!(load.is_some_and(|load| load <= session.load()), "too far behind");
+            }
         }
         assert!(
             self.deadlines

@@ -76,16 +76,17 @@ impl Dispatcher {
         session.queues = request.queues.iter().map(|(queue, _)| *queue).collect();
         session.turn = 0;
         session.taken_back = 0;
-        let epoch = session.epoch;
+        let (epoch, run_time) = (session.epoch, session.run_time);
         for &(queue, timeout) in &request.queues {
             let state = self.queue(queue);
-            if state.sessions.is_empty() {
+            if state.line.is_empty() {
                 state.backlog.forget();
             }
-            state.sessions.push(index);
+            state.line.join(index, run_time);
             state.credit += request.max_in_flight;
             state.timeout = timeout;
         }
+        self.stand_in_lines(index);
         for (queue, _) in request.queues {
             self.deliver_queue(now, queue, actions);
         }
@@ -164,11 +165,11 @@ impl Dispatcher {
         let session = &mut self.sessions[index];
         session.attached = false;
         session.detached_at = now;
-        let credit = session.max_in_flight;
+        let (credit, run_time) = (session.max_in_flight, session.run_time);
         let queues = session.queues.clone();
         for queue in &queues {
             let state = self.queue(*queue);
-            state.sessions.retain(|&other| other != index);
+            state.line.leave(index, run_time);
             state.credit -= credit;
         }
         queues

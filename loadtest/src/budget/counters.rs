@@ -10,7 +10,7 @@ use currant_broker::private_postgres::PrivatePostgres;
 use tokio::time::sleep;
 use tokio_postgres::{Client, Config};
 
-use crate::probe;
+use crate::probe::postgres::{PostgresProbe, connect};
 
 /// Counters that only grow; of one measurement, by what they grew.
 #[derive(Clone, Debug, Default)]
@@ -25,20 +25,9 @@ pub(super) struct Counters {
     pub(super) statements: BTreeMap<String, i64>,
 }
 
-const COUNTERS: &str = "-- budget_counters
-SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, xact_commit
-FROM pg_stat_database WHERE datname = $1";
-
 const STATEMENTS: &str = "-- budget_statements
 SELECT s.query, s.calls FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
 WHERE d.datname = $1";
-
-const UPDATES: &str = "-- budget_updates
-SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
-WHERE schemaname = 'currant' AND relname = 'job'";
-
-const CONNECTIONS: &str = "-- budget_connections
-SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'";
 
 /// Also forgets earlier brokers and the queue: each run begins alike.
 const EMPTY: &str = "-- budget_empty
@@ -50,6 +39,7 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// Looks from another database of the same server, so that looking isn't counted.
 pub(super) struct CountersProbe {
+    postgres: PostgresProbe,
     client: Client,
     target: Config,
     database: String,
@@ -59,34 +49,36 @@ impl CountersProbe {
     pub(super) async fn connect(postgres: &PrivatePostgres) -> Result<CountersProbe> {
         let target: Config = postgres.dsn().parse()?;
         let database = target.get_dbname().context("a private server has a database")?.to_owned();
-        let client = probe::postgres::connect(&postgres.dsn_for("postgres").parse()?).await?;
+        let client = connect(&postgres.dsn_for("postgres").parse()?).await?;
         client
             .batch_execute("CREATE EXTENSION pg_stat_statements")
             .await
             .context("statements are counted by pg_stat_statements, which this Postgres hasn't")?;
-        Ok(CountersProbe { client, target, database })
+        let postgres = PostgresProbe::connect(&postgres.dsn(), None).await?;
+        Ok(CountersProbe { postgres, client, target, database })
     }
 
     pub(super) async fn empty_tables(&self) -> Result<()> {
-        let client = probe::postgres::connect(&self.target).await?;
+        let client = connect(&self.target).await?;
         Ok(client.batch_execute(EMPTY).await?)
     }
 
     /// Waits until nobody is connected.
     pub(super) async fn look(&self) -> Result<Counters> {
         self.wait_until_alone().await?;
-        let row = self.client.query_one(COUNTERS, &[&self.database]).await?;
-        let mut counters =
-            Counters { wal_bytes: row.get(0), transactions: row.get(1), ..Counters::default() };
+        let postgres = self.postgres.counters().await?;
+        let mut counters = Counters {
+            wal_bytes: postgres.wal_bytes,
+            transactions: postgres.transactions,
+            ..Counters::default()
+        };
         for row in self.client.query(STATEMENTS, &[&self.database]).await? {
             *counters.statements.entry(name(row.get(0))).or_default() += row.get::<_, i64>(1);
         }
-        // Statistics of a table are seen in its own database only. This connection comes after all
-        // that is counted, and has gone before the next look.
-        let beside = probe::postgres::connect(&self.target).await?;
-        let row = beside.query_one(UPDATES, &[]).await?;
-        (counters.updates, counters.hot_updates) = (row.get(0), row.get(1));
-        drop(beside);
+        // Statistics of a table are seen in its own database only. The connection for it comes after
+        // all that is counted, and has gone before the next look.
+        let updates = self.postgres.job_updates().await?;
+        (counters.updates, counters.hot_updates) = (updates.all, updates.hot);
         self.wait_until_alone().await?;
         Ok(counters)
     }
@@ -94,8 +86,7 @@ impl CountersProbe {
     async fn wait_until_alone(&self) -> Result<()> {
         let deadline = Instant::now() + END_MAX;
         loop {
-            let row = self.client.query_one(CONNECTIONS, &[&self.database]).await?;
-            if row.get::<_, i64>(0) == 0 {
+            if self.postgres.is_alone().await? {
                 return Ok(());
             }
             ensure!(Instant::now() < deadline, "somebody stays connected to {}", self.database);

@@ -57,9 +57,9 @@ SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, xact_commit
 FROM pg_stat_database WHERE datname = $1";
 
 const CONNECTIONS: &str = "-- loadtest_connections
-SELECT count(*) FROM pg_stat_activity
-WHERE datname = $1 AND backend_type = 'client backend' AND pid <> pg_backend_pid()
-  AND application_name NOT LIKE 'currant-loadtest%'";
+SELECT count(*), count(*) FILTER (WHERE application_name NOT LIKE 'currant-loadtest%')
+FROM pg_stat_activity
+WHERE datname = $1 AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
 
 const JOB_UPDATES: &str = "-- loadtest_job_updates
 SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
@@ -113,7 +113,13 @@ impl PostgresProbe {
     /// Client connections to the database, the load's own left out.
     pub(crate) async fn connections(&self) -> Result<u32> {
         let row = self.client.query_one(CONNECTIONS, &[&self.database]).await?;
-        Ok(u32::try_from(row.get::<_, i64>(0)).unwrap_or(0))
+        Ok(u32::try_from(row.get::<_, i64>(1)).unwrap_or(0))
+    }
+
+    /// Whether no client is connected to the database, not even the load.
+    pub(crate) async fn is_alone(&self) -> Result<bool> {
+        let row = self.client.query_one(CONNECTIONS, &[&self.database]).await?;
+        Ok(row.get::<_, i64>(0) == 0)
     }
 
     /// Zero before the table exists.

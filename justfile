@@ -21,6 +21,6 @@ dev:
 loadtest *arguments:
     cargo run --release -p currant-loadtest -- {{ arguments }}
 
-# docs/configuration.md and deploy/currant.example.toml.
+# docs/configuration.md, docs/metrics.md and deploy/currant.example.toml.
 generate:
-    CURRANT_UPDATE_GENERATED=1 cargo test -p currant-broker --lib config::reference
+    CURRANT_UPDATE_GENERATED=1 cargo test -p currant-broker --lib reference

@@ -117,6 +117,7 @@ fn taken(id: JobId) -> TakenJob {
         priority: 0,
         failures: 0,
         max_attempts: None,
+        run_at: None,
         kind: "noop".to_owned(),
         payload: PAYLOAD,
         options: None,

@@ -11,7 +11,7 @@ use crate::{
     config::{self, Config},
     domain::{Queue, QueueId, Retention, RetryPolicy, first_id_at_ms},
     engine,
-    http::{self, Readiness},
+    http::{self, Metrics, Readiness},
     pipeline::{CoalescerLimits, Core, CoreLimits},
     rpc::{self, RpcSettings},
     store::{self, Settings, Store},
@@ -49,8 +49,13 @@ pub async fn serve(
     let [stop, dead, draining, closed] = std::array::from_fn(|_| CancellationToken::new());
     timers::start(&core, &timer_settings(&config), &stop, &dead);
     let readiness = Readiness::default();
-    let mut http =
-        tokio::spawn(http::serve(http, readiness.clone(), telemetry::metrics(), closed.clone()));
+    let measured = Arc::clone(&core);
+    let mut http = tokio::spawn(http::serve(
+        http,
+        readiness.clone(),
+        Metrics { recorded: telemetry::metrics(), measure: Arc::new(move || measured.measure()) },
+        closed.clone(),
+    ));
     let mut grpc = tokio::spawn(rpc::serve(
         grpc,
         Arc::clone(&core),
@@ -204,6 +209,7 @@ fn core_limits(config: &Config) -> CoreLimits {
             pending_bytes_max: complete.pending_bytes_max,
         },
         queues_max: dispatch.queues_max,
+        metered_queues_max: config.http.metered_queues_max,
         drain_deadline: ms(config.broker.drain_deadline_ms),
         statement_timeout: ms(config.database.statement_timeout_ms),
     }

@@ -42,6 +42,16 @@ impl Readiness {
     }
 }
 
+/// What `/metrics` shows.
+#[derive(Clone)]
+pub struct Metrics {
+    /// What was told to the recorder.
+    pub recorded: PrometheusHandle,
+    /// Called for each answer, before the recorder is asked: sets gauges, and returns what the recorder
+    /// doesn't keep, in Prometheus' text form.
+    pub measure: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
 /// Answers until the shutdown, then lets open connections finish for up to a second.
 ///
 /// - `GET /metrics`: 200, Prometheus' text form.
@@ -53,7 +63,7 @@ impl Readiness {
 pub async fn serve(
     listener: TcpListener,
     readiness: Readiness,
-    metrics: PrometheusHandle,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let router = Router::new()
@@ -71,12 +81,14 @@ pub async fn serve(
     tokio::select! {
         result = served => result,
         () = closed => Ok(()),
-        () = keep_up(&metrics) => Ok(()),
+        () = keep_up(&metrics.recorded) => Ok(()),
     }
 }
 
-async fn render(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+async fn render(State(metrics): State<Metrics>) -> impl IntoResponse {
+    let measured = (metrics.measure)();
+    let text = metrics.recorded.render() + &measured;
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
 async fn ready(State(readiness): State<Readiness>) -> (StatusCode, &'static str) {
@@ -119,7 +131,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("an address");
         let (readiness, shutdown) = (Readiness::default(), CancellationToken::new());
-        let metrics = crate::telemetry::metrics();
+        let metrics = Metrics {
+            recorded: crate::telemetry::metrics(),
+            measure: Arc::new(|| "currant_measured_test 1\n".to_owned()),
+        };
         let server = tokio::spawn(serve(listener, readiness.clone(), metrics, shutdown.clone()));
 
         assert!(get_path(address, "/health/live").await.starts_with("HTTP/1.1 200"));
@@ -127,7 +142,9 @@ mod tests {
         readiness.set(true);
         assert!(get_path(address, "/health/ready").await.starts_with("HTTP/1.1 200"));
         metrics::counter!("currant_http_test_total").increment(3);
-        assert!(get_path(address, "/metrics").await.contains("currant_http_test_total 3"));
+        let shown = get_path(address, "/metrics").await;
+        assert!(shown.contains("currant_http_test_total 3"), "{shown}");
+        assert!(shown.contains("\ncurrant_measured_test 1\n"), "{shown}");
         assert!(get_path(address, "/").await.starts_with("HTTP/1.1 404"));
 
         let _open = TcpStream::connect(address).await.expect("connected");

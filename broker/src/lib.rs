@@ -10,6 +10,7 @@ pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod http;
+pub mod meters;
 pub mod pipeline;
 pub mod private_postgres;
 pub mod rpc;

@@ -3,10 +3,14 @@
 use std::{backtrace::Backtrace, io::IsTerminal, panic, process, sync::OnceLock};
 
 use anyhow::Context;
+use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Log, LogFormat};
+use crate::{
+    config::{Log, LogFormat},
+    meters::{FAMILIES, Family, Kind},
+};
 
 /// Upper bounds of the histograms that count seconds: from a cached statement to a long drain.
 const BUCKETS_SECONDS: [f64; 18] = [
@@ -67,10 +71,40 @@ fn collect() -> PrometheusHandle {
         .and_then(|builder| builder.set_buckets_for_metric(rows, &BUCKETS_ROWS));
     let recorder = builder.expect("there are buckets").build_recorder();
     let handle = recorder.handle();
+    announce(&recorder);
     if metrics::set_global_recorder(recorder).is_err() {
         tracing::warn!("another library collects metrics in this process; /metrics stays empty");
     }
     handle
+}
+
+/// Says what each family means, and shows counts from 0 on: a rate knows its first step only then.
+/// Gauges are there once somebody has set them, and so is what is labelled by what is in use.
+fn announce(recorder: &impl Recorder) {
+    let metadata = Metadata::new(module_path!(), Level::INFO, None);
+    for Family { name, kind, labels, meaning, .. } in FAMILIES {
+        match kind {
+            Kind::Counter => recorder.describe_counter(name.into(), None, meaning.into()),
+            Kind::Gauge => recorder.describe_gauge(name.into(), None, meaning.into()),
+            Kind::Histogram => recorder.describe_histogram(name.into(), None, meaning.into()),
+        }
+        let keys: Vec<Key> = match labels {
+            [] => vec![Key::from_name(name)],
+            [label] => {
+                let labels =
+                    label.values.iter().map(|value| Label::from_static_parts(label.name, value));
+                labels.map(|label| Key::from_parts(name, vec![label])).collect()
+            }
+            _ => Vec::new(),
+        };
+        for key in keys {
+            match kind {
+                Kind::Counter => drop(recorder.register_counter(&key, &metadata)),
+                Kind::Gauge => {}
+                Kind::Histogram => drop(recorder.register_histogram(&key, &metadata)),
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -112,11 +112,15 @@ pub struct Http {
     /// Address and port to listen on; port 0 takes a free one.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
+    /// Queues with figures of their own at `/metrics`, those first that this broker has to do with first;
+    /// all others are summed as `_other`. Each costs some 50 series.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub metered_queues_max: usize,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7071)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7071)), metered_queues_max: 100 }
     }
 }
 

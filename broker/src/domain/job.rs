@@ -79,12 +79,22 @@ pub struct TakenJob {
     pub failures: u16,
     /// `None`: the queue's default.
     pub max_attempts: Option<u16>,
+    /// Its own time to start, in microseconds since 1970; `None`: at once, or nobody has asked the
+    /// database.
+    pub run_at: Option<i64>,
     pub kind: String,
     pub payload: Bytes,
     pub options: Option<Box<JobOptions>>,
 }
 
 impl TakenJob {
+    /// From when its first attempt could start, in microseconds since 1970; later ones had their wait
+    /// before, and `None` is the answer.
+    pub fn startable_at(&self) -> Option<i64> {
+        let stored = self.id.created_ms() * 1000;
+        (self.attempt == 1).then(|| self.run_at.unwrap_or(stored).max(stored))
+    }
+
     /// What it takes in memory, roughly.
     pub fn bytes(&self) -> usize {
         self.payload.len() + self.kind.len() + 128

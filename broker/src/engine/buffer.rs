@@ -128,6 +128,7 @@ mod tests {
             priority,
             failures: 0,
             max_attempts: None,
+            run_at: None,
             kind: String::new(),
             payload: bytes::Bytes::new(),
             options: None,

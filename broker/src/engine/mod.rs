@@ -17,8 +17,8 @@ mod session;
 pub use backlog::ClaimFrom;
 pub use batcher::Batcher;
 pub use dispatcher::{
-    Action, Admission, Completing, Delivery, Dispatcher, FailCause, Heartbeat, Limits, LostReason,
-    Opened, SessionId, SessionRequest, Storing, ToStop, UnknownSession,
+    Action, Admission, Completing, Delivery, Dispatcher, FailCause, Heartbeat, Limits, Load,
+    LostReason, Opened, QueueLoad, SessionId, SessionRequest, Storing, ToStop, UnknownSession,
 };
 pub use pruner::{Pruner, PrunerLimits};
 

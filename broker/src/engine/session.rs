@@ -18,6 +18,8 @@ pub(super) struct Lease {
     /// Its completion is on the way to the database: it needs no credit any more.
     pub(super) completing: bool,
     pub(super) deadline: Option<Duration>,
+    /// `None`: by another broker, or to a session before this one.
+    pub(super) delivered_at: Option<Duration>,
 }
 
 /// Assignments that the worker hasn't acknowledged.

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::PipelineError;
-use crate::engine::Batcher;
+use crate::{clock::Stopwatch, engine::Batcher};
 
 /// Bounds of one coalescer.
 #[derive(Clone, Copy, Debug)]
@@ -25,11 +25,11 @@ pub struct CoalescerLimits {
 /// What may wait to be written. A request beyond it is refused, never delayed.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    what: &'static str,
+    pub(super) what: &'static str,
     rows: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
-    rows_max: usize,
-    bytes_max: usize,
+    pub(super) rows_max: usize,
+    pub(super) bytes_max: usize,
 }
 
 /// A share of the budget, given back on drop.
@@ -50,6 +50,12 @@ impl Budget {
             rows_max: limits.pending_rows_max,
             bytes_max: limits.pending_bytes_max,
         }
+    }
+
+    /// Rows and bytes that are taken.
+    pub(super) fn used(&self) -> (usize, usize) {
+        let used = |max: usize, left: &Semaphore| max.saturating_sub(left.available_permits());
+        (used(self.rows_max, &self.rows), used(self.bytes_max, &self.bytes))
     }
 
     pub(super) fn take(&self, rows: usize, bytes: usize) -> Result<Permit, PipelineError> {
@@ -78,8 +84,9 @@ pub(super) trait Request: Send + 'static {
     fn bytes(&self) -> usize;
 }
 
-/// Runs until all senders are gone and everything is flushed.
+/// Runs until all senders are gone and everything is flushed. `name`: of the flushes in metrics.
 pub(super) async fn coalesce<R: Request, F: Future<Output = ()>>(
+    name: &'static str,
     mut inlet: mpsc::UnboundedReceiver<R>,
     limits: CoalescerLimits,
     flush: impl Fn(Vec<R>) -> F,
@@ -91,10 +98,21 @@ pub(super) async fn coalesce<R: Request, F: Future<Output = ()>>(
     );
     let mut pending: VecDeque<R> = VecDeque::new();
     let mut flights = FuturesUnordered::new();
+    let rows = metrics::histogram!("currant_flush_rows", "flush" => name);
+    let seconds = metrics::histogram!("currant_flush_seconds", "flush" => name);
+    let in_flight = metrics::gauge!("currant_flushes_in_flight", "flush" => name);
+    in_flight.set(0.0);
     let mut open = true;
     while open || !batcher.idle() {
         while batcher.should_flush() {
-            flights.push(flush(next_batch(&mut pending, &mut batcher)));
+            let batch = next_batch(&mut pending, &mut batcher);
+            rows.record(batch.iter().map(R::rows).sum::<usize>() as f64);
+            in_flight.increment(1.0);
+            let (watch, flushed) = (Stopwatch::start(), flush(batch));
+            flights.push(async move {
+                flushed.await;
+                watch.elapsed()
+            });
         }
         tokio::select! {
             request = inlet.recv(), if open => match request {
@@ -108,7 +126,11 @@ pub(super) async fn coalesce<R: Request, F: Future<Output = ()>>(
                 }
                 None => open = false,
             },
-            Some(()) = flights.next() => batcher.flush_ended(),
+            Some(took) = flights.next() => {
+                seconds.record(took.as_secs_f64());
+                in_flight.decrement(1.0);
+                batcher.flush_ended();
+            }
         }
     }
 }

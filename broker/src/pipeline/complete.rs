@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::{
     Core, PipelineError,
     coalescer::{Permit, Request},
+    dispatch::Dispatch,
     error::log,
     persist::Persistence,
     settle::SettleCall,
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     domain::{Attempt, Completion, JobId, JobKey, Outcome, QueueId, Verdict},
     engine::{Completing, SessionId},
+    meters::Meters,
     store::{self, COMPLETE_ROWS_MAX, JobState, StoreError, Success},
 };
 
@@ -66,8 +68,12 @@ impl Core {
         let bytes = completions.iter().map(Completion::bytes).sum();
         let permit = Arc::new(self.complete_budget.take(completions.len(), bytes)?);
         let attempts: Vec<Attempt> = completions.iter().map(|one| one.attempt).collect();
-        let completings = self.with_engine(|engine, now, actions| {
-            engine.completing(now, session, received_seq, run_time, attempts, actions)
+        let completings = self.with_dispatch(|dispatch, now, actions| {
+            let engine = &mut dispatch.engine;
+            let completings =
+                engine.completing(now, session, received_seq, run_time, attempts, actions);
+            measure_runs(&mut dispatch.meters, &completings);
+            completings
         });
         let mut verdicts = vec![Verdict::NotFound; completions.len()];
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
@@ -169,7 +175,6 @@ impl Core {
         for (call, rows_of_call) in calls.iter().map(|call| &call.rows).enumerate() {
             rows.extend((0..rows_of_call.len()).map(|row| (call, row)));
         }
-        metrics::histogram!("currant_flush_rows", "flush" => "complete").record(rows.len() as f64);
         let at = |&(call, row): &(usize, usize)| &calls[call].rows[row];
         // Sorted, so that two flushes can't deadlock; by place, so that the first report counts.
         let attempt = |place: &(usize, usize)| (at(place).key, at(place).attempt);
@@ -219,9 +224,10 @@ impl Core {
                 (Ok(_), Err(_)) => {}
             }
         }
-        self.with_engine(|engine, now, actions| {
+        self.with_dispatch(|Dispatch { engine, meters, .. }, now, actions| {
             for (call, verdicts) in calls.iter().zip(&verdicts) {
-                if verdicts.is_ok() {
+                if let Ok(verdicts) = verdicts {
+                    count_successes(meters, &call.rows, verdicts);
                     engine.completed(now, call.session, &call.completings, actions);
                 } else {
                     engine.completion_failed(now, call.session, &call.completings, actions);
@@ -282,6 +288,24 @@ fn verdict(row: &Success<'_>, state: Option<&JobState>, finished_at: DateTime<Ut
             Verdict::Applied
         }
         Some(_) => Verdict::Duplicate,
+    }
+}
+
+fn measure_runs(meters: &mut Meters, completings: &[Completing]) {
+    for alike in completings.chunk_by(|one, next| one.queue == next.queue) {
+        let Some(queue) = alike[0].queue else { continue };
+        let meter = meters.queue(queue);
+        for ran in alike.iter().filter_map(|one| one.ran) {
+            meter.run.record(u64::try_from(ran.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+}
+
+fn count_successes(meters: &mut Meters, rows: &[SuccessRow], verdicts: &[Verdict]) {
+    let mut verdicts = verdicts.iter();
+    for alike in rows.chunk_by(|one, next| one.key.queue == next.key.queue) {
+        let applied = verdicts.by_ref().take(alike.len()).filter(|one| **one == Verdict::Applied);
+        meters.queue(alike[0].key.queue).succeeded += applied.count() as u64;
     }
 }
 

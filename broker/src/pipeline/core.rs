@@ -20,6 +20,7 @@ use crate::{
     clock::{Clock, time_of_micros},
     domain::{IdMaker, JobId, JobKey, Queue},
     engine::{Dispatcher, Limits},
+    meters::Meters,
     store::{BrokerRow, Store},
 };
 
@@ -30,6 +31,8 @@ pub struct CoreLimits {
     pub enqueue: CoalescerLimits,
     pub complete: CoalescerLimits,
     pub queues_max: usize,
+    /// With figures of their own.
+    pub metered_queues_max: usize,
     pub drain_deadline: Duration,
     /// After it no statement of a lost connection can still commit.
     pub statement_timeout: Duration,
@@ -84,6 +87,7 @@ impl Core {
                 engine: Dispatcher::new(limits.engine.clone()),
                 outboxes: HashMap::new(),
                 waiting: HashMap::new(),
+                meters: Meters::new(limits.metered_queues_max),
             }),
             enqueue_budget: Budget::new("enqueue", &limits.enqueue),
             complete_budget: Budget::new("complete", &limits.complete),
@@ -105,15 +109,15 @@ impl Core {
             settle_inlet,
         });
         let flusher = Arc::clone(&core);
-        tokio::spawn(coalesce(enqueue, limits.enqueue, move |calls| {
+        tokio::spawn(coalesce("enqueue", enqueue, limits.enqueue, move |calls| {
             Arc::clone(&flusher).flush_enqueue(calls)
         }));
         let flusher = Arc::clone(&core);
-        tokio::spawn(coalesce(complete, limits.complete, move |calls| {
+        tokio::spawn(coalesce("complete", complete, limits.complete, move |calls| {
             Arc::clone(&flusher).flush_successes(calls)
         }));
         let flusher = Arc::clone(&core);
-        tokio::spawn(coalesce(settle, limits.complete, move |calls| {
+        tokio::spawn(coalesce("settle", settle, limits.complete, move |calls| {
             Arc::clone(&flusher).flush_settlements(calls)
         }));
         core

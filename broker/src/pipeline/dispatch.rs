@@ -4,8 +4,9 @@ use tokio::sync::mpsc;
 
 use super::{Core, hold::Waiting, settle::SettleCall};
 use crate::{
-    domain::{Attempt, Outcome},
+    domain::{Attempt, Outcome, TakenJob},
     engine::{Action, Delivery, Dispatcher, FailCause, LostReason, SessionId},
+    meters::Meters,
 };
 
 /// A message to a worker.
@@ -27,6 +28,7 @@ pub(super) struct Dispatch {
     pub(super) outboxes: HashMap<SessionId, mpsc::UnboundedSender<Outgoing>>,
     /// Calls that wait for room; within the budget of enqueues.
     pub(super) waiting: Waiting,
+    pub(super) meters: Meters,
 }
 
 impl Core {
@@ -70,8 +72,7 @@ impl Core {
         match action {
             Action::Deliver { session, delivery } => {
                 metrics::counter!("currant_assignments_total").increment(1);
-                metrics::counter!("currant_jobs_delivered_total")
-                    .increment(delivery.jobs.len() as u64);
+                self.measure_delivery(&mut dispatch.meters, &delivery);
                 dispatch.send(session, Outgoing::Assignments(delivery));
             }
             Action::LeaseLost { session, attempts, reason } => {
@@ -104,7 +105,7 @@ impl Core {
                     }
                     FailCause::Timeout => ("the attempt ran longer than its timeout", "timeout"),
                 };
-                metrics::counter!("currant_attempts_failed_by_broker_total", "cause" => label)
+                metrics::counter!("currant_attempts_failed_by_broker_total", "error_type" => label)
                     .increment(jobs.len() as u64);
                 let outcome = Outcome::Failed {
                     error: error.to_owned(),
@@ -116,6 +117,16 @@ impl Core {
         }
     }
 
+    fn measure_delivery(&self, meters: &mut Meters, delivery: &Delivery) {
+        let meter = meters.queue(delivery.queue);
+        meter.delivered += delivery.jobs.len() as u64;
+        let now = self.clock.database_micros();
+        for at in delivery.jobs.iter().filter_map(TakenJob::startable_at) {
+            // Ids may run ahead of the clock.
+            meter.start.record(u64::try_from(now - at).unwrap_or(0));
+        }
+    }
+
     /// Lets time pass in the engine.
     pub fn tick(self: &Arc<Self>) {
         self.with_dispatch(|dispatch, now, actions| {
@@ -123,12 +134,6 @@ impl Core {
             // Streams that have ended; their sessions may go on without.
             dispatch.outboxes.retain(|_, outbox| !outbox.is_closed());
         });
-        let (sessions, buffered, held) = self.engine(|engine| {
-            (engine.session_count(), engine.buffered_count(), engine.held_count())
-        });
-        metrics::gauge!("currant_sessions").set(sessions as f64);
-        metrics::gauge!("currant_jobs_buffered").set(buffered as f64);
-        metrics::gauge!("currant_attempts_held").set(held as f64);
     }
 
     /// Waits until the engine wants the time told: at a deadline, at the latest after `most`.

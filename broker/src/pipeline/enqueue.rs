@@ -101,8 +101,6 @@ impl Core {
     }
 
     pub(super) async fn flush_enqueue(self: Arc<Self>, calls: Vec<EnqueueCall>) {
-        metrics::histogram!("currant_flush_rows", "flush" => "enqueue")
-            .record(calls.iter().map(EnqueueCall::rows).sum::<usize>() as f64);
         // The same key twice in one batch: the second has to see the first stored.
         let mut keys = HashSet::new();
         let (batch, later): (Vec<_>, Vec<_>) = calls.into_iter().partition(|call| {
@@ -224,23 +222,31 @@ impl Core {
     }
 
     fn stored(self: &Arc<Self>, calls: Vec<EnqueueCall>, plan: &mut Plan) {
-        metrics::counter!("currant_jobs_enqueued_total").increment(plan.ids.len() as u64);
         let mut ids = plan.ids.iter().copied();
         let mut storing = plan.storing.iter();
         let mut taken = Vec::with_capacity(plan.storing.len());
         let mut answers = Vec::with_capacity(calls.len());
+        let mut scheduled = Vec::new();
         for mut call in calls {
             let call_ids: Vec<JobId> = ids.by_ref().take(call.jobs.len()).collect();
             for (job, id) in std::mem::take(&mut call.jobs).into_iter().zip(&call_ids) {
                 let starts_now = plan.scheduled.is_empty() || !plan.scheduled.contains_key(id);
-                if starts_now && storing.next().is_some_and(|one| one.taken) {
+                if !starts_now {
+                    scheduled.push(job.queue);
+                } else if storing.next().is_some_and(|one| one.taken) {
                     taken.push((job.queue, taken_job(*id, job)));
                 }
             }
             answers.push((call, Enqueued { ids: call_ids, duplicate: false }));
         }
-        self.with_engine(|engine, now, actions| {
-            engine.stored(now, &plan.storing, taken, actions);
+        self.with_dispatch(|dispatch, now, actions| {
+            for jobs in plan.storing.chunk_by(|one, next| one.queue == next.queue) {
+                dispatch.meters.queue(jobs[0].queue).enqueued += jobs.len() as u64;
+            }
+            for queue in scheduled {
+                dispatch.meters.queue(queue).enqueued += 1;
+            }
+            dispatch.engine.stored(now, &plan.storing, taken, actions);
         });
         for (call, enqueued) in answers {
             call.answer(Ok(enqueued));
@@ -311,7 +317,17 @@ struct Plan {
 
 fn taken_job(id: JobId, job: NewJob) -> TakenJob {
     let NewJob { queue: _, kind, payload, priority, start: _, max_attempts, options } = job;
-    TakenJob { id, attempt: 1, priority, failures: 0, max_attempts, kind, payload, options }
+    TakenJob {
+        id,
+        attempt: 1,
+        priority,
+        failures: 0,
+        max_attempts,
+        run_at: None,
+        kind,
+        payload,
+        options,
+    }
 }
 
 /// The ids of a call are successors of its first.

@@ -16,6 +16,7 @@ mod enqueue;
 mod error;
 mod get;
 mod hold;
+mod measure;
 mod orphans;
 mod persist;
 mod queues;

@@ -41,6 +41,11 @@ impl QueueRegistry {
         names.into_iter().map(|name| known.by_name.get(name).map(|queue| queue.id)).collect()
     }
 
+    /// The name of a queue that is known.
+    pub(super) fn name(&self, queue: QueueId) -> Option<Arc<str>> {
+        self.known.lock().by_id.get(&queue).map(|(_, queue)| queue.name.as_str().into())
+    }
+
     /// As `resolve`, with defaults that are at most 10 s old.
     pub async fn resolve_fresh(
         &self,

@@ -279,7 +279,11 @@ impl Core {
         if let Some(at) = due {
             self.will_be_due(at.timestamp_micros());
         }
-        for row in rows {
+        let mut written: Vec<JobKey> = settled.iter().map(|one| one.key).collect();
+        written.sort_unstable();
+        let mut dispatch = self.dispatch.lock();
+        // Others were quicker with the rest.
+        for row in rows.iter().filter(|row| written.binary_search(&row.key).is_ok()) {
             let name = match row.outcome {
                 Some(OUTCOME_DEAD) => "dead",
                 Some(_) => "cancelled",
@@ -287,6 +291,17 @@ impl Core {
                 None => "ready",
             };
             metrics::counter!("currant_settlements_total", "next" => name).increment(1);
+            let meter = dispatch.meters.queue(row.key.queue);
+            // Only a failure leaves an error.
+            if row.error.is_some() {
+                meter.failed += 1;
+                meter.retried += u64::from(row.outcome.is_none());
+            }
+            match row.outcome {
+                Some(OUTCOME_DEAD) => meter.dead += 1,
+                Some(_) => meter.cancelled += 1,
+                None => {}
+            }
         }
     }
 }

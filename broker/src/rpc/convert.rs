@@ -235,7 +235,17 @@ pub(super) fn assignment(
     default_max_attempts: u16,
     default_timeout_ms: Option<u64>,
 ) -> pb::Assignment {
-    let TakenJob { id, attempt, priority, failures, max_attempts, kind, payload, options } = job;
+    let TakenJob {
+        id,
+        attempt,
+        priority,
+        failures,
+        max_attempts,
+        run_at: _,
+        kind,
+        payload,
+        options,
+    } = job;
     let JobOptions { retry: _, timeout_ms, content_type, tags, traceparent, call_jobs: _ } =
         options.map(|options| *options).unwrap_or_default();
     pb::Assignment {

@@ -32,6 +32,16 @@ pub struct Store {
     completion_synchronous_commit: bool,
 }
 
+/// The pool's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    pub connections_max: usize,
+    pub idle: usize,
+    pub in_use: usize,
+    /// Who waits for one.
+    pub waiting: usize,
+}
+
 impl Store {
     /// Checks the settings; connects on first use.
     pub fn new(settings: &Settings) -> Result<Self, tokio_postgres::Error> {
@@ -80,6 +90,17 @@ impl Store {
         let size = self.pool.status().max_size;
         try_join_all((0..size).map(|_| self.client())).await?;
         Ok(())
+    }
+
+    /// How its connections are used at the moment.
+    pub fn pool(&self) -> PoolUse {
+        let status = self.pool.status();
+        PoolUse {
+            connections_max: status.max_size,
+            idle: status.available,
+            in_use: status.size.saturating_sub(status.available),
+            waiting: status.waiting,
+        }
     }
 
     pub(super) fn relaxes_completions(&self) -> bool {

@@ -1,4 +1,5 @@
 use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Utc};
 use tokio_postgres::{Row, types::Json};
 
 use crate::domain::{JobId, JobOptions, TakenJob};
@@ -6,7 +7,7 @@ use crate::domain::{JobId, JobOptions, TakenJob};
 /// Columns that `taken_jobs` reads, in this order.
 macro_rules! taken_columns {
     () => {
-        "id, attempt, priority, failures, max_attempts, kind, payload, options"
+        "id, attempt, priority, failures, max_attempts, kind, payload, options, run_at"
     };
 }
 pub(super) use taken_columns;
@@ -27,6 +28,7 @@ pub(super) fn taken_jobs(rows: &[Row]) -> Vec<TakenJob> {
             priority: row.get(2),
             failures: row.get::<_, i16>(3).cast_unsigned(),
             max_attempts: row.get::<_, Option<i16>>(4).map(i16::cast_unsigned),
+            run_at: row.get::<_, Option<DateTime<Utc>>>(8).map(|at| at.timestamp_micros()),
             kind: row.get(5),
             payload: next_payload(row),
             options: options(row, 7),

@@ -40,6 +40,7 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
                 }
             }
             Err(error) => {
+                metrics::counter!("currant_heartbeat_failures_total").increment(1);
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the heartbeat could not be written"

@@ -44,6 +44,7 @@ pub(super) async fn listen(core: Arc<Core>, settings: TimerSettings, listening: 
             waits = policy.build();
         }
         metrics::gauge!("currant_listening").set(0.0);
+        metrics::counter!("currant_listener_failures_total").increment(1);
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "the listener has no connection; the backlog is polled meanwhile"

@@ -18,6 +18,7 @@ pub(super) async fn rescue(
     if answering > settings.dead_after {
         let dead_after = millis(settings.dead_after);
         for name in store::bury_brokers(&client, dead_after, core.broker.id).await? {
+            metrics::counter!("currant_brokers_dead_total").increment(1);
             tracing::warn!(broker = name, "a broker shows no life; its jobs will be rescued");
         }
     }

@@ -41,7 +41,8 @@ async fn workers_of_two_brokers_share_a_queue_and_run_each_job_once() {
     ledger.check(&database).await;
     assert_eq!(ledger.run_again(), []);
     for broker in &brokers {
-        assert!(broker.metric("currant_jobs_delivered_total").await > Some(0.0));
+        let delivered = "currant_jobs_delivered_total{messaging_destination_name=\"load\"}";
+        assert!(broker.metric(delivered).await > Some(0.0));
     }
     for worker in workers {
         worker.shutdown().await.unwrap();

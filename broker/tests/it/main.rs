@@ -17,6 +17,7 @@ mod garbage;
 mod http;
 mod idempotency;
 mod idle;
+mod metrics;
 mod order;
 mod outcomes;
 mod plans;

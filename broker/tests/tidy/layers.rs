@@ -6,9 +6,9 @@ use super::{
 };
 
 /// Each module of the broker and what it may use. `main -> cli -> app -> rpc, http, timers ->
-/// pipeline -> store | engine -> domain`; beside them stand `clock`, `config`, `private_postgres`
-/// and `telemetry`.
-const LAYERS: [(&str, &[&str]); 13] = [
+/// pipeline -> store | engine -> domain`; beside them stand `clock`, `config`, `meters`,
+/// `private_postgres` and `telemetry`.
+const LAYERS: [(&str, &[&str]); 14] = [
     ("cli", &["app", "config", "private_postgres", "telemetry"]),
     (
         "app",
@@ -28,14 +28,15 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("rpc", &["pipeline", "store", "engine", "domain", "clock"]),
     ("http", &[]),
     ("timers", &["pipeline", "store", "engine", "domain", "clock"]),
-    ("pipeline", &["store", "engine", "domain", "clock"]),
+    ("pipeline", &["store", "engine", "domain", "clock", "meters"]),
     ("store", &["domain", "clock"]),
     ("engine", &["domain"]),
     ("domain", &[]),
     ("clock", &[]),
     ("config", &[]),
     ("private_postgres", &["clock"]),
-    ("telemetry", &["config"]),
+    ("meters", &["engine", "domain"]),
+    ("telemetry", &["config", "meters"]),
 ];
 
 /// What domain and engine have no use for: I/O, clocks, randomness.

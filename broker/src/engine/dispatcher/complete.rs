@@ -14,6 +14,8 @@ pub struct Completing {
     pub queue: Option<QueueId>,
     /// Whether this is the first completion of the lease.
     first: bool,
+    /// Since its delivery, where that is known and this is the first completion.
+    pub ran: Option<Duration>,
 }
 
 impl Dispatcher {
@@ -31,7 +33,7 @@ impl Dispatcher {
         let Some(&index) = self.by_id.get(&session) else {
             return attempts
                 .into_iter()
-                .map(|attempt| Completing { attempt, queue: None, first: false })
+                .map(|attempt| Completing { attempt, queue: None, first: false, ran: None })
                 .collect();
         };
         let state = &mut self.sessions[index];
@@ -53,7 +55,10 @@ impl Dispatcher {
                 state.leases.get_mut(&attempt.id).filter(|lease| lease.attempt == attempt.number);
             let first = lease.as_ref().is_some_and(|lease| !lease.completing);
             let queue = lease.as_ref().map(|lease| lease.queue);
-            answer.push(Completing { attempt, queue, first });
+            let delivered_at =
+                lease.as_ref().filter(|_| first).and_then(|lease| lease.delivered_at);
+            let ran = delivered_at.map(|at| now.saturating_sub(at));
+            answer.push(Completing { attempt, queue, first, ran });
             let Some(lease) = lease.filter(|_| first) else {
                 state.cancelled.remove(&attempt);
                 continue;

@@ -214,6 +214,7 @@ impl Dispatcher {
                 seq: session.seq,
                 completing: false,
                 deadline,
+                delivered_at: Some(now),
             };
             // A job that was cancelled and retried comes back before this broker has heard of the
             // cancel.

@@ -15,6 +15,7 @@ mod deliver;
 mod drain;
 mod expire;
 mod heartbeat;
+mod load;
 mod store;
 mod subscribe;
 
@@ -31,6 +32,7 @@ pub use self::{
     claim::FailCause,
     complete::Completing,
     heartbeat::{Heartbeat, ToStop, UnknownSession},
+    load::{Load, QueueLoad},
     store::Storing,
     subscribe::{Opened, SessionRequest},
 };
@@ -231,19 +233,6 @@ impl Dispatcher {
             throttled: false,
             draining: false,
         }
-    }
-
-    pub fn session_count(&self) -> usize {
-        self.sessions.len()
-    }
-
-    pub fn buffered_count(&self) -> usize {
-        self.queues.values().map(|queue| queue.buffer.len()).sum()
-    }
-
-    /// Attempts that sessions hold, those completing among them.
-    pub fn held_count(&self) -> usize {
-        self.sessions.iter().map(|(_, session)| session.leases.len()).sum()
     }
 
     /// All jobs in memory, in no order.

@@ -107,8 +107,14 @@ impl Dispatcher {
             if self.is_cancelled(attempt.id, attempt.number) {
                 continue;
             }
-            let lease =
-                Lease { queue, attempt: attempt.number, seq: 0, completing: false, deadline: None };
+            let lease = Lease {
+                queue,
+                attempt: attempt.number,
+                seq: 0,
+                completing: false,
+                deadline: None,
+                delivered_at: None,
+            };
             if self.sessions[index].leases.contains_key(&attempt.id) {
                 self.end_lease(index, attempt.id);
             }

@@ -56,6 +56,7 @@ pub(in crate::engine) fn taken(id: JobId, attempt: i32, priority: i16) -> TakenJ
         priority,
         failures: 0,
         max_attempts: None,
+        run_at: None,
         kind: String::new(),
         payload: Bytes::new(),
         options: None,

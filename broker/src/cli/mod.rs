@@ -1,6 +1,7 @@
 //! The command line: what to do, and with which settings.
 
 mod dev;
+mod health;
 mod runtime;
 
 use std::{
@@ -34,6 +35,8 @@ enum Command {
     Dev(Dev),
     /// Bring the database's schema up to date and say what was done
     Migrate(Settings),
+    /// Ask the broker of these settings whether it is ready: a probe for containers
+    Health(Settings),
     /// Print or check settings
     Config {
         #[command(subcommand)]
@@ -84,6 +87,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(settings) => serve(&settings),
         Command::Dev(options) => dev::run(options),
         Command::Migrate(settings) => migrate(&settings),
+        Command::Health(settings) => health(&settings),
         Command::Config { command } => print(&command),
     };
     match done {
@@ -112,6 +116,11 @@ fn migrate(settings: &Settings) -> anyhow::Result<()> {
         println!("the schema is up to date");
     }
     Ok(())
+}
+
+fn health(settings: &Settings) -> anyhow::Result<()> {
+    let config = Config::load(settings.file.as_deref(), environment()?)?;
+    health::run(config.http.listen)
 }
 
 fn print(command: &ConfigCommand) -> anyhow::Result<()> {

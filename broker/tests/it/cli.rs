@@ -11,7 +11,7 @@ use std::{
 
 use currant_proto::v1::{SubscribeRequest, Verdict, worker_service_client::WorkerServiceClient};
 
-use crate::support::{Database, PATIENCE, TestWorker, connect, eventually, http_get};
+use crate::support::{Broker, Database, PATIENCE, TestWorker, connect, eventually, http_get, job};
 
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_currant-broker"));
@@ -214,6 +214,32 @@ async fn wrong_settings_are_named_before_anything_starts() {
     command.env_remove("CURRANT_DATABASE__URL").env("CURRANT_GRPC__LISTEN", &address);
     let output = run(command).await;
     assert!(text(&output.stderr).contains("database.url is not set"), "{output:?}");
+}
+
+#[tokio::test]
+async fn health_says_whether_the_broker_is_ready() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let health = async || {
+        let mut command = program(&["health"]);
+        command.env("CURRANT_HTTP__LISTEN", &broker.http);
+        run(command).await
+    };
+    let ready = health().await;
+    assert_eq!((ready.status.code(), text(&ready.stdout)), (Some(0), "ready\n"));
+
+    let mut worker = TestWorker::subscribe(&broker, &["emails"], 1).await;
+    broker.enqueue([job("emails", b"x")]).await;
+    let held = worker.job().await;
+    broker.signal_to_stop();
+    eventually("it isn't ready", async || health().await.status.code() == Some(1)).await;
+    let draining = health().await;
+    assert!(text(&draining.stderr).contains("not ready: 503"), "{draining:?}");
+
+    worker.succeed([&held]).await;
+    drop(worker);
+    eventually("nobody answers", async || text(&health().await.stderr).contains("asking http"))
+        .await;
 }
 
 #[tokio::test]

@@ -21,6 +21,10 @@ dev:
 loadtest *arguments:
     cargo run --release -p currant-loadtest -- {{ arguments }}
 
+# What stands in deploy/ and docs/, without building the image.
+check-deploy:
+    deploy/check
+
 # docs/configuration.md, docs/metrics.md and deploy/currant.example.toml.
 generate:
     CURRANT_UPDATE_GENERATED=1 cargo test -p currant-broker --lib reference

@@ -4,6 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
+/// What these import is compiled too.
 const FILES: [&str; 2] = ["currant/v1/job.proto", "currant/v1/worker.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {

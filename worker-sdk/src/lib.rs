@@ -99,6 +99,7 @@ mod error;
 mod handler;
 mod handler_error;
 mod job;
+mod listing;
 mod new_job;
 mod retry;
 mod stored_job;
@@ -117,6 +118,7 @@ pub use crate::{
     handler::{HandlerFuture, HandlerService},
     handler_error::HandlerError,
     job::{Job, JobId},
+    listing::{JobFilter, Listing},
     new_job::{NewJob, RetryPolicy},
     stored_job::{JobState, StoredJob},
     worker::{Running, Verdict, Worker, WorkerBuilder},

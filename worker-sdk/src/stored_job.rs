@@ -36,6 +36,18 @@ impl JobState {
     pub fn is_final(self) -> bool {
         matches!(self, JobState::Succeeded | JobState::Dead | JobState::Cancelled)
     }
+
+    pub(crate) fn into_proto(self) -> v1::JobState {
+        match self {
+            JobState::Unknown => v1::JobState::Unspecified,
+            JobState::Scheduled => v1::JobState::Scheduled,
+            JobState::Ready => v1::JobState::Ready,
+            JobState::Running => v1::JobState::Running,
+            JobState::Succeeded => v1::JobState::Succeeded,
+            JobState::Dead => v1::JobState::Dead,
+            JobState::Cancelled => v1::JobState::Cancelled,
+        }
+    }
 }
 
 /// A job as stored.

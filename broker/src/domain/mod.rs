@@ -3,6 +3,7 @@
 mod change;
 mod id;
 mod job;
+mod listing;
 mod outcome;
 mod queue;
 mod retention;
@@ -15,6 +16,7 @@ pub use job::{
     Attempt, JobKey, JobOptions, NewJob, PRIORITY_MAX, PRIORITY_MIN, Start, State, StoredJob,
     TakenJob,
 };
+pub use listing::Listing;
 pub use outcome::{Completion, Outcome, Verdict};
 pub use queue::{Queue, QueueId};
 pub use retention::{Pruned, Retention, Slice};

@@ -13,9 +13,9 @@ impl Core {
     }
 
     async fn try_delete(&self, ids: &[JobId]) -> Result<Vec<DeleteVerdict>, StoreError> {
-        let client = self.store.client().await?;
+        let mut client = self.store.client().await?;
         let keys = locate_sorted(&client, ids).await?;
-        let deleted = store::delete_jobs(&client, &keys).await?;
+        let deleted = store::delete_jobs(&mut client, &keys).await?;
         metrics::counter!("currant_jobs_deleted_total").increment(deleted.len() as u64);
         // One that another call has deleted in between is said to run; the next try says better.
         let mut verdicts: HashMap<JobId, DeleteVerdict> =

@@ -17,6 +17,7 @@ mod error;
 mod get;
 mod hold;
 mod measure;
+mod list;
 mod orphans;
 mod persist;
 mod queues;
@@ -31,6 +32,7 @@ pub use self::{
     dispatch::Outgoing,
     enqueue::Enqueued,
     error::PipelineError,
+    list::Page,
     orphans::Suspect,
     queues::QueueRegistry,
     subscribe::{Subscription, SubscriptionRequest},

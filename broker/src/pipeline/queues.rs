@@ -46,6 +46,23 @@ impl QueueRegistry {
         self.known.lock().by_id.get(&queue).map(|(_, queue)| queue.name.as_str().into())
     }
 
+    /// The queue of this name, with defaults that are at most 10 s old, if there is one.
+    pub async fn find(
+        &self,
+        store: &Store,
+        clock: &Clock,
+        name: &str,
+    ) -> Result<Option<Arc<Queue>>, PipelineError> {
+        let known = self.known([name]).and_then(|ids| ids.first().copied());
+        if let Some(id) = known {
+            let fresh = self.by_id(store, clock, &[id]).await.map_err(failed)?;
+            return Ok(fresh.get(&id).cloned());
+        }
+        let client = store.client().await.map_err(failed)?;
+        let found = store::find_queues(&client, &[name], &self.defaults).await.map_err(failed)?;
+        Ok(self.learn(found, clock.now()).pop())
+    }
+
     /// As `resolve`, with defaults that are at most 10 s old.
     pub async fn resolve_fresh(
         &self,

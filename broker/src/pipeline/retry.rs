@@ -20,9 +20,9 @@ impl Core {
     }
 
     async fn try_retry(self: &Arc<Self>, ids: &[JobId]) -> Result<Vec<RetryVerdict>, StoreError> {
-        let client = self.store.client().await?;
+        let mut client = self.store.client().await?;
         let keys = locate_sorted(&client, ids).await?;
-        let retried = store::retry_jobs(&client, &keys).await?;
+        let retried = store::retry_jobs(&mut client, &keys).await?;
         let mut ready: HashMap<QueueId, Vec<(i16, JobId)>> = HashMap::new();
         for job in &retried {
             ready.entry(job.key.queue).or_default().push((job.priority, job.key.id));

@@ -1,7 +1,7 @@
 use currant_proto::v1 as pb;
 use tonic::Status;
 
-use super::{Context, convert, status};
+use super::{Context, status, stored};
 use crate::domain::JobId;
 
 impl Context {
@@ -10,6 +10,6 @@ impl Context {
         let found = self.core.get(JobId(job_id)).await.map_err(|error| status::of(&error))?;
         let (job, queue) = found.ok_or_else(|| status::not_found("job", job_id.to_string()))?;
         let queue = (queue.name.clone(), queue.max_attempts);
-        Ok(pb::GetResponse { job: Some(convert::job(job, queue)) })
+        Ok(pb::GetResponse { job: Some(stored::job(job, queue)) })
     }
 }

@@ -30,6 +30,13 @@ impl JobService for Context {
         Context::get(self, request.into_inner()).await.map(Response::new)
     }
 
+    async fn list(
+        &self,
+        request: Request<pb::ListRequest>,
+    ) -> Result<Response<pb::ListResponse>, Status> {
+        Context::list(self, request.into_inner()).await.map(Response::new)
+    }
+
     async fn cancel(
         &self,
         request: Request<pb::CancelRequest>,

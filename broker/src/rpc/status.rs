@@ -30,6 +30,13 @@ impl Violations {
     }
 }
 
+/// One field of a request is wrong.
+pub(super) fn invalid(field: &str, problem: &str) -> Status {
+    let message = format!("{field}: {problem}");
+    let details = ErrorDetails::with_bad_request_violation(field, problem);
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
 /// How long a client should wait when the database is away, or the broker is about to be.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -41,10 +48,7 @@ pub(super) fn of(error: &PipelineError) -> Status {
             Status::with_error_details(Code::Unavailable, message, details)
         }
         PipelineError::Full { retry_after, .. } => full(message, *retry_after),
-        PipelineError::Invalid { field, problem } => {
-            let details = ErrorDetails::with_bad_request_violation(*field, problem.clone());
-            Status::with_error_details(Code::InvalidArgument, message, details)
-        }
+        PipelineError::Invalid { field, problem } => invalid(field, problem),
         PipelineError::Internal => Status::internal("the broker failed; its log says how"),
     }
 }

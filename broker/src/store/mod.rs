@@ -15,11 +15,13 @@ mod claim_jobs;
 mod complete_jobs;
 mod connect;
 mod copy;
+mod dead_jobs;
 mod delete_jobs;
 mod duties;
 mod error;
 mod get_job;
 mod insert_jobs;
+mod list_jobs;
 mod listener;
 mod locate_jobs;
 mod migrate;
@@ -48,6 +50,7 @@ pub use duties::take_duty;
 pub use error::{StoreError, Violation};
 pub use get_job::get_job;
 pub use insert_jobs::{InsertRow, StoredCall, find_idempotent, insert_jobs};
+pub use list_jobs::{Found, list_jobs};
 pub use listener::{Listener, Notice};
 pub use locate_jobs::{
     JobState, OUTCOME_CANCELLED, OUTCOME_DEAD, OUTCOME_SUCCEEDED, PHASE_READY, PHASE_SCHEDULED,
@@ -66,15 +69,17 @@ pub use statement::Statement;
 
 /// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
 pub fn statements() -> Vec<Statement> {
-    let others: [&[Statement]; 17] = [
+    let others: [&[Statement]; 19] = [
         &adopt_jobs::STATEMENTS,
         &brokers::STATEMENTS,
         &cancel_jobs::STATEMENTS,
         &claim_jobs::STATEMENTS,
+        &dead_jobs::STATEMENTS,
         &delete_jobs::STATEMENTS,
         &duties::STATEMENTS,
         &get_job::STATEMENTS,
         &insert_jobs::STATEMENTS,
+        &list_jobs::STATEMENTS,
         &locate_jobs::STATEMENTS,
         &notify::STATEMENTS,
         &promote_jobs::STATEMENTS,

@@ -11,7 +11,8 @@ macro_rules! finished_before {
 }
 
 /// What is deleted is looked for again by its key, not by its place: if somebody changes such a row
-/// meanwhile, Postgres asks the whole condition once more of what it has become.
+/// meanwhile, Postgres asks the whole condition once more of what it has become. What only few jobs have
+/// goes with them.
 const PRUNE: Statement = Statement::new(
     "prune_jobs",
     concat!(
@@ -29,7 +30,10 @@ WITH slice AS MATERIALIZED (
       AND finished_at < ",
         finished_before!(),
         "
-    RETURNING id
+    RETURNING id, outcome
+), gone_dead AS (
+    DELETE FROM currant.dead_job
+    WHERE queue_id = $1::int AND id = ANY (ARRAY(SELECT id FROM gone WHERE outcome = 2))
 )
 SELECT count(*), (SELECT count(*) FROM gone), max(id),
        min(id) FILTER (WHERE outcome IS NULL OR rest >= interval '0'),

@@ -1,8 +1,10 @@
 use super::{
     Client, Settled, StoreError,
+    dead_jobs::forget_dead,
+    row::job_key,
     statement::{Statement, job_by_key},
 };
-use crate::domain::{JobId, JobKey, QueueId};
+use crate::domain::JobKey;
 
 const RETRY: Statement = Statement::new(
     "retry_jobs",
@@ -22,14 +24,22 @@ pub(super) const STATEMENTS: [Statement; 1] = [RETRY];
 
 /// Makes those ready again that are dead or cancelled, and returns them. `keys` sorted. The attempt stays:
 /// the next one is numbered when it is taken.
-pub async fn retry_jobs(client: &Client, keys: &[JobKey]) -> Result<Vec<Settled>, StoreError> {
+pub async fn retry_jobs(client: &mut Client, keys: &[JobKey]) -> Result<Vec<Settled>, StoreError> {
+    let failed = |error| StoreError::of(RETRY.name, error);
     let queues: Vec<i32> = keys.iter().map(|key| key.queue.0).collect();
     let ids: Vec<i64> = keys.iter().map(|key| key.id.0).collect();
-    let rows = RETRY.query(client, &[&queues, &ids]).await?;
+    let transaction = client.transaction().await.map_err(failed)?;
+    let rows = RETRY.query(&transaction, &[&queues, &ids]).await?;
     let settled = |row: &tokio_postgres::Row| Settled {
-        key: JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) },
+        key: job_key(row),
         priority: row.get(2),
         phase: row.get(3),
     };
-    Ok(rows.iter().map(settled).collect())
+    let retried: Vec<Settled> = rows.iter().map(settled).collect();
+    if !retried.is_empty() {
+        let keys: Vec<JobKey> = retried.iter().map(|job| job.key).collect();
+        forget_dead(&transaction, &keys).await?;
+    }
+    transaction.commit().await.map_err(failed)?;
+    Ok(retried)
 }

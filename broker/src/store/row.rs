@@ -2,7 +2,8 @@ use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use tokio_postgres::{Row, types::Json};
 
-use crate::domain::{JobId, JobOptions, TakenJob};
+use super::{OUTCOME_DEAD, OUTCOME_SUCCEEDED, PHASE_READY, PHASE_SCHEDULED};
+use crate::domain::{JobId, JobKey, JobOptions, QueueId, State, StoredJob, TakenJob};
 
 /// Columns that `taken_jobs` reads, in this order.
 macro_rules! taken_columns {
@@ -47,5 +48,52 @@ pub(super) fn options(row: &Row, column: usize) -> Option<Box<JobOptions>> {
             );
             None
         }
+    }
+}
+
+/// Columns that `stored_job` reads, in this order.
+macro_rules! stored_columns {
+    () => {
+        "j.queue_id, j.id, j.kind, j.payload, j.priority, j.phase, j.outcome, j.attempt, j.failures,
+       j.max_attempts, j.run_at, j.claimed_at, j.finished_at, j.result, j.error, j.options"
+    };
+}
+pub(super) use stored_columns;
+
+/// A job as it stands.
+pub(super) fn stored_job(row: &Row) -> StoredJob {
+    let micros =
+        |column: usize| row.get::<_, Option<DateTime<Utc>>>(column).map(|at| at.timestamp_micros());
+    StoredJob {
+        key: job_key(row),
+        kind: row.get(2),
+        payload: Bytes::copy_from_slice(row.get(3)),
+        priority: row.get(4),
+        state: state(row.get(5), row.get(6)),
+        attempt: row.get(7),
+        failures: row.get::<_, i16>(8).cast_unsigned(),
+        max_attempts: row.get::<_, Option<i16>>(9).map(i16::cast_unsigned),
+        run_at: micros(10),
+        claimed_at: micros(11),
+        finished_at: micros(12),
+        result: row.get::<_, Option<&[u8]>>(13).map(Bytes::copy_from_slice),
+        error: row.get(14),
+        options: options(row, 15),
+    }
+}
+
+/// A job's key in the first two columns.
+pub(super) fn job_key(row: &Row) -> JobKey {
+    JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) }
+}
+
+fn state(phase: i16, outcome: Option<i16>) -> State {
+    match (outcome, phase) {
+        (Some(OUTCOME_SUCCEEDED), _) => State::Succeeded,
+        (Some(OUTCOME_DEAD), _) => State::Dead,
+        (Some(_), _) => State::Cancelled,
+        (None, PHASE_SCHEDULED) => State::Scheduled,
+        (None, PHASE_READY) => State::Ready,
+        (None, _) => State::Running,
     }
 }

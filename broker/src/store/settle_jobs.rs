@@ -35,6 +35,7 @@ const SETTLE: Statement = Statement::new(
     "settle_jobs",
     concat!(
         "/* settle_jobs */
+WITH settled AS (
 UPDATE currant.job j
 SET phase = v.h, owner = NULL, failures = v.f, outcome = v.o, finished_at = v.e,
     run_at = CASE WHEN v.r IS NULL THEN j.run_at ELSE v.r END,
@@ -46,7 +47,12 @@ WHERE ",
         job_by_key!("v.q", "v.i"),
         " AND j.attempt = v.a AND j.phase = 2 AND j.outcome IS NULL
   AND (v.w IS NULL OR j.owner = v.w)
-RETURNING j.queue_id, j.id, j.priority, j.phase"
+RETURNING j.queue_id, j.id, j.priority, j.phase, j.outcome
+), died AS (
+    INSERT INTO currant.dead_job (queue_id, id)
+    SELECT queue_id, id FROM settled WHERE outcome = 2 ON CONFLICT DO NOTHING
+)
+SELECT queue_id, id, priority, phase FROM settled"
     ),
 );
 

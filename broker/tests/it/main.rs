@@ -18,6 +18,7 @@ mod http;
 mod idempotency;
 mod idle;
 mod metrics;
+mod list;
 mod order;
 mod outcomes;
 mod plans;

@@ -56,6 +56,13 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
             ("job_pkey", "queue_id = $1 AND id > $2 AND id < $3"),
             ("job_pkey", "queue_id = $1 AND id > $2 AND id <= $1"),
         ],
+        "list_oldest" | "list_newest" => &[
+            ("job_pkey", "queue_id = $1 AND id > $2 AND id < $3"),
+            ("job_pkey", "queue_id = $1 AND id = job.id"),
+        ],
+        "list_oldest_dead" | "list_newest_dead" => {
+            &[("job_pkey", "queue_id = $1 AND id = dead_job.id")]
+        }
         "next_jobs" => &[("job_pkey", "queue_id = v.q AND id > v.i")],
         "rescue_range" => &[("job_pkey", "queue_id = $1 AND id >= $2")],
         // The watermark: a plan's own parameter.
@@ -68,7 +75,7 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         | "create_queues" | "count_queues" | "all_queues" | "database_time" | "register_broker"
         | "supersede_broker" | "retire_broker" | "heartbeat_broker" | "lower_watermark"
         | "bury_brokers" | "find_cancels" | "forget_cancels" | "notify_cancelled" | "take_duty"
-        | "next_dead_broker" | "note_rescue" | "forget_broker" => &[],
+        | "forget_dead" | "next_dead_broker" | "note_rescue" | "forget_broker" => &[],
         other => panic!("{other} is new: say here which indexes of currant.job it reads"),
     }
 }
@@ -197,7 +204,7 @@ async fn every_statement_reads_the_right_index_of_a_large_table_that_was_never_a
     every_plan_is_as_expected(LARGE, false).await;
 }
 
-/// `/* name */` at the beginning of a statement's text, and the claims, whose names a macro puts there.
+/// `/* name */` at the beginning of a statement's text, and those whose names a macro puts there.
 fn names_in(source: &str) -> BTreeSet<String> {
     let after = |mark: &str| {
         let pieces: Vec<&str> = source.split(mark).skip(1).collect();
@@ -207,7 +214,7 @@ fn names_in(source: &str) -> BTreeSet<String> {
         let end = piece.find(|c: char| !c.is_ascii_lowercase() && c != '_')?;
         Some(piece[..end].to_owned()).filter(|name| !name.is_empty())
     };
-    ["\"/* ", "claim!(\""].into_iter().flat_map(after).filter_map(name).collect()
+    ["\"/* ", "claim!(\"", "list!(\""].into_iter().flat_map(after).filter_map(name).collect()
 }
 
 /// Those that have no plan to look at.

@@ -10,12 +10,12 @@ use tonic::Code;
 
 use crate::support::{Broker, Database, TestWorker, assert_invalid, eventually, get, job};
 
-async fn retry(broker: &Broker, ids: &[i64]) -> Vec<RetryVerdict> {
+pub(crate) async fn retry(broker: &Broker, ids: &[i64]) -> Vec<RetryVerdict> {
     let request = RetryRequest { job_ids: ids.to_vec() };
     broker.jobs().retry(request).await.unwrap().into_inner().verdicts().collect()
 }
 
-async fn delete(broker: &Broker, ids: &[i64]) -> Vec<DeleteVerdict> {
+pub(crate) async fn delete(broker: &Broker, ids: &[i64]) -> Vec<DeleteVerdict> {
     let request = DeleteRequest { job_ids: ids.to_vec() };
     broker.jobs().delete(request).await.unwrap().into_inner().verdicts().collect()
 }

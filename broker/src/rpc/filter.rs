@@ -1,0 +1,116 @@
+use std::sync::Arc;
+
+use currant_proto::v1 as pb;
+use tonic::Status;
+
+use super::{check, status, status::Violations, stored};
+use crate::{
+    domain::{JobId, Listing, Queue, State, first_id_at_ms},
+    pipeline::Core,
+};
+
+/// As many as there are.
+const STATES_MAX: usize = 6;
+const ERROR_CHARS_MAX: usize = 128;
+
+/// Which jobs of a queue are meant, checked.
+#[derive(Debug)]
+pub(super) struct Filter {
+    queue: String,
+    states: Vec<State>,
+    kind: Option<String>,
+    error: Option<String>,
+    above: JobId,
+    below: JobId,
+}
+
+impl Filter {
+    /// `now`: microseconds since 1970. What is wrong is added to the violations.
+    pub(super) fn check(filter: pb::JobFilter, now: i64, violations: &mut Violations) -> Self {
+        let pb::JobFilter {
+            queue,
+            states,
+            kind,
+            created_from,
+            created_before,
+            above_id,
+            below_id,
+            error,
+        } = filter;
+        let mut see = |field: &str, result: Result<(), String>| {
+            if let Err(problem) = result {
+                violations.add(format!("filter.{field}"), problem);
+            }
+        };
+        see("queue", check::name(&queue));
+        see("states", check::count(states.len(), 0, STATES_MAX));
+        let mut wanted = Vec::new();
+        for (index, state) in states.into_iter().take(STATES_MAX).enumerate() {
+            match stored::state_of(state) {
+                Some(state) if wanted.contains(&state) => {}
+                Some(state) => wanted.push(state),
+                None => see(&format!("states[{index}]"), Err("not a state of a job".to_owned())),
+            }
+        }
+        if !kind.is_empty() {
+            see("kind", check::name(&kind));
+        }
+        see("error", check::text(&error, ERROR_CHARS_MAX));
+        let (mut above, mut below) = (JobId(i64::MIN), JobId(i64::MAX));
+        if let Some(time) = created_from {
+            match check::time_micros(&time, now) {
+                Ok(micros) => above = JobId(first_id_from(micros).0 - 1),
+                Err(problem) => see("created_from", Err(problem)),
+            }
+        }
+        if let Some(time) = created_before {
+            match check::time_micros(&time, now) {
+                Ok(micros) => below = first_id_from(micros),
+                Err(problem) => see("created_before", Err(problem)),
+            }
+        }
+        if above_id != 0 {
+            above = above.max(JobId(above_id));
+        }
+        if below_id != 0 {
+            below = below.min(JobId(below_id));
+        }
+        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        Self { queue, states: wanted, kind: given(kind), error: given(error), above, below }
+    }
+
+    /// The queue, and what to look for in it. The queue isn't created.
+    pub(super) async fn listing(
+        self,
+        core: &Core,
+        newest_first: bool,
+    ) -> Result<(Arc<Queue>, Listing), Status> {
+        let Self { queue: name, states, kind, error, above, below } = self;
+        let queue = find_queue(core, &name).await?;
+        let queue_id = queue.id;
+        let listing = Listing { queue: queue_id, states, kind, error, above, below, newest_first };
+        Ok((queue, listing))
+    }
+}
+
+/// A queue that has to be there.
+pub(super) async fn find_queue(core: &Core, name: &str) -> Result<Arc<Queue>, Status> {
+    let found = core.queues.find(&core.store, &core.clock, name).await;
+    found.map_err(|error| status::of(&error))?.ok_or_else(|| status::not_found("queue", name))
+}
+
+/// The smallest id that is made at this time or later, in microseconds since 1970.
+fn first_id_from(micros: i64) -> JobId {
+    first_id_at_ms(micros.div_euclid(1000) + i64::from(micros.rem_euclid(1000) > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_between_two_milliseconds_begins_with_the_later_one() {
+        assert_eq!(first_id_from(5000).created_ms(), 5);
+        assert_eq!(first_id_from(5001).created_ms(), 6);
+    }
+}

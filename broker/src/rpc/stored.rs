@@ -1,0 +1,95 @@
+//! Stored jobs as messages.
+
+use bytes::Bytes;
+use currant_proto::v1 as pb;
+
+use super::convert::duration;
+use crate::domain::{JobOptions, RetryPolicy, State, StoredJob};
+
+/// A state as a request names it.
+pub(super) fn state_of(state: i32) -> Option<State> {
+    match pb::JobState::try_from(state).ok()? {
+        pb::JobState::Unspecified => None,
+        pb::JobState::Scheduled => Some(State::Scheduled),
+        pb::JobState::Ready => Some(State::Ready),
+        pb::JobState::Running => Some(State::Running),
+        pb::JobState::Succeeded => Some(State::Succeeded),
+        pb::JobState::Dead => Some(State::Dead),
+        pb::JobState::Cancelled => Some(State::Cancelled),
+    }
+}
+
+fn state(state: State) -> pb::JobState {
+    match state {
+        State::Scheduled => pb::JobState::Scheduled,
+        State::Ready => pb::JobState::Ready,
+        State::Running => pb::JobState::Running,
+        State::Succeeded => pb::JobState::Succeeded,
+        State::Dead => pb::JobState::Dead,
+        State::Cancelled => pb::JobState::Cancelled,
+    }
+}
+
+/// `queue`: its name and its default for max_attempts.
+pub(super) fn job(job: StoredJob, queue: (String, u16)) -> pb::Job {
+    let StoredJob {
+        key,
+        kind,
+        payload,
+        priority,
+        state: current,
+        attempt,
+        failures,
+        max_attempts,
+        run_at,
+        claimed_at,
+        finished_at,
+        result,
+        error,
+        options,
+    } = job;
+    let JobOptions { retry, timeout_ms, content_type, tags, traceparent, call_jobs: _ } =
+        options.map(|options| *options).unwrap_or_default();
+    let created = key.id.created_ms() * 1000;
+    pb::Job {
+        job_id: key.id.0,
+        queue: queue.0,
+        kind,
+        payload,
+        content_type,
+        priority: i32::from(priority),
+        state: state(current).into(),
+        attempt: attempt.cast_unsigned(),
+        failures: u32::from(failures),
+        max_attempts: u32::from(max_attempts.unwrap_or(queue.1)),
+        run_at: run_at.map(timestamp),
+        created_at: Some(timestamp(created)),
+        claimed_at: (attempt > 0).then(|| timestamp(claimed_at.unwrap_or(created))),
+        finished_at: finished_at.map(timestamp),
+        result: result.unwrap_or_else(Bytes::new),
+        error: error.unwrap_or_default(),
+        timeout: timeout_ms.map(duration),
+        retry: retry.map(pb_retry_policy),
+        tags,
+        traceparent,
+    }
+}
+
+fn pb_retry_policy(policy: RetryPolicy) -> pb::RetryPolicy {
+    let RetryPolicy { base_ms, max_ms, factor, jitter } = policy;
+    pb::RetryPolicy {
+        policy: Some(pb::retry_policy::Policy::Exponential(pb::ExponentialRetry {
+            base_delay: Some(duration(base_ms)),
+            max_delay: Some(duration(max_ms)),
+            factor,
+            jitter: Some(jitter),
+        })),
+    }
+}
+
+fn timestamp(micros: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: i32::try_from(micros.rem_euclid(1_000_000)).unwrap_or_default() * 1000,
+    }
+}

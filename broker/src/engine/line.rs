@@ -45,6 +45,10 @@ impl Line {
         self.places.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
     /// A session begins to take jobs of the queue; it has no place yet.
     pub(super) fn join(&mut self, index: usize, run_time: Duration) {
         if self.places.insert(index, None).is_none() {

@@ -47,7 +47,7 @@ impl Dispatcher {
     /// Of the queues that have sessions, or had some.
     pub fn queue_loads(&self) -> impl Iterator<Item = (QueueId, QueueLoad)> + '_ {
         let load = |queue: &Queue| QueueLoad {
-            sessions: queue.sessions.len(),
+            sessions: queue.line.len(),
             credit: queue.credit,
             held: queue.held,
             buffered: queue.buffer.len(),

@@ -1,14 +1,15 @@
 use std::{
+    pin::Pin,
     sync::Arc,
     task::{self, Poll},
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
-use tokio::sync::Semaphore;
+use futures_util::future::{Either, Ready, ready};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{Layer, Service};
 
-use super::status;
+use super::{route, status};
 
 /// Refuses producers' requests beyond a number in progress, at once and with a gRPC status: what waits
 /// in a queue of its own would only time out there. A stream counts until its first answer.
@@ -42,40 +43,52 @@ pub(super) struct Admission<S> {
     layer: AdmissionLayer,
 }
 
-const PRODUCERS: &str = "/currant.v1.JobService/";
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 impl<S, B, Body> Service<http::Request<B>> for Admission<S>
 where
     S: Service<http::Request<B>, Response = http::Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: 'static,
-    Body: Default + Send + 'static,
+    S::Future: Unpin,
+    Body: Default,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+    type Future = Either<Admitted<S::Future>, Ready<Result<S::Response, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        if !request.uri().path().starts_with(PRODUCERS) {
-            return Box::pin(self.inner.call(request));
-        }
-        let Ok(permit) = Arc::clone(&self.layer.permits).try_acquire_owned() else {
-            metrics::counter!("currant_requests_refused_total").increment(1);
-            let max = self.layer.max;
-            let refusal =
-                status::full(format!("at most {max} requests are in progress"), RETRY_AFTER);
-            return Box::pin(async move { Ok(refusal.into_http()) });
+        let permit = if request.uri().path().starts_with(route::JOBS) {
+            let Ok(permit) = Arc::clone(&self.layer.permits).try_acquire_owned() else {
+                metrics::counter!("currant_requests_refused_total").increment(1);
+                let max = self.layer.max;
+                let refusal =
+                    status::full(format!("at most {max} requests are in progress"), RETRY_AFTER);
+                return Either::Right(ready(Ok(refusal.into_http())));
+            };
+            Some(permit)
+        } else {
+            None
         };
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let answer = answer.await;
-            drop(permit);
-            answer
-        })
+        Either::Left(Admitted { answer: self.inner.call(request), permit })
+    }
+}
+
+/// A request in progress.
+#[derive(Debug)]
+pub(super) struct Admitted<F> {
+    answer: F,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<F: Future + Unpin> Future for Admitted<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+        let answer = task::ready!(Pin::new(&mut self.answer).poll(cx));
+        self.permit = None;
+        Poll::Ready(answer)
     }
 }

@@ -13,6 +13,7 @@ mod heartbeat;
 mod jobs;
 mod list;
 mod retry;
+mod route;
 mod server;
 mod status;
 mod stored;

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
-use super::{Context, RpcSettings, admission::AdmissionLayer};
+use super::{Context, RpcSettings, admission::AdmissionLayer, route::RouteLayer};
 use crate::pipeline::Core;
 
 /// HTTP/2 closes a connection on which many small frames stay unread; the bound is a share of the
@@ -58,9 +58,8 @@ pub async fn serve(
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_INTERVAL))
         .layer(admission)
+        .layer(RouteLayer { jobs, workers })
         .trace_fn(|request| tracing::debug_span!("rpc", path = request.uri().path()))
-        .add_service(jobs)
-        .add_service(workers)
         .add_service(health)
         .add_service(reflection().build_v1().context("reflection v1")?)
         .add_service(reflection().build_v1alpha().context("reflection v1alpha")?)

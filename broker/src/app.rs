@@ -38,6 +38,8 @@ pub async fn serve(
     shutdown: CancellationToken,
     ready: impl FnOnce(Addresses),
 ) -> anyhow::Result<()> {
+    // First, so that all that is counted is collected.
+    let recorded = telemetry::metrics();
     for migration in migrate(&config).await? {
         tracing::info!(migration, "the schema was brought up to date");
     }
@@ -53,7 +55,7 @@ pub async fn serve(
     let mut http = tokio::spawn(http::serve(
         http,
         readiness.clone(),
-        Metrics { recorded: telemetry::metrics(), measure: Arc::new(move || measured.measure()) },
+        Metrics { recorded, measure: Arc::new(move || measured.measure()) },
         closed.clone(),
     ));
     let mut grpc = tokio::spawn(rpc::serve(

@@ -64,7 +64,7 @@ impl Core {
         run_time: Option<Duration>,
         completions: Vec<Completion>,
     ) -> Verdicts {
-        metrics::counter!("currant_complete_calls_total").increment(1);
+        self.metrics.complete_calls.increment(1);
         let bytes = completions.iter().map(Completion::bytes).sum();
         let permit = Arc::new(self.complete_budget.take(completions.len(), bytes)?);
         let attempts: Vec<Attempt> = completions.iter().map(|one| one.attempt).collect();
@@ -97,8 +97,9 @@ impl Core {
                 verdicts[place] = verdict;
             }
         }
-        for (verdict, count) in count(&verdicts) {
-            metrics::counter!("currant_completions_total", "verdict" => verdict).increment(count);
+        for (verdict, counter) in &self.metrics.completions {
+            let count = verdicts.iter().filter(|one| *one == verdict).count();
+            counter.increment(count as u64);
         }
         Ok(verdicts)
     }
@@ -307,18 +308,4 @@ fn count_successes(meters: &mut Meters, rows: &[SuccessRow], verdicts: &[Verdict
         let applied = verdicts.by_ref().take(alike.len()).filter(|one| **one == Verdict::Applied);
         meters.queue(alike[0].key.queue).succeeded += applied.count() as u64;
     }
-}
-
-fn count(verdicts: &[Verdict]) -> impl Iterator<Item = (&'static str, u64)> {
-    [
-        (Verdict::Applied, "applied"),
-        (Verdict::Duplicate, "duplicate"),
-        (Verdict::Stale, "stale"),
-        (Verdict::NotFound, "not_found"),
-    ]
-    .map(|(which, name)| {
-        (name, verdicts.iter().filter(|verdict| **verdict == which).count() as u64)
-    })
-    .into_iter()
-    .filter(|(_, count)| *count > 0)
 }

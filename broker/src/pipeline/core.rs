@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     Budget, CoalescerLimits, QueueRegistry, change::CHANGES_AT_A_TIME, channel::channel,
     coalescer::coalesce, complete::SuccessCall, dispatch::Dispatch, enqueue::EnqueueCall,
-    orphans::Orphans, settle::SettleCall, wakeup::Wakeup,
+    metrics::Metrics, orphans::Orphans, settle::SettleCall, wakeup::Wakeup,
 };
 use crate::{
     clock::{Clock, time_of_micros},
@@ -45,6 +45,7 @@ pub struct Core {
     pub broker: BrokerRow,
     pub queues: QueueRegistry,
     pub(super) limits: CoreLimits,
+    pub(super) metrics: Metrics,
     pub(super) ids: Mutex<IdMaker>,
     pub(super) dispatch: Mutex<Dispatch>,
     pub(super) enqueue_budget: Budget,
@@ -82,6 +83,7 @@ impl Core {
         let (settle_inlet, settle) = channel();
         let core = Arc::new(Self {
             queues: QueueRegistry::new(defaults, limits.queues_max),
+            metrics: Metrics::new(),
             ids: Mutex::new(IdMaker::new(broker.slot)),
             dispatch: Mutex::new(Dispatch {
                 engine: Dispatcher::new(limits.engine.clone()),

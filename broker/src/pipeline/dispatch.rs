@@ -71,7 +71,7 @@ impl Core {
     fn act(self: &Arc<Self>, dispatch: &mut Dispatch, action: Action) {
         match action {
             Action::Deliver { session, delivery } => {
-                metrics::counter!("currant_assignments_total").increment(1);
+                self.metrics.assignments.increment(1);
                 self.measure_delivery(&mut dispatch.meters, &delivery);
                 dispatch.send(session, Outgoing::Assignments(delivery));
             }

@@ -1,5 +1,10 @@
+use std::sync::LazyLock;
+
 use deadpool_postgres::GenericClient;
+use foldhash::HashMap;
 use futures_util::{SinkExt, future};
+use metrics::{Histogram, histogram};
+use parking_lot::Mutex;
 use tokio_postgres::{Row, types::ToSql};
 use tracing::Instrument;
 
@@ -106,12 +111,19 @@ impl Statement {
         let span = tracing::debug_span!("statement", name = self.name);
         let watch = Stopwatch::start();
         let result = work.instrument(span).await;
-        metrics::histogram!("currant_statement_seconds", "statement" => self.name)
-            .record(watch.elapsed().as_secs_f64());
+        seconds(self.name).record(watch.elapsed().as_secs_f64());
         result.map_err(|source| {
             metrics::counter!("currant_statement_errors_total", "statement" => self.name)
                 .increment(1);
             StoreError::of(self.name, source)
         })
     }
+}
+
+/// The histogram of a statement's times; kept, since to look one up by its labels takes allocations.
+fn seconds(name: &'static str) -> Histogram {
+    static SECONDS: LazyLock<Mutex<HashMap<&str, Histogram>>> = LazyLock::new(Mutex::default);
+    let mut seconds = SECONDS.lock();
+    let histogram = || histogram!("currant_statement_seconds", "statement" => name);
+    seconds.entry(name).or_insert_with(histogram).clone()
 }

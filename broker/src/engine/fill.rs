@@ -9,6 +9,8 @@ pub(super) struct Room {
     pub(super) held: usize,
     /// How many more it may be given.
     pub(super) free: usize,
+    /// How many it is given, see `fill`.
+    pub(super) share: usize,
 }
 
 /// Jobs that run for less than this together may go to one session while others are idle: a message
@@ -25,16 +27,17 @@ pub(super) fn pack(run_time: Duration) -> usize {
 }
 
 /// Shares `jobs` among the rooms so that the held counts come out as even as they can (water
-/// filling). The answer has an entry a room, in the same order; what is left over of an even share
-/// goes to the first rooms.
-pub(super) fn fill(rooms: &[Room], jobs: usize) -> Vec<usize> {
+/// filling); what is left over of an even share goes to the first rooms.
+pub(super) fn fill(rooms: &mut [Room], jobs: usize) {
     let total: usize = rooms.iter().map(|room| room.free).sum();
     if jobs >= total {
-        return rooms.iter().map(|room| room.free).collect();
+        for room in rooms {
+            room.share = room.free;
+        }
+        return;
     }
-    let given_at = |level: usize| -> usize {
-        rooms.iter().map(|room| level.saturating_sub(room.held).min(room.free)).sum()
-    };
+    let at = |room: &Room, level: usize| level.saturating_sub(room.held).min(room.free);
+    let given_at = |level: usize| -> usize { rooms.iter().map(|room| at(room, level)).sum() };
     // The highest level that doesn't need more jobs than there are.
     let (mut low, mut high) =
         (0, rooms.iter().map(|room| room.held + room.free).max().unwrap_or(0));
@@ -46,17 +49,15 @@ pub(super) fn fill(rooms: &[Room], jobs: usize) -> Vec<usize> {
             high = middle - 1;
         }
     }
-    let mut shares: Vec<usize> =
-        rooms.iter().map(|room| low.saturating_sub(room.held).min(room.free)).collect();
-    let mut left = jobs - shares.iter().sum::<usize>();
-    for (room, share) in rooms.iter().zip(&mut shares) {
+    let mut left = jobs - given_at(low);
+    for room in rooms {
+        room.share = at(room, low);
         // Only those that stand at the level: others hold more already.
-        if left > 0 && room.held + *share == low && *share < room.free {
-            *share += 1;
+        if left > 0 && room.held + room.share == low && room.share < room.free {
+            room.share += 1;
             left -= 1;
         }
     }
-    shares
 }
 
 #[cfg(test)]
@@ -68,14 +69,20 @@ mod tests {
         held_free
             .iter()
             .enumerate()
-            .map(|(index, &(held, free))| Room { index, held, free })
+            .map(|(index, &(held, free))| Room { index, held, free, share: 0 })
             .collect()
+    }
+
+    fn shares(rooms: &[Room], jobs: usize) -> Vec<usize> {
+        let mut rooms = rooms.to_vec();
+        fill(&mut rooms, jobs);
+        rooms.iter().map(|room| room.share).collect()
     }
 
     #[test]
     fn the_idle_come_first() {
-        assert_eq!(fill(&rooms(&[(9, 1), (0, 10)]), 2), [0, 2]);
-        assert_eq!(fill(&rooms(&[(0, 10), (0, 10), (4, 6)]), 9), [5, 4, 0]);
+        assert_eq!(shares(&rooms(&[(9, 1), (0, 10)]), 2), [0, 2]);
+        assert_eq!(shares(&rooms(&[(0, 10), (0, 10), (4, 6)]), 9), [5, 4, 0]);
     }
 
     #[test]
@@ -91,7 +98,7 @@ mod tests {
             jobs in 0usize..150,
         ) {
             let rooms = rooms(&held_free);
-            let shares = fill(&rooms, jobs);
+            let shares = shares(&rooms, jobs);
             let total: usize = held_free.iter().map(|room| room.1).sum();
             prop_assert_eq!(shares.iter().sum::<usize>(), jobs.min(total));
             for (room, share) in rooms.iter().zip(&shares) {

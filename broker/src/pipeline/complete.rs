@@ -67,7 +67,7 @@ impl Core {
         self.metrics.complete_calls.increment(1);
         let bytes = completions.iter().map(Completion::bytes).sum();
         let permit = Arc::new(self.complete_budget.take(completions.len(), bytes)?);
-        let attempts: Vec<Attempt> = completions.iter().map(|one| one.attempt).collect();
+        let attempts = completions.iter().map(|one| one.attempt);
         let completings = self.with_dispatch(|dispatch, now, actions| {
             let engine = &mut dispatch.engine;
             let completings =
@@ -76,22 +76,22 @@ impl Core {
             completings
         });
         let mut verdicts = vec![Verdict::NotFound; completions.len()];
-        let (mut known, mut unknown) = (Vec::new(), Vec::new());
-        for (place, (completing, completion)) in
-            completings.into_iter().zip(completions).enumerate()
-        {
-            match completing.queue {
-                Some(queue) => known.push((place, completing, queue, completion.outcome)),
-                None => unknown.push((place, completing, completion.outcome)),
+        let mut unknown = Vec::new();
+        let places = completings.into_iter().zip(completions).enumerate();
+        let known = places.filter_map(|(place, (completing, completion))| match completing.queue {
+            Some(queue) => Some((place, completing, queue, completion.outcome)),
+            None => {
+                unknown.push((place, completing, completion.outcome));
+                None
             }
-        }
+        });
         // First, and without an await before: from here on their leases depend on it.
-        let mut awaited = self.send_off(session, known, &permit);
+        let sent = self.send_off(session, known, &permit);
+        let mut located = [None, None];
         if !unknown.is_empty() {
-            let located = self.locate(unknown).await?;
-            awaited.extend(self.send_off(session, located, &permit));
+            located = self.send_off(session, self.locate(unknown).await?, &permit);
         }
-        for (places, answer) in awaited {
+        for (places, answer) in sent.into_iter().chain(located).flatten() {
             let answers = answer.await.map_err(|_| PipelineError::Internal)??;
             for (place, verdict) in places.into_iter().zip(answers) {
                 verdicts[place] = verdict;
@@ -104,12 +104,13 @@ impl Core {
         Ok(verdicts)
     }
 
+    /// Sends off successes, and all else.
     fn send_off(
         &self,
         session: SessionId,
-        items: Vec<(usize, Completing, QueueId, Outcome)>,
+        items: impl IntoIterator<Item = (usize, Completing, QueueId, Outcome)>,
         permit: &Arc<Permit>,
-    ) -> Vec<Awaited> {
+    ) -> [Option<Awaited>; 2] {
         let (mut places, mut rows, mut completings) = (Vec::new(), Vec::new(), Vec::new());
         let (mut other_places, mut others) = (Vec::new(), Vec::new());
         let mut bytes = 0;
@@ -129,19 +130,19 @@ impl Core {
                 }
             }
         }
-        let mut awaited = Vec::new();
+        let mut awaited = [None, None];
         if !rows.is_empty() {
             let (reply, answer) = oneshot::channel();
             let permit = Arc::clone(permit);
             let call = SuccessCall { session, completings, rows, bytes, reply, _permit: permit };
             // The coalescer runs for as long as this core does; without it the answer is an error.
             let _ = self.complete_inlet.send(call);
-            awaited.push((places, answer));
+            awaited[0] = Some((places, answer));
         }
         if !others.is_empty() {
             let (call, answer) = SettleCall::by_worker(session, others, Arc::clone(permit));
             self.settle(call);
-            awaited.push((other_places, answer));
+            awaited[1] = Some((other_places, answer));
         }
         awaited
     }

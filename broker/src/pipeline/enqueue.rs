@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::time_of_micros,
     domain::{JobId, JobKey, NewJob, QueueId, Start, TakenJob},
-    engine::{Admission, Storing},
+    engine::Storing,
     store::{
         self, InsertRow, PHASE_READY, PHASE_SCHEDULED, PHASE_TAKEN, StoreError, StoredCall,
         Violation,
@@ -101,6 +101,9 @@ impl Core {
     }
 
     pub(super) async fn flush_enqueue(self: Arc<Self>, calls: Vec<EnqueueCall>) {
+        if calls.iter().all(|call| call.idempotency_key.is_none()) {
+            return self.store_batch(calls).await;
+        }
         // The same key twice in one batch: the second has to see the first stored.
         let mut keys = HashSet::new();
         let (batch, later): (Vec<_>, Vec<_>) = calls.into_iter().partition(|call| {
@@ -152,10 +155,6 @@ impl Core {
 
     /// Makes ids and asks the engine which jobs are taken at once.
     fn plan(self: &Arc<Self>, calls: &mut [EnqueueCall]) -> Plan {
-        let admitted: Vec<Admission> = calls
-            .iter_mut()
-            .filter_map(|call| call.admitted.take().map(Admitted::into_admission))
-            .collect();
         let now = self.clock.database_micros();
         let mut plan = Plan::default();
         let jobs = || calls.iter().flat_map(|call| &call.jobs);
@@ -184,8 +183,9 @@ impl Core {
             }
         }
         self.with_engine(|engine, _, _| {
-            for admission in admitted {
-                engine.admission_ended(admission);
+            let admitted = calls.iter_mut().filter_map(|call| call.admitted.take());
+            for admitted in admitted {
+                engine.admission_ended(admitted.into_admission());
             }
             engine.storing(&mut plan.storing);
         });

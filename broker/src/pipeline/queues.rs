@@ -35,10 +35,9 @@ impl QueueRegistry {
         Self { defaults, queues_max, known: Mutex::new(Known::default()) }
     }
 
-    /// The numbers of queues that are known already, or `None`.
-    pub fn known<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Option<Vec<QueueId>> {
-        let known = self.known.lock();
-        names.into_iter().map(|name| known.by_name.get(name).map(|queue| queue.id)).collect()
+    /// The number of a queue that is known already, or `None`.
+    pub fn known(&self, name: &str) -> Option<QueueId> {
+        self.known.lock().by_name.get(name).map(|queue| queue.id)
     }
 
     /// The name of a queue that is known.

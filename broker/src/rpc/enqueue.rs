@@ -91,9 +91,9 @@ impl Context {
     /// The queue of each job; created where it isn't there.
     async fn queues_of(&self, jobs: &[pb::NewJob], default: &str) -> Result<Vec<QueueId>, Status> {
         if jobs.iter().all(|job| job.queue.is_empty())
-            && let Some(known) = self.core.queues.known([default])
+            && let Some(known) = self.core.queues.known(default)
         {
-            return Ok(vec![known[0]; jobs.len()]);
+            return Ok(vec![known; jobs.len()]);
         }
         let mut places: HashMap<&str, usize> = HashMap::new();
         let mut names: Vec<&str> = Vec::new();

@@ -1,5 +1,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio_postgres::types::{IsNull, ToSql, Type};
+use tokio_postgres::types::{ToSql, Type};
+
+use super::column::put_value;
 
 /// Rows in the binary form of COPY.
 pub(super) struct CopyData(BytesMut);
@@ -7,7 +9,6 @@ pub(super) struct CopyData(BytesMut);
 /// Signature, flags, length of the header's extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const END: i16 = -1;
-const NULL: i32 = -1;
 
 impl CopyData {
     /// `bytes`: what the rows will take, roughly.
@@ -23,13 +24,7 @@ impl CopyData {
     }
 
     pub(super) fn field(&mut self, value: &impl ToSql, ty: &Type) {
-        let at = self.0.len();
-        self.0.put_i32(NULL);
-        let null = value.to_sql(ty, &mut self.0).expect("every value here has a form of its type");
-        if let IsNull::No = null {
-            let bytes = i32::try_from(self.0.len() - at - 4).expect("a value is far below 2 GiB");
-            self.0[at..at + 4].copy_from_slice(&bytes.to_be_bytes());
-        }
+        put_value(value, ty, &mut self.0).expect("every value here has a form of its type");
     }
 
     pub(super) fn into_bytes(mut self) -> Bytes {

@@ -2,7 +2,9 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio_postgres::types::{Json, Type};
 
-use super::{Client, PHASE_TAKEN, StoreError, copy::CopyData, statement::Statement};
+use super::{
+    Client, PHASE_TAKEN, StoreError, column::Column, copy::CopyData, statement::Statement,
+};
 use crate::domain::{JobId, JobKey, JobOptions, QueueId};
 
 /// A job to be inserted.
@@ -160,36 +162,22 @@ fn copy_data(by: i32, rows: &[InsertRow<'_>], plain: bool) -> CopyData {
 }
 
 async fn insert(client: &Client, owner: i32, rows: &[InsertRow<'_>]) -> Result<(), StoreError> {
-    let queues: Vec<i32> = rows.iter().map(|row| row.key.queue.0).collect();
-    let ids: Vec<i64> = rows.iter().map(|row| row.key.id.0).collect();
-    let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
-    let priorities: Vec<i16> = rows.iter().map(|row| row.priority).collect();
-    let phases: Vec<i16> = rows.iter().map(|row| row.phase).collect();
-    let (owners, attempts): (Vec<Option<i32>>, Vec<i32>) =
-        rows.iter().map(|row| row.taken(owner)).unzip();
-    let payloads: Vec<&[u8]> = rows.iter().map(|row| row.payload.as_ref()).collect();
-    let run_at: Vec<Option<DateTime<Utc>>> = rows.iter().map(|row| row.run_at).collect();
-    let max_attempts: Vec<Option<i16>> =
-        rows.iter().map(|row| row.max_attempts.map(u16::cast_signed)).collect();
-    let options: Vec<Option<Json<&JobOptions>>> =
-        rows.iter().map(|row| row.options.map(Json)).collect();
-    let keys: Vec<Option<&str>> = rows.iter().map(|row| row.idempotency_key).collect();
     let written = INSERT
         .execute(
             client,
             &[
-                &queues,
-                &ids,
-                &kinds,
-                &priorities,
-                &phases,
-                &owners,
-                &attempts,
-                &payloads,
-                &run_at,
-                &max_attempts,
-                &options,
-                &keys,
+                &Column::new(rows, |row| row.key.queue.0),
+                &Column::new(rows, |row| row.key.id.0),
+                &Column::new(rows, |row| row.kind),
+                &Column::new(rows, |row| row.priority),
+                &Column::new(rows, |row| row.phase),
+                &Column::new(rows, |row| row.taken(owner).0),
+                &Column::new(rows, |row| row.taken(owner).1),
+                &Column::new(rows, |row| row.payload.as_ref()),
+                &Column::new(rows, |row| row.run_at),
+                &Column::new(rows, |row| row.max_attempts.map(u16::cast_signed)),
+                &Column::new(rows, |row| row.options.map(Json)),
+                &Column::new(rows, |row| row.idempotency_key),
                 &owner,
             ],
         )

@@ -12,6 +12,7 @@ mod adopt_jobs;
 mod brokers;
 mod cancel_jobs;
 mod claim_jobs;
+mod column;
 mod complete_jobs;
 mod connect;
 mod copy;

@@ -37,10 +37,10 @@ impl Dispatcher {
         if jobs == 0 {
             return;
         }
-        let rooms = self.rooms(queue, jobs, to_concurrency);
-        let shares = fill(&rooms, jobs);
-        for (room, share) in rooms.iter().zip(shares) {
-            self.deliver(now, queue, room.index, share, actions);
+        let mut rooms = self.rooms(queue, jobs, to_concurrency);
+        fill(&mut rooms, jobs);
+        for room in rooms {
+            self.deliver(now, queue, room.index, room.share, actions);
             self.stand_in_line(queue, room.index);
         }
     }
@@ -69,7 +69,7 @@ impl Dispatcher {
             }
             if free > 0 {
                 left = left.saturating_sub(free.min(pack));
-                rooms.push(Room { index, held, free });
+                rooms.push(Room { index, held, free, share: 0 });
             }
         }
         rooms
@@ -154,35 +154,29 @@ impl Dispatcher {
         let Some(state) = self.queues.get_mut(&queue) else { return };
         let unacknowledged = self.sessions[index].unacknowledged_bytes;
         let bytes = self.limits.unacknowledged_bytes_max.saturating_sub(unacknowledged);
-        let jobs = state.buffer.take(count, bytes);
+        let mut jobs = state.buffer.take(count, bytes);
         if jobs.is_empty() {
             return;
         }
         state.held += jobs.len();
         let timeout = state.timeout;
         self.buffered_bytes -= jobs.iter().map(TakenJob::bytes).sum::<usize>();
-        for jobs in self.split(jobs) {
+        while !jobs.is_empty() {
+            let rest = self.split(&mut jobs);
             self.send(now, queue, timeout, index, jobs, actions);
+            jobs = rest;
         }
     }
 
-    /// Into messages of a size that any client takes.
-    fn split(&self, mut jobs: Vec<TakenJob>) -> Vec<Vec<TakenJob>> {
-        let mut messages = Vec::new();
-        loop {
-            let mut bytes = 0;
-            let fits = |job: &&TakenJob| {
-                bytes += job.bytes();
-                bytes <= self.limits.message_bytes_max
-            };
-            let fitting = jobs.iter().take(self.limits.message_jobs_max).take_while(fits).count();
-            if fitting.max(1) >= jobs.len() {
-                messages.push(jobs);
-                return messages;
-            }
-            let rest = jobs.split_off(fitting.max(1));
-            messages.push(std::mem::replace(&mut jobs, rest));
-        }
+    /// Leaves what makes a message of a size that any client takes, at least one job; returns the rest.
+    fn split(&self, jobs: &mut Vec<TakenJob>) -> Vec<TakenJob> {
+        let mut bytes = 0;
+        let fits = |job: &&TakenJob| {
+            bytes += job.bytes();
+            bytes <= self.limits.message_bytes_max
+        };
+        let fitting = jobs.iter().take(self.limits.message_jobs_max).take_while(fits).count();
+        if fitting >= jobs.len() { Vec::new() } else { jobs.split_off(fitting.max(1)) }
     }
 
     fn send(

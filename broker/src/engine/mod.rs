@@ -6,6 +6,8 @@
 
 mod backlog;
 mod batcher;
+#[doc(hidden)]
+pub mod bench;
 mod buffer;
 mod dispatcher;
 mod fill;

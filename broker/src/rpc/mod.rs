@@ -1,6 +1,8 @@
 //! The wire: parse, call, reply. The only place that sees generated types.
 
 mod admission;
+#[doc(hidden)]
+pub mod bench;
 mod cancel;
 mod check;
 mod complete;

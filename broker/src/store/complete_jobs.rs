@@ -21,7 +21,7 @@ pub const COMPLETE_ROWS_MAX: usize = 1024;
 /// Successes of jobs whose ids follow each other, alike but for the id: one range scan finds them all,
 /// for less than half of what a descent of the index for each costs. Jobs of one flush have
 /// consecutive ids, and mostly they are completed together too.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     queue: i32,
     first: i64,
     last: i64,
@@ -30,7 +30,7 @@ struct Run<'a> {
 }
 
 /// `rows` sorted by key.
-fn runs<'a>(rows: &[Success<'a>]) -> Vec<Run<'a>> {
+pub(super) fn runs<'a>(rows: &[Success<'a>]) -> Vec<Run<'a>> {
     let alike = |one: &Success<'_>, next: &Success<'_>| {
         next.key.queue == one.key.queue
             && next.key.id.0 == one.key.id.0 + 1

@@ -136,7 +136,7 @@ pub async fn insert_jobs(
     }
 }
 
-fn copy_data(by: i32, rows: &[InsertRow<'_>], plain: bool) -> CopyData {
+pub(super) fn copy_data(by: i32, rows: &[InsertRow<'_>], plain: bool) -> CopyData {
     let columns = if plain { 8 } else { 12 };
     let bytes = rows.iter().map(|row| row.payload.len() + row.kind.len() + 96).sum();
     let mut data = CopyData::new(bytes);

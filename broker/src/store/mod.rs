@@ -9,6 +9,8 @@
 //! `LATERAL (… OFFSET 0)`, a look into the table for each row beside it.
 
 mod adopt_jobs;
+#[doc(hidden)]
+pub mod bench;
 mod brokers;
 mod cancel_jobs;
 mod claim_jobs;

@@ -11,6 +11,7 @@ pub mod domain;
 pub mod engine;
 pub mod http;
 pub mod meters;
+pub mod mutation;
 pub mod pipeline;
 pub mod private_postgres;
 pub mod rpc;

@@ -10,7 +10,7 @@ use std::{
     io::Read,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Child, Command, ExitCode, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -34,6 +34,7 @@ const ALLOCATIONS: &str = "allocations: ";
 pub(crate) struct BrokerProcess {
     child: Child,
     grpc: SocketAddr,
+    http: SocketAddr,
     log: Log,
 }
 
@@ -44,19 +45,45 @@ impl BrokerProcess {
         database_url: &str,
         settings: &[(N, V)],
     ) -> Result<BrokerProcess> {
+        BrokerProcess::serve_with_log(database_url, settings, Log::create()?)
+    }
+
+    /// The same with a log that stays, at this path, behind what is in it.
+    pub(crate) fn serve_logging_to<N: AsRef<str>, V: AsRef<OsStr>>(
+        database_url: &str,
+        settings: &[(N, V)],
+        path: PathBuf,
+    ) -> Result<BrokerProcess> {
+        BrokerProcess::serve_with_log(database_url, settings, Log { path, keep: true })
+    }
+
+    fn serve_with_log<N: AsRef<str>, V: AsRef<OsStr>>(
+        database_url: &str,
+        settings: &[(N, V)],
+        log: Log,
+    ) -> Result<BrokerProcess> {
         let (grpc, http) = free_addresses()?;
-        let log = Log::create()?;
         let child = command(database_url, &log)?
             .envs(settings.iter().map(|(name, value)| (variable(name.as_ref()), value)))
             .env("CURRANT_GRPC__LISTEN", grpc.to_string())
             .env("CURRANT_HTTP__LISTEN", http.to_string())
             .spawn()
             .context("can't start the broker's process")?;
-        Ok(BrokerProcess { child, grpc, log })
+        Ok(BrokerProcess { child, grpc, http, log })
     }
 
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.grpc)
+    }
+
+    /// Where it takes calls.
+    pub(crate) fn grpc(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    /// Where its metrics are.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -65,10 +92,15 @@ impl BrokerProcess {
 
     /// An error with the end of its log if it has ended.
     pub(crate) fn check_running(&mut self) -> Result<()> {
-        match self.child.try_wait().context("can't wait for the broker's process")? {
+        match self.ended()? {
             None => Ok(()),
             Some(status) => Err(self.log.failure(&format!("the broker ended with {status}"))),
         }
+    }
+
+    /// How it has ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("can't wait for the broker's process")
     }
 
     /// The same error for a broker that runs but doesn't do what it should.
@@ -79,7 +111,7 @@ impl BrokerProcess {
     /// Drains it: SIGTERM, then waits. Blocks. Returns how often it has allocated, if this build counts.
     pub(crate) fn stop(mut self) -> Result<Option<u64>> {
         self.check_running()?;
-        terminate(self.pid())?;
+        signal(self.pid(), Signal::TERM)?;
         let deadline = Instant::now() + DRAIN_MAX;
         loop {
             if let Some(status) = self.child.try_wait().context("can't wait for the broker")? {
@@ -107,18 +139,23 @@ impl Drop for BrokerProcess {
 
 /// What the hidden subcommand does: watches standard input, is the broker.
 pub(crate) fn be_the_broker(args: Vec<OsString>) -> ExitCode {
-    thread::spawn(|| {
-        let mut nothing = [0; 64];
-        while std::io::stdin().read(&mut nothing).is_ok_and(|bytes| bytes > 0) {}
-        // The load test is gone, and with it the Postgres: there is nothing left to drain.
-        std::process::exit(1);
-    });
+    end_with_the_load_test();
     let ended =
         currant_broker::cli::run(std::iter::once(OsString::from("currant-broker")).chain(args));
     if let Some(count) = allocations::count() {
         println!("{ALLOCATIONS}{count}");
     }
     ended
+}
+
+/// For a process with a pipe as its standard input: ends it when the load test is gone, and with it the
+/// Postgres, so that there is nothing left to drain.
+pub(crate) fn end_with_the_load_test() {
+    thread::spawn(|| {
+        let mut nothing = [0; 64];
+        while std::io::stdin().read(&mut nothing).is_ok_and(|bytes| bytes > 0) {}
+        std::process::exit(1);
+    });
 }
 
 fn command(database_url: &str, log: &Log) -> Result<Command> {
@@ -138,9 +175,10 @@ fn variable(setting: &str) -> String {
     format!("CURRANT_{}", setting.to_uppercase().replace('.', "__"))
 }
 
-fn terminate(pid: u32) -> Result<()> {
+/// To a child that hasn't been waited for.
+pub(crate) fn signal(pid: u32, signal: Signal) -> Result<()> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process id")?;
-    kill_process(pid, Signal::TERM).context("can't send SIGTERM to the broker")
+    kill_process(pid, signal).with_context(|| format!("can't send {signal:?} to process {pid:?}"))
 }
 
 /// Two ports that were free just now. Both are held until both are known.
@@ -169,7 +207,7 @@ impl Log {
     }
 
     fn open(&self) -> Result<fs::File> {
-        let file = fs::OpenOptions::new().append(true).open(&self.path);
+        let file = fs::OpenOptions::new().create(true).append(true).open(&self.path);
         file.with_context(|| format!("can't open {}", self.path.display()))
     }
 

@@ -10,6 +10,7 @@ mod allocations;
 mod broker_process;
 mod budget;
 mod channels;
+mod chaos;
 mod cli;
 mod clock;
 mod drain;
@@ -56,6 +57,9 @@ fn main() -> ExitCode {
     if let Some(Command::BrokerProcess { args }) = cli.command {
         return broker_process::be_the_broker(args);
     }
+    if let Some(Command::ChaosWorker(args)) = cli.command {
+        return chaos::be_a_worker(args);
+    }
     match load_test(cli) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -72,6 +76,7 @@ fn load_test(cli: Cli) -> Result<bool> {
     match &cli.command {
         Some(Command::Figures(options)) => return until_interrupted(1, figures::run(options)),
         Some(Command::Budget) => return until_interrupted(1, budget::run()),
+        Some(Command::Chaos(options)) => return until_interrupted(1, chaos::run(options)),
         _ => {}
     }
     if let Some(Command::Peers(options)) = &cli.command {

@@ -102,6 +102,8 @@ impl Settings {
                 Command::Figures(_)
                 | Command::Peers(_)
                 | Command::Budget
+                | Command::Chaos(_)
+                | Command::ChaosWorker(_)
                 | Command::BrokerProcess { .. },
             ) => {
                 bail!("not a measurement of its own")

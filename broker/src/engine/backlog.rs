@@ -1,6 +1,9 @@
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
-use crate::domain::JobId;
+use crate::{
+    domain::JobId,
+    mutation::{self, Mutation},
+};
 
 /// Where a claim looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,8 +141,9 @@ impl Backlog {
         if self.claim.is_some() || now < self.claim_not_before {
             return None;
         }
+        let notified = self.notified && !mutation::on(Mutation::ForgottenSweep);
         let sweep =
-            self.notified && now >= self.sweep_not_before || self.unknown && self.levels.is_empty();
+            notified && now >= self.sweep_not_before || self.unknown && self.levels.is_empty();
         self.claim = if sweep {
             Some(ClaimFrom::Sweep)
         } else {

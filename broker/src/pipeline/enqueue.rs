@@ -21,6 +21,7 @@ use crate::{
     clock::time_of_micros,
     domain::{JobId, JobKey, NewJob, QueueId, Start, TakenJob},
     engine::Storing,
+    mutation::{self, Mutation},
     store::{
         self, InsertRow, PHASE_READY, PHASE_SCHEDULED, PHASE_TAKEN, StoreError, StoredCall,
         Violation,
@@ -130,6 +131,9 @@ impl Core {
                 Err(StoreError::Unique { violation: Violation::JobId, .. }) => {
                     self.not_stored(&plan, false);
                     self.ids.lock().skip();
+                }
+                Err(StoreError::Unavailable { .. }) if mutation::on(Mutation::AckBeforeCommit) => {
+                    return self.stored(calls, &mut plan);
                 }
                 Err(error @ (StoreError::Unavailable { .. } | StoreError::HeldForDead { .. })) => {
                     log(&error, "jobs could not be stored");

@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::types::ToSql;
 
 use super::{Client, Store, StoreError, statement::Statement};
-use crate::domain::JobKey;
+use crate::{
+    domain::JobKey,
+    mutation::{self, Mutation},
+};
 
 /// A success to be written.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +91,9 @@ UPDATE currant.job j SET outcome = 1, result = v.r, finished_at = $1::timestampt
 const TAIL: &str = ") AS v (q, f, l, a, r)
 WHERE j.queue_id = ANY (ARRAY[v.q]) AND j.id >= v.f AND j.id <= v.l AND j.attempt = v.a
   AND j.phase = 2 AND j.outcome IS NULL";
+const UNFENCED_TAIL: &str = ") AS v (q, f, l, a, r)
+WHERE j.queue_id = ANY (ARRAY[v.q]) AND j.id >= v.f AND j.id <= v.l AND v.a IS NOT NULL
+  AND j.phase = 2 AND j.outcome IS NULL";
 
 static STATEMENTS: LazyLock<Vec<Statement>> = LazyLock::new(|| {
     let statement = |size: usize| {
@@ -106,7 +112,7 @@ static STATEMENTS: LazyLock<Vec<Statement>> = LazyLock::new(|| {
                 first + 4
             );
         }
-        sql.push_str(TAIL);
+        sql.push_str(if mutation::on(Mutation::NoFencing) { UNFENCED_TAIL } else { TAIL });
         Statement::new(NAME, sql.leak())
     };
     SIZES.into_iter().map(statement).collect()

@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 
 use super::TimerSettings;
 use crate::{
+    mutation::{self, Mutation},
     pipeline::Core,
     store::{Listener, Notice, StoreError},
 };
@@ -72,6 +73,7 @@ async fn hear(
                 core.something_scheduled();
                 core.note_cancels();
             }
+            Notice::Ready(_) if mutation::on(Mutation::LostWakeup) => {}
             Notice::Ready(queue) => core.notified(queue),
             Notice::Scheduled => core.something_scheduled(),
             Notice::Cancelled => core.note_cancels(),

@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::TimerSettings;
 use crate::{
+    mutation::{self, Mutation},
     pipeline::Core,
     store::{self, StoreError},
 };
@@ -22,7 +23,8 @@ pub(super) async fn rescue(
             tracing::warn!(broker = name, "a broker shows no life; its jobs will be rescued");
         }
     }
-    let grace = millis(settings.adoption_grace);
+    let early = mutation::on(Mutation::RescueOfTheLiving);
+    let grace = if early { 0 } else { millis(settings.adoption_grace) };
     while let Some(rescued) =
         store::rescue_jobs(&mut client, grace, millis(settings.straggler_age)).await?
     {

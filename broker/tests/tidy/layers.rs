@@ -6,9 +6,9 @@ use super::{
 };
 
 /// Each module of the broker and what it may use. `main -> cli -> app -> rpc, http, timers ->
-/// pipeline -> store | engine -> domain`; beside them stand `clock`, `config`, `meters`,
+/// pipeline -> store | engine -> domain`; beside them stand `clock`, `config`, `meters`, `mutation`,
 /// `private_postgres` and `telemetry`.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("cli", &["app", "config", "private_postgres", "telemetry"]),
     (
         "app",
@@ -27,13 +27,14 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ),
     ("rpc", &["pipeline", "store", "engine", "domain", "clock"]),
     ("http", &[]),
-    ("timers", &["pipeline", "store", "engine", "domain", "clock"]),
-    ("pipeline", &["store", "engine", "domain", "clock", "meters"]),
-    ("store", &["domain", "clock"]),
-    ("engine", &["domain"]),
+    ("timers", &["pipeline", "store", "engine", "domain", "clock", "mutation"]),
+    ("pipeline", &["store", "engine", "domain", "clock", "meters", "mutation"]),
+    ("store", &["domain", "clock", "mutation"]),
+    ("engine", &["domain", "mutation"]),
     ("domain", &[]),
     ("clock", &[]),
     ("config", &[]),
+    ("mutation", &[]),
     ("private_postgres", &["clock"]),
     ("meters", &["engine", "domain"]),
     ("telemetry", &["config", "meters"]),

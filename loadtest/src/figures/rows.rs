@@ -51,7 +51,9 @@ pub(super) static ROWS: [Row; 15] = [
             figure("… of the same statements alone", Ratio, Target::None, |r| {
                 r.first()?.figures.fraction_of_own_limit
             }),
-            figure("enqueue in batches, no workers", JobsPerS, AtLeast(220_000.0), |r| enqueue(r, 0)),
+            figure("enqueue in batches, no workers", JobsPerS, AtLeast(220_000.0), |r| {
+                enqueue(r, 0)
+            }),
             figure("… of the same statement alone", Ratio, Target::None, |r| {
                 ratio(enqueue(r, 0), Some(r.first()?.limit.as_ref()?.enqueue.jobs_per_s))
             }),

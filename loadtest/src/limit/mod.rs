@@ -68,8 +68,7 @@ enum Design {
 }
 
 /// In the order of the fields of `Limits`.
-const DESIGNS: [Design; 4] =
-    [Design::AppendOnly, Design::Direct, Design::Backlog, Design::Enqueue];
+const DESIGNS: [Design; 4] = [Design::AppendOnly, Design::Direct, Design::Backlog, Design::Enqueue];
 
 /// The subcommand.
 pub(crate) async fn run(settings: &Settings) -> Result<Report> {

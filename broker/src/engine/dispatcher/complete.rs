@@ -4,6 +4,7 @@ use super::{Action, Dispatcher, FailCause, SessionId};
 use crate::{
     domain::{Attempt, JobKey, QueueId},
     engine::fill::PACK_WORK,
+    mutation::{self, Mutation},
 };
 
 /// An attempt whose completion has come in.
@@ -68,7 +69,7 @@ impl Dispatcher {
             if let Some(at) = lease.deadline.take() {
                 self.deadlines.remove(&(at, index, attempt.id));
             }
-            state.outstanding -= 1;
+            state.outstanding -= usize::from(!mutation::on(Mutation::LeakedCredit));
             self.completing += 1;
             match finished.last_mut() {
                 Some((queue, jobs)) if *queue == lease.queue => *jobs += 1,

@@ -1,0 +1,211 @@
+//! The workers' processes, each behind a proxy of its own.
+
+use std::{
+    fs::OpenOptions,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep};
+
+use super::{history::file_name, payload::QUEUES, proxy::Proxy};
+use crate::broker_process::signal;
+
+const POLL: Duration = Duration::from_millis(20);
+/// SIGTERM to the end: the SDK's own bounds are below.
+const STOP_MAX: Duration = Duration::from_secs(20);
+/// Handlers at a time: of a worker in Rust, in Python, and of the one that shows the order.
+const RUST_CONCURRENCY: &str = "20";
+const PYTHON_CONCURRENCY: &str = "10";
+
+const PYTHON_WORKER: &str = include_str!("worker.py");
+/// From the repository's root.
+const EXAMPLE: &str = "../worker-sdk/examples/python/worker.py";
+const PYTHON: &str = "CURRANT_TEST_PYTHON";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    Rust,
+    Python,
+}
+
+pub(super) struct Crew {
+    members: Vec<Member>,
+    directory: PathBuf,
+    python: PathBuf,
+}
+
+struct Member {
+    name: String,
+    program: Program,
+    link: Proxy,
+    process: Option<Child>,
+}
+
+impl Crew {
+    /// None of them runs yet.
+    pub(super) async fn new(directory: &Path, python: &Path, programs: &[Program]) -> Result<Crew> {
+        let mut members = Vec::new();
+        for (number, program) in programs.iter().enumerate() {
+            members.push(Member {
+                name: format!("worker-{number}"),
+                program: *program,
+                link: Proxy::start(None).await?,
+                process: None,
+            });
+        }
+        Ok(Crew { members, directory: directory.to_owned(), python: python.to_owned() })
+    }
+
+    pub(super) fn link(&self, worker: usize) -> &Proxy {
+        &self.members[worker].link
+    }
+
+    pub(super) fn name(&self, worker: usize) -> &str {
+        &self.members[worker].name
+    }
+
+    pub(super) fn start(&mut self, worker: usize) -> Result<()> {
+        let member = &self.members[worker];
+        let history = self.directory.join(file_name(&member.name));
+        let mut command = match member.program {
+            Program::Rust => {
+                let endpoint = member.link.endpoint();
+                rust(&endpoint, &member.name, &history, RUST_CONCURRENCY, &QUEUES)?
+            }
+            Program::Python => {
+                let example = Path::new(env!("CARGO_MANIFEST_DIR")).join(EXAMPLE);
+                let mut command = Command::new(&self.python);
+                command.args(["-c", PYTHON_WORKER]).arg(example);
+                command.arg(member.link.address().to_string()).arg(history);
+                command.arg(PYTHON_CONCURRENCY).args(QUEUES);
+                command
+            }
+        };
+        let process = spawn(&mut command, &self.directory, &member.name)?;
+        self.members[worker].process = Some(process);
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub(super) fn kill(&mut self, worker: usize) -> Result<()> {
+        let Some(mut process) = self.members[worker].process.take() else { return Ok(()) };
+        process.kill().context("can't kill a worker")?;
+        process.wait().map(drop).context("can't wait for a worker")
+    }
+
+    pub(super) fn signal(&mut self, worker: usize, which: Signal) -> Result<()> {
+        let Some(process) = &mut self.members[worker].process else { return Ok(()) };
+        if process.try_wait()?.is_some() { Ok(()) } else { signal(process.id(), which) }
+    }
+
+    /// Starts those again that have ended by themselves, and says who they are and how they ended.
+    pub(super) fn revive(&mut self) -> Result<Vec<(String, String)>> {
+        let mut ended = Vec::new();
+        for worker in 0..self.members.len() {
+            let Some(process) = &mut self.members[worker].process else { continue };
+            if let Some(status) = process.try_wait()? {
+                ended.push((self.members[worker].name.clone(), status.to_string()));
+                self.start(worker)?;
+            }
+        }
+        Ok(ended)
+    }
+
+    /// SIGTERM to all, and waits.
+    pub(super) async fn stop(&mut self) -> Result<()> {
+        for worker in 0..self.members.len() {
+            self.signal(worker, Signal::TERM)?;
+        }
+        for member in &mut self.members {
+            if let Some(process) = &mut member.process {
+                until_ended(process, &member.name).await?;
+            }
+            member.process = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for process in self.members.iter_mut().filter_map(|member| member.process.as_mut()) {
+            // Both fail only for a process that has ended and was waited for.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// One more worker, for a queue of its own, that runs one job at a time and nothing ahead.
+pub(super) struct Single(Child);
+
+impl Single {
+    pub(super) fn start(directory: &Path, endpoint: &str, queue: &str) -> Result<Single> {
+        let name = "worker-order";
+        let history = directory.join(file_name(name));
+        let mut command = rust(endpoint, name, &history, "1", &[queue])?;
+        Ok(Single(spawn(&mut command, directory, name)?))
+    }
+
+    pub(super) async fn stop(mut self) -> Result<()> {
+        signal(self.0.id(), Signal::TERM)?;
+        until_ended(&mut self.0, "worker-order").await
+    }
+}
+
+impl Drop for Single {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended and was waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn rust(
+    endpoint: &str,
+    name: &str,
+    history: &Path,
+    concurrency: &str,
+    queues: &[&str],
+) -> Result<Command> {
+    let program = std::env::current_exe().context("can't tell where this program is")?;
+    let mut command = Command::new(program);
+    command.arg("chaos-worker").args([endpoint, name]).arg(history).arg(concurrency).args(queues);
+    Ok(command)
+}
+
+/// With a log in the directory; it ends with this program.
+fn spawn(command: &mut Command, directory: &Path, name: &str) -> Result<Child> {
+    let path = directory.join(format!("{name}.log"));
+    let log = OpenOptions::new().create(true).append(true).open(path);
+    let log = log.context("can't open a worker's log")?;
+    command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+    command.spawn().with_context(|| format!("can't start {name}"))
+}
+
+async fn until_ended(process: &mut Child, name: &str) -> Result<()> {
+    let deadline = Instant::now() + STOP_MAX;
+    while process.try_wait()?.is_none() {
+        ensure!(Instant::now() < deadline, "{name} didn't end within {STOP_MAX:?} of SIGTERM");
+        sleep(POLL).await;
+    }
+    Ok(())
+}
+
+/// A Python with grpcio and grpcio-tools.
+pub(super) fn python() -> Result<PathBuf> {
+    let python = std::env::var_os(PYTHON).map_or_else(|| "python3".into(), PathBuf::from);
+    let found = Command::new(&python).args(["-c", "import grpc, grpc_tools"]).output();
+    ensure!(
+        found.is_ok_and(|output| output.status.success()),
+        "one of the workers is in Python, and {} has no grpcio; install it:\n  \
+         python3 -m venv target/python && target/python/bin/pip install grpcio grpcio-tools\n\
+         and set {PYTHON}=target/python/bin/python",
+        python.display()
+    );
+    Ok(python)
+}

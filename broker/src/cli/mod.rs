@@ -3,6 +3,7 @@
 mod dev;
 mod health;
 mod runtime;
+mod token;
 
 use std::{
     ffi::OsString,
@@ -37,6 +38,11 @@ enum Command {
     Migrate(Settings),
     /// Ask the broker of these settings whether it is ready: a probe for containers
     Health(Settings),
+    /// Create, list and revoke tokens, in the database of the settings
+    Token {
+        #[command(subcommand)]
+        command: token::TokenCommand,
+    },
     /// Print or check settings
     Config {
         #[command(subcommand)]
@@ -88,6 +94,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Dev(options) => dev::run(options),
         Command::Migrate(settings) => migrate(&settings),
         Command::Health(settings) => health(&settings),
+        Command::Token { command } => token::run(&command),
         Command::Config { command } => print(&command),
     };
     match done {

@@ -16,7 +16,7 @@ pub use self::{
     reference::{example, reference},
     secret::Secret,
     sections::{
-        Broker, Complete, Config, Database, Dispatch, Enqueue, Grpc, Http, Log, LogFormat,
+        Access, Broker, Complete, Config, Database, Dispatch, Enqueue, Grpc, Http, Log, LogFormat,
         QueueDefaults, Retention, Session,
     },
 };

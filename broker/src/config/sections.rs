@@ -19,6 +19,8 @@ pub struct Config {
     pub grpc: Grpc,
     /// The port with `/metrics`, `/health/live` and `/health/ready`.
     pub http: Http,
+    /// Who may call.
+    pub access: Access,
     /// This broker among the brokers of one database.
     pub broker: Broker,
     /// Storing jobs: everybody's requests of a moment go into one INSERT.
@@ -121,6 +123,36 @@ pub struct Http {
 impl Default for Http {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 7071)), metered_queues_max: 100 }
+    }
+}
+
+/// See [`Config::access`].
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Access {
+    /// Whether calls need a token. Make the first one with `currant-broker token create`.
+    pub required: bool,
+    /// Valid tokens that there may be, in the database and in memory.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub tokens_max: usize,
+    /// How often the broker looks which tokens are valid, in milliseconds. Where LISTEN works it hears of
+    /// changes at once; this is how long a revoked token may work on where it doesn't.
+    #[schemars(range(min = 100, max = 600_000))]
+    pub look_interval_ms: u64,
+    /// How long records of what admins did are kept, and tokens that were revoked or have expired, in
+    /// milliseconds.
+    #[schemars(range(min = 60_000, max = 315_360_000_000_u64))]
+    pub audit_ms: u64,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self {
+            required: false,
+            tokens_max: 10_000,
+            look_interval_ms: 10_000,
+            audit_ms: 7_776_000_000,
+        }
     }
 }
 

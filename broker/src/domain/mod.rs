@@ -1,5 +1,6 @@
 //! Nouns and rules of a job queue: no I/O, no clock, no randomness.
 
+mod access;
 mod change;
 mod id;
 mod job;
@@ -8,8 +9,10 @@ mod outcome;
 mod queue;
 mod retention;
 mod retry;
+mod secret;
 mod settle;
 
+pub use access::{Grant, NewToken, QueuePattern, Scope, Token, TokenId};
 pub use change::{CancelVerdict, DeleteVerdict, RetryVerdict};
 pub use id::{IdMaker, JobId, first_id_at_ms};
 pub use job::{
@@ -21,4 +24,5 @@ pub use outcome::{Completion, Outcome, Verdict};
 pub use queue::{Queue, QueueId};
 pub use retention::{Pruned, Retention, Slice};
 pub use retry::RetryPolicy;
+pub use secret::{TokenHash, TokenSecret};
 pub use settle::{Budget, Next, settle};

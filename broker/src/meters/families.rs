@@ -59,7 +59,7 @@ const fn family(
 
 /// All that a broker measures, in the order of the reference.
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 54] = [
+pub const FAMILIES: [Family; 56] = [
     // By queue; written by `text`.
     family("currant_jobs_enqueued_total", Counter, "jobs", BY_QUEUE,
         "Stored by a call of a client, scheduled ones among them. Jobs that SQL stores aren't counted."),
@@ -159,6 +159,10 @@ pub const FAMILIES: [Family; 54] = [
         "How long statements took, by name."),
     family("currant_statement_errors_total", Counter, "statements", BY_STATEMENT,
         "That failed."),
+    family("currant_tokens", Gauge, "tokens", &[],
+        "Valid at the last look; 0 where none are required."),
+    family("currant_callers_refused_total", Counter, "calls", &[Label { name: "code", values: &["unauthenticated", "permission_denied", "unimplemented"] }],
+        "Calls that their caller may not make, by what they were answered. Queues that a token isn't for aren't counted."),
     family("currant_listening", Gauge, "0 or 1", &[],
         "Whether LISTEN works; without it the backlog is polled."),
     family("currant_listener_failures_total", Counter, "failures", &[],

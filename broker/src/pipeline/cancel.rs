@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Core, PipelineError};
+use super::{Caller, Core, PipelineError};
 use crate::{
     domain::{CancelVerdict, JobId, JobKey},
     store::{self, OUTCOME_CANCELLED, StoreError},
@@ -22,9 +22,12 @@ impl Core {
     /// Cancels jobs and returns after the commit: a verdict for each, in order.
     pub async fn cancel(
         self: &Arc<Self>,
+        caller: &Caller,
         ids: &[JobId],
     ) -> Result<Vec<CancelVerdict>, PipelineError> {
-        let verdicts = self.change("jobs could not be cancelled", self.try_cancel(ids)).await?;
+        self.note_action(caller, "cancel", ids).await?;
+        let cancel = self.try_cancel(caller, ids);
+        let verdicts = self.change("jobs could not be cancelled", cancel).await?;
         for verdict in &verdicts {
             let label = match verdict {
                 CancelVerdict::Cancelled => "cancelled",
@@ -37,9 +40,13 @@ impl Core {
         Ok(verdicts)
     }
 
-    async fn try_cancel(self: &Arc<Self>, ids: &[JobId]) -> Result<Vec<CancelVerdict>, StoreError> {
+    async fn try_cancel(
+        self: &Arc<Self>,
+        caller: &Caller,
+        ids: &[JobId],
+    ) -> Result<Vec<CancelVerdict>, StoreError> {
+        let keys = self.keys_for(caller, ids).await?;
         let client = self.store.client().await?;
-        let keys = locate_sorted(&client, ids).await?;
         let cancelled = store::cancel_jobs(&client, &keys, self.unique_time()).await?;
         let written: HashSet<JobKey> = cancelled.iter().map(|one| one.key).collect();
         let others: Vec<JobKey> = keys.into_iter().filter(|key| !written.contains(key)).collect();
@@ -99,15 +106,4 @@ impl Core {
             store::forget_cancels(&client, self.broker.id, &noted).await?;
         }
     }
-}
-
-/// Those that are there, in the order in which all writes of jobs lock them.
-pub(super) async fn locate_sorted(
-    client: &store::Client,
-    ids: &[JobId],
-) -> Result<Vec<JobKey>, StoreError> {
-    let ids: Vec<JobId> = ids.iter().copied().collect::<HashSet<_>>().into_iter().collect();
-    let mut keys = store::locate_jobs(client, &ids).await?;
-    keys.sort_unstable();
-    Ok(keys)
 }

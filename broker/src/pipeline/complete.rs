@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
 use super::{
-    Core, PipelineError,
+    Caller, Core, PipelineError,
     coalescer::{Permit, Request},
     dispatch::Dispatch,
     error::log,
@@ -56,9 +56,11 @@ impl Request for SuccessCall {
 type Awaited = (Vec<usize>, oneshot::Receiver<Verdicts>);
 
 impl Core {
-    /// Records outcomes and returns after the commit: a verdict for each, in order.
+    /// Records outcomes and returns after the commit: a verdict for each, in order. What the session
+    /// holds is of queues that it was opened with; of all else the caller's queues are looked at.
     pub async fn complete(
         self: &Arc<Self>,
+        caller: &Caller,
         session: SessionId,
         received_seq: u64,
         run_time: Option<Duration>,
@@ -89,7 +91,7 @@ impl Core {
         let sent = self.send_off(session, known, &permit);
         let mut located = [None, None];
         if !unknown.is_empty() {
-            located = self.send_off(session, self.locate(unknown).await?, &permit);
+            located = self.send_off(session, self.locate(caller, unknown).await?, &permit);
         }
         for (places, answer) in sent.into_iter().chain(located).flatten() {
             let answers = answer.await.map_err(|_| PipelineError::Internal)??;
@@ -150,13 +152,14 @@ impl Core {
     /// Asks the database for the queues of attempts that no session here holds.
     async fn locate(
         &self,
+        caller: &Caller,
         items: Vec<(usize, Completing, Outcome)>,
     ) -> Result<Vec<(usize, Completing, QueueId, Outcome)>, PipelineError> {
         let ids: Vec<JobId> =
             items.iter().map(|(_, completing, _)| completing.attempt.id).collect();
         let mut persistence = Persistence::new("attempts to be located wait for the database");
         let keys = loop {
-            let result = self.try_locate(&ids).await;
+            let result = self.keys_for(caller, &ids).await;
             if !persistence.again(&result).await {
                 break result.map_err(|error| PipelineError::from(&error))?;
             }
@@ -273,11 +276,6 @@ impl Core {
             states.into_iter().map(|state| (state.key, state)).collect();
         let verdict = |row: &Success<'_>| verdict(row, states.get(&row.key), finished_at);
         Ok(Some(rows.iter().map(verdict).collect()))
-    }
-
-    async fn try_locate(&self, ids: &[JobId]) -> Result<Vec<JobKey>, StoreError> {
-        let client = self.store.client().await?;
-        store::locate_jobs(&client, ids).await
     }
 }
 

@@ -12,9 +12,9 @@ use tokio::sync::{Notify, RwLock, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Budget, CoalescerLimits, QueueRegistry, change::CHANGES_AT_A_TIME, channel::channel,
-    coalescer::coalesce, complete::SuccessCall, dispatch::Dispatch, enqueue::EnqueueCall,
-    metrics::Metrics, orphans::Orphans, settle::SettleCall, wakeup::Wakeup,
+    Access, AccessLimits, Budget, CoalescerLimits, QueueRegistry, change::CHANGES_AT_A_TIME,
+    channel::channel, coalescer::coalesce, complete::SuccessCall, dispatch::Dispatch,
+    enqueue::EnqueueCall, metrics::Metrics, orphans::Orphans, settle::SettleCall, wakeup::Wakeup,
 };
 use crate::{
     clock::{Clock, time_of_micros},
@@ -33,6 +33,7 @@ pub struct CoreLimits {
     pub queues_max: usize,
     /// With figures of their own.
     pub metered_queues_max: usize,
+    pub access: AccessLimits,
     pub drain_deadline: Duration,
     /// After it no statement of a lost connection can still commit.
     pub statement_timeout: Duration,
@@ -44,6 +45,7 @@ pub struct Core {
     pub clock: Clock,
     pub broker: BrokerRow,
     pub queues: QueueRegistry,
+    pub access: Access,
     pub(super) limits: CoreLimits,
     pub(super) metrics: Metrics,
     pub(super) ids: Mutex<IdMaker>,
@@ -84,6 +86,7 @@ impl Core {
         let core = Arc::new(Self {
             queues: QueueRegistry::new(defaults, limits.queues_max),
             metrics: Metrics::new(),
+            access: Access::new(limits.access.clone()),
             ids: Mutex::new(IdMaker::new(broker.slot)),
             dispatch: Mutex::new(Dispatch {
                 engine: Dispatcher::new(limits.engine.clone()),

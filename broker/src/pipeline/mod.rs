@@ -3,6 +3,7 @@
 //! Everything shares one [`Core`]. The engine stands behind one lock, held for a batch at a time and
 //! never across an await.
 
+mod access;
 mod cancel;
 mod change;
 mod channel;
@@ -25,9 +26,11 @@ mod queues;
 mod retry;
 mod settle;
 mod subscribe;
+mod tokens;
 mod wakeup;
 
 pub use self::{
+    access::{Access, AccessLimits, Caller},
     coalescer::{Budget, CoalescerLimits},
     core::{Core, CoreLimits},
     dispatch::Outgoing,
@@ -37,4 +40,5 @@ pub use self::{
     orphans::Suspect,
     queues::QueueRegistry,
     subscribe::{Subscription, SubscriptionRequest},
+    tokens::{Created, create_token},
 };

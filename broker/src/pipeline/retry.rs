@@ -3,7 +3,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Core, PipelineError, cancel::locate_sorted};
+use super::{Caller, Core, PipelineError};
 use crate::{
     domain::{JobId, JobKey, QueueId, RetryVerdict},
     store::{self, StoreError},
@@ -14,14 +14,20 @@ impl Core {
     /// order.
     pub async fn retry(
         self: &Arc<Self>,
+        caller: &Caller,
         ids: &[JobId],
     ) -> Result<Vec<RetryVerdict>, PipelineError> {
-        self.change("jobs could not be retried", self.try_retry(ids)).await
+        self.note_action(caller, "retry", ids).await?;
+        self.change("jobs could not be retried", self.try_retry(caller, ids)).await
     }
 
-    async fn try_retry(self: &Arc<Self>, ids: &[JobId]) -> Result<Vec<RetryVerdict>, StoreError> {
+    async fn try_retry(
+        self: &Arc<Self>,
+        caller: &Caller,
+        ids: &[JobId],
+    ) -> Result<Vec<RetryVerdict>, StoreError> {
+        let keys = self.keys_for(caller, ids).await?;
         let mut client = self.store.client().await?;
-        let keys = locate_sorted(&client, ids).await?;
         let retried = store::retry_jobs(&mut client, &keys).await?;
         let mut ready: HashMap<QueueId, Vec<(i16, JobId)>> = HashMap::new();
         for job in &retried {

@@ -1,12 +1,12 @@
 //! Sessions: opening, heartbeats, ends.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
-use super::{Core, Outgoing, PipelineError, Suspect, channel::channel, error::log};
+use super::{Caller, Core, Outgoing, PipelineError, Suspect, channel::channel, error::log};
 use crate::{
-    domain::{Attempt, Queue, QueueId},
+    domain::{Attempt, JobId, Queue, QueueId},
     engine::{Heartbeat, SessionId, SessionRequest, ToStop, UnknownSession},
     store::{self, StoreError},
 };
@@ -14,6 +14,7 @@ use crate::{
 /// What a worker asks for when it opens a stream, checked.
 #[derive(Clone, Debug)]
 pub struct SubscriptionRequest {
+    pub caller: Caller,
     pub session: SessionId,
     pub queues: Vec<Arc<Queue>>,
     pub max_in_flight: usize,
@@ -67,11 +68,12 @@ impl Core {
         self: Arc<Self>,
         request: SubscriptionRequest,
     ) -> Result<Subscription, PipelineError> {
-        let SubscriptionRequest { session, queues, max_in_flight, concurrency, held } = request;
+        let SubscriptionRequest { caller, session, queues, max_in_flight, concurrency, held } =
+            request;
         let strange = self.engine(|engine| engine.not_held(session, &held));
         // The heartbeat isn't to raise the watermark over what is on its way into memory.
         let watermark = if strange.is_empty() { None } else { Some(self.watermark.read().await) };
-        let adopted = self.adopt(&queues, &strange).await?;
+        let adopted = self.adopt(&caller, &queues, &strange).await?;
         let (outbox, messages) = channel();
         let request = SessionRequest {
             session,
@@ -97,6 +99,7 @@ impl Core {
     /// Takes over, in the database, what another broker delivered to this worker.
     async fn adopt(
         &self,
+        caller: &Caller,
         queues: &[Arc<Queue>],
         strange: &[Attempt],
     ) -> Result<Vec<(Attempt, QueueId)>, PipelineError> {
@@ -104,8 +107,15 @@ impl Core {
             return Ok(Vec::new());
         };
         let adopt = async {
+            let mut strange = strange.to_vec();
+            if !caller.may_use_all_queues() {
+                let presented: Vec<JobId> = strange.iter().map(|attempt| attempt.id).collect();
+                let keys = self.keys_for(caller, &presented).await?;
+                let allowed: HashSet<JobId> = keys.into_iter().map(|key| key.id).collect();
+                strange.retain(|attempt| allowed.contains(&attempt.id));
+            }
             let client = self.store.client().await?;
-            store::adopt_jobs(&client, self.broker.id, strange).await
+            store::adopt_jobs(&client, self.broker.id, &strange).await
         };
         adopt.await.map_err(|error: StoreError| {
             log(&error, "attempts could not be taken over");

@@ -2,11 +2,12 @@ use currant_proto::v1 as pb;
 use tonic::Status;
 
 use super::{Context, check, convert, status, status::Violations};
-use crate::{domain::Completion, engine::SessionId};
+use crate::{domain::Completion, engine::SessionId, pipeline::Caller};
 
 impl Context {
     pub(super) async fn complete(
         &self,
+        caller: &Caller,
         request: pb::CompleteRequest,
     ) -> Result<pb::CompleteResponse, Status> {
         let pb::CompleteRequest { session_id, completions, received_seq, mean_run_time } = request;
@@ -39,7 +40,7 @@ impl Context {
         violations.into_result()?;
         let verdicts = self
             .core
-            .complete(session, received_seq, run_time, checked)
+            .complete(caller, session, received_seq, run_time, checked)
             .await
             .map_err(|error| status::of(&error))?;
         let verdicts = verdicts.into_iter().map(|one| convert::verdict(one).into()).collect();

@@ -4,10 +4,10 @@ use currant_proto::v1 as pb;
 use futures_util::{Stream, StreamExt};
 use tonic::Status;
 
-use super::{Context, check, convert, status, status::Violations};
+use super::{Context, access::check_queue, check, convert, status, status::Violations};
 use crate::{
     domain::{NewJob, QueueId},
-    pipeline::{Enqueued, PipelineError},
+    pipeline::{Caller, Enqueued, PipelineError},
 };
 
 /// Requests of one EnqueueStream that may be unanswered.
@@ -17,9 +17,11 @@ const KEY_CHARS_MAX: usize = 64;
 impl Context {
     pub(super) async fn enqueue(
         &self,
+        caller: &Caller,
         request: pb::EnqueueRequest,
     ) -> Result<pb::EnqueueResponse, Status> {
         self.check_enqueue(&request)?;
+        check_queues(caller, &request)?;
         let pb::EnqueueRequest { jobs, idempotency_key, queue, kind } = request;
         let queues = self.queues_of(&jobs, &queue).await?;
         let jobs: Vec<NewJob> = jobs
@@ -35,14 +37,15 @@ impl Context {
 
     pub(super) fn enqueue_stream(
         self,
+        caller: Caller,
         requests: tonic::Streaming<pb::EnqueueStreamRequest>,
     ) -> impl Stream<Item = Result<pb::EnqueueStreamResponse, Status>> + Send + 'static {
         requests
             .map(move |request| {
-                let context = self.clone();
+                let (context, caller) = (self.clone(), caller.clone());
                 async move {
                     let pb::EnqueueStreamRequest { tag, request } = request?;
-                    let stored = context.enqueue(request.unwrap_or_default()).await;
+                    let stored = context.enqueue(&caller, request.unwrap_or_default()).await;
                     let result = match stored {
                         Ok(stored) => pb::enqueue_stream_response::Result::Stored(stored),
                         Err(error) => {
@@ -114,6 +117,16 @@ impl Context {
             .map_err(|error: PipelineError| status::of(&error))?;
         Ok(of_job.into_iter().map(|place| queues[place].id).collect())
     }
+}
+
+fn check_queues(caller: &Caller, request: &pb::EnqueueRequest) -> Result<(), Status> {
+    if caller.may_use_all_queues() {
+        return Ok(());
+    }
+    let of_job = |job: &pb::NewJob| {
+        check_queue(caller, if job.queue.is_empty() { &request.queue } else { &job.queue })
+    };
+    request.jobs.iter().try_for_each(of_job)
 }
 
 fn as_message(error: &Status) -> pb::EnqueueError {

@@ -2,7 +2,10 @@ use currant_proto::v1::{self as pb, job_service_server::JobService};
 use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Context;
+use super::{
+    Context,
+    access::{caller, while_valid},
+};
 
 #[tonic::async_trait]
 impl JobService for Context {
@@ -10,7 +13,8 @@ impl JobService for Context {
         &self,
         request: Request<pb::EnqueueRequest>,
     ) -> Result<Response<pb::EnqueueResponse>, Status> {
-        Context::enqueue(self, request.into_inner()).await.map(Response::new)
+        let caller = caller(&request);
+        Context::enqueue(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
     type EnqueueStreamStream = BoxStream<'static, Result<pb::EnqueueStreamResponse, Status>>;
@@ -19,42 +23,48 @@ impl JobService for Context {
         &self,
         request: Request<Streaming<pb::EnqueueStreamRequest>>,
     ) -> Result<Response<Self::EnqueueStreamStream>, Status> {
-        let responses = Context::enqueue_stream(self.clone(), request.into_inner());
-        Ok(Response::new(Box::pin(responses)))
+        let caller = caller(&request);
+        let responses = Context::enqueue_stream(self.clone(), caller.clone(), request.into_inner());
+        Ok(Response::new(while_valid(&caller, responses)))
     }
 
     async fn get(
         &self,
         request: Request<pb::GetRequest>,
     ) -> Result<Response<pb::GetResponse>, Status> {
-        Context::get(self, request.into_inner()).await.map(Response::new)
+        let caller = caller(&request);
+        Context::get(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn list(
         &self,
         request: Request<pb::ListRequest>,
     ) -> Result<Response<pb::ListResponse>, Status> {
-        Context::list(self, request.into_inner()).await.map(Response::new)
+        let caller = caller(&request);
+        Context::list(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn cancel(
         &self,
         request: Request<pb::CancelRequest>,
     ) -> Result<Response<pb::CancelResponse>, Status> {
-        Context::cancel(self, request.into_inner()).await.map(Response::new)
+        let caller = caller(&request);
+        Context::cancel(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn retry(
         &self,
         request: Request<pb::RetryRequest>,
     ) -> Result<Response<pb::RetryResponse>, Status> {
-        Context::retry(self, request.into_inner()).await.map(Response::new)
+        let caller = caller(&request);
+        Context::retry(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn delete(
         &self,
         request: Request<pb::DeleteRequest>,
     ) -> Result<Response<pb::DeleteResponse>, Status> {
-        Context::delete(self, request.into_inner()).await.map(Response::new)
+        let caller = caller(&request);
+        Context::delete(self, &caller, request.into_inner()).await.map(Response::new)
     }
 }

@@ -1,22 +1,32 @@
 use currant_proto::v1 as pb;
 use tonic::Status;
 
-use super::{Context, filter::Filter, status, status::Violations, stored};
-use crate::domain::{JobId, QueueId};
+use super::{Context, access::check_queue, filter::Filter, status, status::Violations, stored};
+use crate::{
+    domain::{JobId, QueueId},
+    pipeline::Caller,
+};
 
 const PAGE_SIZE: u32 = 50;
 const PAGE_SIZE_MAX: u32 = 500;
 
 impl Context {
-    pub(super) async fn list(&self, request: pb::ListRequest) -> Result<pb::ListResponse, Status> {
+    pub(super) async fn list(
+        &self,
+        caller: &Caller,
+        request: pb::ListRequest,
+    ) -> Result<pb::ListResponse, Status> {
         let pb::ListRequest { filter, newest_first, page_size, page_token } = request;
         let mut violations = Violations::default();
         let now = self.core.clock.database_micros();
-        let filter = Filter::check(filter.unwrap_or_default(), now, &mut violations);
+        let filter = filter.unwrap_or_default();
+        let name = filter.queue.clone();
+        let filter = Filter::check(filter, now, &mut violations);
         if page_size > PAGE_SIZE_MAX {
             violations.add("page_size", format!("1 to {PAGE_SIZE_MAX}; this is {page_size}"));
         }
         violations.into_result()?;
+        check_queue(caller, &name)?;
         let (queue, mut listing) = filter.listing(&self.core, newest_first).await?;
         if !page_token.is_empty() {
             listing.pass(Token::check(&page_token, queue.id, newest_first)?);

@@ -1,5 +1,6 @@
 //! The wire: parse, call, reply. The only place that sees generated types.
 
+mod access;
 mod admission;
 #[doc(hidden)]
 pub mod bench;
@@ -7,6 +8,7 @@ mod cancel;
 mod check;
 mod complete;
 mod convert;
+mod convert_token;
 mod delete;
 mod enqueue;
 mod filter;
@@ -20,11 +22,13 @@ mod server;
 mod status;
 mod stored;
 mod subscribe;
+mod tokens;
 mod verdict;
 mod workers;
 
 use std::{sync::Arc, time::Duration};
 
+pub use access::{ACCESS, Needs};
 pub use server::serve;
 
 use crate::pipeline::Core;

@@ -2,13 +2,16 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use currant_proto::v1::{
-    job_service_server::JobServiceServer, worker_service_server::WorkerServiceServer,
+    job_service_server::JobServiceServer, token_service_server::TokenServiceServer,
+    worker_service_server::WorkerServiceServer,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 
-use super::{Context, RpcSettings, admission::AdmissionLayer, route::RouteLayer};
+use super::{
+    Context, RpcSettings, access::AccessLayer, admission::AdmissionLayer, route::RouteLayer,
+};
 use crate::pipeline::Core;
 
 /// HTTP/2 closes a connection on which many small frames stay unread; the bound is a share of the
@@ -32,17 +35,21 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let message_bytes_max = settings.message_bytes_max;
     let admission = AdmissionLayer::new(settings.concurrent_requests_max);
+    let access = AccessLayer::new(Arc::clone(&core));
     let context = Context { core, settings: Arc::new(settings) };
     let jobs = JobServiceServer::new(context.clone()).max_decoding_message_size(message_bytes_max);
+    let tokens = TokenServiceServer::new(context.clone());
     let workers = WorkerServiceServer::new(context).max_decoding_message_size(message_bytes_max);
 
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<JobServiceServer<Context>>().await;
+    health_reporter.set_serving::<TokenServiceServer<Context>>().await;
     health_reporter.set_serving::<WorkerServiceServer<Context>>().await;
     let reporter = async move {
         draining.cancelled().await;
         health_reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         health_reporter.set_not_serving::<JobServiceServer<Context>>().await;
+        health_reporter.set_not_serving::<TokenServiceServer<Context>>().await;
         health_reporter.set_not_serving::<WorkerServiceServer<Context>>().await;
         std::future::pending::<()>().await;
     };
@@ -57,9 +64,12 @@ pub async fn serve(
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_INTERVAL))
+        // The outer one: a stranger's call takes no place.
+        .layer(access)
         .layer(admission)
         .layer(RouteLayer { jobs, workers })
         .trace_fn(|request| tracing::debug_span!("rpc", path = request.uri().path()))
+        .add_service(tokens)
         .add_service(health)
         .add_service(reflection().build_v1().context("reflection v1")?)
         .add_service(reflection().build_v1alpha().context("reflection v1alpha")?)

@@ -1,11 +1,11 @@
 //! The one place that maps errors to gRPC codes and details.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::pipeline::PipelineError;
+use crate::{domain::Scope, pipeline::PipelineError};
 
 /// What was wrong with a request: field by field.
 #[derive(Debug, Default)]
@@ -63,4 +63,37 @@ pub(super) fn not_found(kind: &str, name: impl Into<String>) -> Status {
     let message = format!("there is no {kind} {name}");
     let details = ErrorDetails::with_resource_info(kind, name, "", message.clone());
     Status::with_error_details(Code::NotFound, message, details)
+}
+
+/// Names who gives the reasons of an ErrorInfo.
+const DOMAIN: &str = "currant";
+
+pub(super) fn no_token() -> Status {
+    let message = "a token is needed: authorization: Bearer currant_…";
+    unknown_caller("TOKEN_MISSING", message)
+}
+
+/// Doesn't tell a token that was revoked from one that never was.
+pub(super) fn bad_token() -> Status {
+    unknown_caller("TOKEN_INVALID", "the token isn't valid")
+}
+
+fn unknown_caller(reason: &str, message: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(Code::Unauthenticated, message, details)
+}
+
+pub(super) fn no_scope(scope: Scope) -> Status {
+    let message = format!("the token lacks the scope {}", scope.name());
+    forbidden("SCOPE_MISSING", "scope", scope.name(), message)
+}
+
+pub(super) fn no_queue(queue: &str) -> Status {
+    forbidden("QUEUE_FORBIDDEN", "queue", queue, format!("the token isn't for the queue {queue}"))
+}
+
+fn forbidden(reason: &str, what: &str, name: &str, message: String) -> Status {
+    let named = HashMap::from([(what.to_owned(), name.to_owned())]);
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, named);
+    Status::with_error_details(Code::PermissionDenied, message, details)
 }

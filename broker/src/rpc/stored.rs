@@ -87,7 +87,7 @@ fn pb_retry_policy(policy: RetryPolicy) -> pb::RetryPolicy {
     }
 }
 
-fn timestamp(micros: i64) -> prost_types::Timestamp {
+pub(super) fn timestamp(micros: i64) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: micros.div_euclid(1_000_000),
         nanos: i32::try_from(micros.rem_euclid(1_000_000)).unwrap_or_default() * 1000,

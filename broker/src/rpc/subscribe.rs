@@ -5,11 +5,13 @@ use futures_util::{Stream, StreamExt, stream};
 use pb::subscribe_response::Message;
 use tonic::Status;
 
-use super::{Context, RpcSettings, check, convert, status, status::Violations};
+use super::{
+    Context, RpcSettings, access::check_queue, check, convert, status, status::Violations,
+};
 use crate::{
     domain::{Queue, QueueId},
     engine::{Delivery, LostReason, SessionId},
-    pipeline::{Outgoing, SubscriptionRequest},
+    pipeline::{Caller, Outgoing, PipelineError, SubscriptionRequest},
 };
 
 const WORKER_CHARS_MAX: usize = 128;
@@ -17,6 +19,7 @@ const WORKER_CHARS_MAX: usize = 128;
 impl Context {
     pub(super) async fn subscribe(
         &self,
+        caller: Caller,
         request: pb::SubscribeRequest,
     ) -> Result<impl Stream<Item = Result<pb::SubscribeResponse, Status>> + Send + use<>, Status>
     {
@@ -43,7 +46,7 @@ impl Context {
             violations.add("held", problem);
         }
         let session = if session_id.is_empty() {
-            SessionId(fastrand::u128(1..))
+            new_session()?
         } else {
             check::session(&session_id).unwrap_or_else(|problem| {
                 violations.add("session_id", problem);
@@ -55,12 +58,14 @@ impl Context {
             Vec::new()
         });
         violations.into_result()?;
+        queues.iter().try_for_each(|queue| check_queue(&caller, queue))?;
 
         let queues = self.distinct_queues(&queues).await?;
         let by_id: HashMap<QueueId, Arc<Queue>> =
             queues.iter().map(|queue| (queue.id, Arc::clone(queue))).collect();
         let concurrency = if concurrency == 0 { max_in_flight } else { concurrency };
         let request = SubscriptionRequest {
+            caller,
             session,
             queues,
             max_in_flight: max_in_flight as usize,
@@ -90,6 +95,17 @@ impl Context {
             .await
             .map_err(|error| status::of(&error))
     }
+}
+
+/// Whoever knows it can report in its name, so that it can't be guessed.
+fn new_session() -> Result<SessionId, Status> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| {
+        tracing::error!(%error, "the system gives no random numbers");
+        status::of(&PipelineError::Internal)
+    })?;
+    // Zero stands for a completion without a session.
+    Ok(SessionId(u128::from_ne_bytes(random).max(1)))
 }
 
 fn welcome(

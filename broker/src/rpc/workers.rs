@@ -2,7 +2,10 @@ use currant_proto::v1::{self as pb, worker_service_server::WorkerService};
 use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
-use super::Context;
+use super::{
+    Context,
+    access::{caller, while_valid},
+};
 
 #[tonic::async_trait]
 impl WorkerService for Context {
@@ -12,15 +15,17 @@ impl WorkerService for Context {
         &self,
         request: Request<pb::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let messages = Context::subscribe(self, request.into_inner()).await?;
-        Ok(Response::new(Box::pin(messages)))
+        let caller = caller(&request);
+        let messages = Context::subscribe(self, caller.clone(), request.into_inner()).await?;
+        Ok(Response::new(while_valid(&caller, messages)))
     }
 
     async fn complete(
         &self,
         request: Request<pb::CompleteRequest>,
     ) -> Result<Response<pb::CompleteResponse>, Status> {
-        Context::complete(self, request.into_inner()).await.map(Response::new)
+        let caller = caller(&request);
+        Context::complete(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn heartbeat(

@@ -17,6 +17,8 @@ pub enum Notice {
     Scheduled,
     /// Attempts that another broker holds were cancelled: this one's, perhaps.
     Cancelled,
+    /// Tokens were created or revoked.
+    Tokens,
 }
 
 /// A connection of its own that only listens, and is always read: one that isn't would hold back
@@ -73,11 +75,14 @@ fn notice(
     }
 }
 
-/// A payload is `scheduled`, or a queue's number or `cancelled`, each with the broker's number or
+/// A payload is `scheduled` or `tokens`, or a queue's number or `cancelled`, each with the broker's number or
 /// without: `queue/broker`.
 fn parse(payload: &str, me: i32) -> Option<Notice> {
     if payload == "scheduled" {
         return Some(Notice::Scheduled);
+    }
+    if payload == "tokens" {
+        return Some(Notice::Tokens);
     }
     let (queue, broker) = payload.split_once('/').unwrap_or((payload, ""));
     if broker.parse() == Ok(me) {
@@ -107,6 +112,7 @@ mod tests {
         assert_eq!(parse("7/2", 1), Some(Notice::Ready(QueueId(7))));
         assert_eq!(parse("7/1", 1), None, "said by this broker");
         assert_eq!(parse("scheduled", 1), Some(Notice::Scheduled));
+        assert_eq!(parse("tokens", 1), Some(Notice::Tokens));
         assert_eq!(parse("cancelled/2", 1), Some(Notice::Cancelled));
         assert_eq!(parse("cancelled/1", 1), None, "said by this broker");
         assert_eq!(parse("", 1), None);

@@ -9,6 +9,7 @@
 //! `LATERAL (… OFFSET 0)`, a look into the table for each row beside it.
 
 mod adopt_jobs;
+mod audit;
 #[doc(hidden)]
 pub mod bench;
 mod brokers;
@@ -38,8 +39,10 @@ mod retry_jobs;
 mod row;
 mod settle_jobs;
 mod statement;
+mod tokens;
 
 pub use adopt_jobs::adopt_jobs;
+pub use audit::{note_action, prune_audit};
 pub use brokers::{
     BrokerRow, Heartbeat, bury_brokers, database_time, heartbeat_broker, register_broker,
     retire_broker,
@@ -69,11 +72,15 @@ pub use rescue_jobs::{Rescued, held_jobs, rescue_jobs};
 pub use retry_jobs::retry_jobs;
 pub use settle_jobs::{Settled, Settlement, settle_jobs};
 pub use statement::Statement;
+pub use tokens::{
+    Actor, create_token, list_tokens, prune_tokens, revoke_token, touch_tokens, valid_tokens,
+};
 
 /// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
 pub fn statements() -> Vec<Statement> {
     let others: [&[Statement]; 19] = [
         &adopt_jobs::STATEMENTS,
+        &audit::STATEMENTS,
         &brokers::STATEMENTS,
         &cancel_jobs::STATEMENTS,
         &claim_jobs::STATEMENTS,
@@ -92,6 +99,7 @@ pub fn statements() -> Vec<Statement> {
         &rescue_jobs::STATEMENTS,
         &retry_jobs::STATEMENTS,
         &settle_jobs::STATEMENTS,
+        &tokens::STATEMENTS,
     ];
     [others.concat(), complete_jobs::statements().to_vec()].concat()
 }

@@ -10,6 +10,7 @@ mod promote;
 mod prune;
 mod rescue;
 mod tick;
+mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,6 +36,10 @@ pub struct TimerSettings {
     pub poll_interval: Duration,
     pub retention: Retention,
     pub pruner: PrunerLimits,
+    /// Between looks at the tokens.
+    pub tokens_interval: Duration,
+    /// How long tokens that ended and audit records are kept.
+    pub audit_age: Duration,
 }
 
 /// Starts all duties. `stop` ends them; `dead` is cancelled when other brokers hold this one for dead.
@@ -45,7 +50,7 @@ pub fn start(
     dead: &CancellationToken,
 ) {
     let listening = listen::Listening::default();
-    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 8] = [
+    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 9] = [
         Box::pin(tick::tick(Arc::clone(core))),
         Box::pin(heartbeat::heartbeat(Arc::clone(core), settings.clone(), dead.clone())),
         Box::pin(listen::listen(Arc::clone(core), settings.clone(), listening.clone())),
@@ -54,6 +59,7 @@ pub fn start(
         Box::pin(orphans::orphans(Arc::clone(core))),
         Box::pin(prune::prune(Arc::clone(core), settings.clone())),
         Box::pin(cancel::cancel(Arc::clone(core))),
+        Box::pin(tokens::tokens(Arc::clone(core), settings.clone())),
     ];
     for duty in duties {
         let stop = stop.clone();

@@ -7,9 +7,9 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes};
 use currant_proto::v1::{
-    Attempt, CancelRequest, CompleteRequest, Completion, DeleteRequest, EnqueueRequest,
-    EnqueueStreamRequest, Failed, GetRequest, HeartbeatRequest, RetryRequest, SubscribeRequest,
-    Verdict, completion::Outcome,
+    Attempt, CancelRequest, CompleteRequest, Completion, CreateTokenRequest, DeleteRequest,
+    EnqueueRequest, EnqueueStreamRequest, Failed, GetRequest, HeartbeatRequest, ListTokensRequest,
+    RetryRequest, RevokeTokenRequest, Scope, SubscribeRequest, Verdict, completion::Outcome,
 };
 use prost::Message;
 use tonic::{
@@ -60,7 +60,11 @@ impl Decoder for Raw {
 }
 
 /// Sends the bodies as the messages of one call; returns the first answer. Any answer will do.
-async fn call(broker: &Broker, path: &'static str, bodies: Vec<Bytes>) -> Result<(), Status> {
+pub(crate) async fn call(
+    broker: &Broker,
+    path: &'static str,
+    bodies: Vec<Bytes>,
+) -> Result<(), Status> {
     let mut grpc = Grpc::new(broker.channel());
     grpc.ready().await.unwrap();
     let path = PathAndQuery::from_static(path);
@@ -73,7 +77,7 @@ async fn call(broker: &Broker, path: &'static str, bodies: Vec<Bytes>) -> Result
 }
 
 /// Every RPC, with a message that it takes.
-fn rpcs() -> [(&'static str, Vec<u8>); 9] {
+fn rpcs() -> [(&'static str, Vec<u8>); 12] {
     let enqueue = EnqueueRequest { jobs: vec![job("q", b"payload")], ..Default::default() };
     let held = vec![Attempt { job_id: 1 << 60, attempt: 1 }];
     let session_id = "0123456789abcdef0123456789abcdef".to_owned();
@@ -96,6 +100,12 @@ fn rpcs() -> [(&'static str, Vec<u8>); 9] {
         received_seq: 0,
         ..CompleteRequest::default()
     };
+    let create = CreateTokenRequest {
+        name: "t".to_owned(),
+        scopes: vec![Scope::Read.into()],
+        queues: vec!["q*".to_owned()],
+        ..Default::default()
+    };
     let heartbeat = HeartbeatRequest { session_id, epoch: 1, held, ..Default::default() };
     [
         ("/currant.v1.JobService/Enqueue", enqueue.encode_to_vec()),
@@ -104,6 +114,12 @@ fn rpcs() -> [(&'static str, Vec<u8>); 9] {
         ("/currant.v1.JobService/Cancel", CancelRequest { job_ids: vec![1 << 60] }.encode_to_vec()),
         ("/currant.v1.JobService/Retry", RetryRequest { job_ids: vec![1 << 60] }.encode_to_vec()),
         ("/currant.v1.JobService/Delete", DeleteRequest { job_ids: vec![1 << 60] }.encode_to_vec()),
+        ("/currant.v1.TokenService/CreateToken", create.encode_to_vec()),
+        ("/currant.v1.TokenService/ListTokens", ListTokensRequest::default().encode_to_vec()),
+        (
+            "/currant.v1.TokenService/RevokeToken",
+            RevokeTokenRequest { token_id: 9 }.encode_to_vec(),
+        ),
         ("/currant.v1.WorkerService/Subscribe", subscribe.encode_to_vec()),
         ("/currant.v1.WorkerService/Complete", complete.encode_to_vec()),
         ("/currant.v1.WorkerService/Heartbeat", heartbeat.encode_to_vec()),
@@ -133,11 +149,11 @@ async fn random_bodies_are_answered_and_the_broker_goes_on() {
             };
             // Pure noise hardly ever gets past the decoder; a changed byte often does.
             let mut changed = good.clone();
-            for _ in 0..random.usize(1..4) {
+            for _ in 0..random.usize(1..4).min(good.len()) {
                 let at = random.usize(..changed.len());
                 changed[at] = random.u8(..);
             }
-            let cut = good[..random.usize(..good.len())].to_vec();
+            let cut = good[..random.usize(..=good.len())].to_vec();
             let several = vec![good.clone().into(), noise(&mut random), good.clone().into()];
             let bodies =
                 [vec![noise(&mut random)], vec![changed.into()], vec![cut.into()], several, vec![]];

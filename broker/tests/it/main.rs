@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod brokers;
 mod cancel;
 mod cli;
@@ -35,4 +36,5 @@ mod shutdown;
 mod smoke;
 mod sql;
 mod support;
+mod tokens;
 mod verdicts;

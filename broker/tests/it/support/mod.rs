@@ -5,6 +5,7 @@ mod database;
 mod load;
 mod refusal;
 mod stall;
+pub(crate) mod token;
 mod worker;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Builds a broker from its settings, runs it, drains it.
 
+pub mod tokens;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
@@ -12,7 +14,7 @@ use crate::{
     domain::{Queue, QueueId, Retention, RetryPolicy, first_id_at_ms},
     engine,
     http::{self, Metrics, Readiness},
-    pipeline::{CoalescerLimits, Core, CoreLimits},
+    pipeline::{AccessLimits, CoalescerLimits, Core, CoreLimits},
     rpc::{self, RpcSettings},
     store::{self, Settings, Store},
     telemetry,
@@ -47,6 +49,9 @@ pub async fn serve(
     let http = bind("http.listen", config.http.listen).await?;
     let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
     let core = connect(&config, grpc_address.port()).await?;
+    if core.access.is_required() {
+        core.look_for_tokens().await.context("reading the tokens")?;
+    }
 
     let [stop, dead, draining, closed] = std::array::from_fn(|_| CancellationToken::new());
     timers::start(&core, &timer_settings(&config), &stop, &dead);
@@ -115,14 +120,7 @@ async fn bind(key: &'static str, address: SocketAddr) -> anyhow::Result<TcpListe
 
 /// Registers this broker, which answers on this port, and starts all but its servers.
 async fn connect(config: &Config, port: u16) -> anyhow::Result<Arc<Core>> {
-    let store = Store::new(&Settings {
-        url: config.database.url.expose().to_owned(),
-        pool_size: config.database.pool_size,
-        connect_timeout: ms(config.database.connect_timeout_ms),
-        statement_timeout: ms(config.database.statement_timeout_ms),
-        completion_synchronous_commit: config.database.completion_synchronous_commit,
-    })
-    .context("database.url")?;
+    let store = open(config, config.database.pool_size)?;
     store.fill().await.context("database.url")?;
     let client = store.client().await.context("database.url")?;
     let now = store::database_time(&client).await.context("database.url")?;
@@ -133,6 +131,17 @@ async fn connect(config: &Config, port: u16) -> anyhow::Result<Arc<Core>> {
     drop(client);
     tracing::info!(name, id = broker.id, slot = broker.slot, "registered");
     Ok(Core::start(store, clock, broker, queue_defaults(config), core_limits(config)))
+}
+
+fn open(config: &Config, pool_size: usize) -> anyhow::Result<Store> {
+    let settings = Settings {
+        url: config.database.url.expose().to_owned(),
+        pool_size,
+        connect_timeout: ms(config.database.connect_timeout_ms),
+        statement_timeout: ms(config.database.statement_timeout_ms),
+        completion_synchronous_commit: config.database.completion_synchronous_commit,
+    };
+    Store::new(&settings).context("database.url")
 }
 
 /// Between the database's clock and the ids made from it.
@@ -212,6 +221,10 @@ fn core_limits(config: &Config) -> CoreLimits {
         },
         queues_max: dispatch.queues_max,
         metered_queues_max: config.http.metered_queues_max,
+        access: AccessLimits {
+            required: config.access.required,
+            tokens_max: config.access.tokens_max,
+        },
         drain_deadline: ms(config.broker.drain_deadline_ms),
         statement_timeout: ms(config.database.statement_timeout_ms),
     }
@@ -242,7 +255,7 @@ fn rpc_settings(config: &Config) -> RpcSettings {
 const STRAGGLER_MARGIN: Duration = Duration::from_secs(60);
 
 fn timer_settings(config: &Config) -> TimerSettings {
-    let Config { database, broker, dispatch, retention, .. } = config;
+    let Config { access, database, broker, dispatch, retention, .. } = config;
     let kept_ms = |ms: u64| i64::try_from(ms).ok().filter(|ms| *ms > 0);
     let listen_url = database.listen_url.as_ref().unwrap_or(&database.url).expose();
     TimerSettings {
@@ -261,6 +274,8 @@ fn timer_settings(config: &Config) -> TimerSettings {
             cancelled_ms: kept_ms(retention.cancelled_ms),
             dead_ms: kept_ms(retention.dead_ms),
         },
+        tokens_interval: ms(access.look_interval_ms),
+        audit_age: ms(access.audit_ms),
         pruner: engine::PrunerLimits {
             rows_per_slice_max: retention.rows_per_slice_max,
             rows_per_second_max: retention.rows_per_second_max,

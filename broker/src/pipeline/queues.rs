@@ -52,8 +52,7 @@ impl QueueRegistry {
         clock: &Clock,
         name: &str,
     ) -> Result<Option<Arc<Queue>>, PipelineError> {
-        let known = self.known([name]).and_then(|ids| ids.first().copied());
-        if let Some(id) = known {
+        if let Some(id) = self.known(name) {
             let fresh = self.by_id(store, clock, &[id]).await.map_err(failed)?;
             return Ok(fresh.get(&id).cloned());
         }

@@ -78,7 +78,7 @@ pub use tokens::{
 
 /// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
 pub fn statements() -> Vec<Statement> {
-    let others: [&[Statement]; 19] = [
+    let others: [&[Statement]; 21] = [
         &adopt_jobs::STATEMENTS,
         &audit::STATEMENTS,
         &brokers::STATEMENTS,

@@ -32,6 +32,7 @@ fn taken(id: JobId) -> TakenJob {
         kind: KIND.to_owned(),
         payload: PAYLOAD.clone(),
         options: None,
+        run_at: None,
     }
 }
 

@@ -154,7 +154,11 @@ impl Access {
                 old.ended.cancel();
             }
         }
-        metrics::gauge!("currant_tokens").set(members.by_id.len() as f64);
+    }
+
+    /// How many are valid, as of the last look.
+    pub(super) fn tokens(&self) -> usize {
+        self.members.read().by_id.len()
     }
 
     /// Tokens whose last use is to be noted.

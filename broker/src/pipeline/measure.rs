@@ -19,6 +19,7 @@ impl Core {
         count("currant_jobs_buffered", load.buffered);
         count("currant_buffered_bytes", load.buffered_bytes);
         count("currant_buffered_bytes_max", limits.buffered_bytes_max);
+        count("currant_tokens", self.access.tokens());
         count("currant_draining", usize::from(self.is_draining()));
         for budget in [&self.enqueue_budget, &self.complete_budget] {
             let count = |name: &'static str, value: usize| {

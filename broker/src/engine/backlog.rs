@@ -24,6 +24,8 @@ pub enum ClaimFrom {
 ///   among brokers is by commit.
 /// - `storing`: rows on their way into the backlog by our own hand, not committed.
 /// - `rows`: how many stand behind the cursors, roughly: what was noted less what was claimed.
+/// - `counted`: that is all, as far as we have heard: its end has been seen once, and nothing was forgotten
+///   since. A full sweep later doesn't change that.
 ///
 /// Direct dispatch is allowed where no older row of the same or a higher priority can stand.
 #[derive(Debug)]
@@ -33,6 +35,7 @@ pub(super) struct Backlog {
     notified: bool,
     storing: usize,
     rows: usize,
+    counted: bool,
     claim: Option<ClaimFrom>,
     /// What was noted while a claim was in flight, which can't have seen it.
     noted_meanwhile: BTreeMap<Reverse<i16>, JobId>,
@@ -59,6 +62,7 @@ impl Backlog {
             notified: false,
             storing: 0,
             rows: 0,
+            counted: false,
             claim: None,
             noted_meanwhile: BTreeMap::new(),
             notified_meanwhile: false,
@@ -81,7 +85,7 @@ impl Backlog {
 
     /// How many rows stand in it or are on their way, roughly; `None`: nobody knows.
     pub(super) fn rows(&self) -> Option<usize> {
-        (!self.unknown).then_some(self.storing + self.rows)
+        self.counted.then_some(self.storing + self.rows)
     }
 
     /// Whether the first look at it is under way.
@@ -125,6 +129,7 @@ impl Backlog {
     /// No session is left: what stands in the database changes without us.
     pub(super) fn forget(&mut self) {
         self.unknown = true;
+        self.counted = false;
     }
 
     pub(super) fn claiming(&self) -> bool {
@@ -172,6 +177,7 @@ impl Backlog {
                 self.sweep_not_before = now + rest.min(SWEEP_REST_MAX);
                 self.notified = false;
                 self.unknown = full;
+                self.counted |= !full;
                 // All in front of the last row is claimed; behind it nothing is known.
                 self.levels.clear();
                 if full && let Some(&(priority, id)) = rows.last() {
@@ -195,6 +201,7 @@ impl Backlog {
         if self.claim.take().is_some() {
             // It may have committed: then the rows come back by rescue; what else stands is unknown.
             self.unknown = true;
+            self.counted = false;
             self.claim_not_before = now + CLAIM_PAUSE;
         }
         self.claim_over();
@@ -296,6 +303,21 @@ mod tests {
         backlog.next_claim(NOW);
         backlog.claimed(NOW, Duration::ZERO, 2, &[]);
         assert_eq!(backlog.rows(), Some(0), "somebody else has claimed it");
+    }
+
+    #[test]
+    fn a_full_sweep_does_not_forget_its_length() {
+        let mut backlog = swept();
+        for id in 1..=5 {
+            backlog.note(0, JobId(id));
+        }
+        backlog.notify();
+        assert_eq!(backlog.next_claim(NOW), Some(ClaimFrom::Sweep));
+        backlog.claimed(NOW, Duration::ZERO, 2, &[(0, JobId(1)), (0, JobId(2))]);
+        assert!(!backlog.allows_direct(0));
+        assert_eq!(backlog.rows(), Some(3));
+        backlog.forget();
+        assert_eq!(backlog.rows(), None);
     }
 
     #[test]

@@ -14,24 +14,29 @@ pub struct Admission {
 
 /// Jobs a second below which the way through the backlog costs nobody anything.
 const HASTE_MIN: f64 = 1000.0;
+/// A backlog that the workers have done in that time is none that somebody has loaded for later: it came
+/// about while producers were faster, or the database slower, than for the moment.
+const BEHIND_MAX: Duration = Duration::from_secs(5);
 
 impl Dispatcher {
-    /// Whether the jobs should go on to be stored now. No, when a moment of waiting saves the way
-    /// through the backlog, for these jobs and for all behind them: at the pace of the queue's workers
-    /// memory will have room, and what there is of a backlog will be claimed, within half of `hold_max`.
+    /// Whether the jobs should go on to be stored now. No, when waiting saves the way through the
+    /// backlog, for these jobs or for those to come: at the pace of the queue's workers memory will have
+    /// room, and what there is of a backlog will be claimed, soon. A backlog costs the database more than
+    /// direct dispatch: once it is there, producers that don't wait keep it there.
     ///
     /// After a yes their room is kept, until `admission_ended`.
     pub fn admit(&mut self, now: Duration, admission: Admission) -> bool {
         let Admission { queue, priority, jobs } = admission;
         let (throttled, draining) = (self.throttled, self.draining);
-        let hold = self.limits.hold_max.as_secs_f64() / 2.0;
+        let may_wait = !self.limits.hold_max.is_zero();
         let state = self.queue(queue);
         let cap = state.cap();
         // More than memory takes will go to the backlog, however long it waits.
         let needed = jobs.min(cap / 2);
         let direct = state.backlog.allows_direct(priority);
         let used = state.in_memory() + state.admitted + needed;
-        if cap > 0
+        if may_wait
+            && cap > 0
             && !state.is_urgent(priority)
             && !draining
             && (!direct || throttled || used > cap)
@@ -40,7 +45,9 @@ impl Dispatcher {
             let worth_waiting = match (lacking, state.pace.rate(now)) {
                 (None, _) => state.backlog.is_first_looked_at(),
                 (Some(_), None) => direct,
-                (Some(lacking), Some(rate)) => rate > HASTE_MIN && lacking as f64 <= rate * hold,
+                (Some(lacking), Some(rate)) => {
+                    rate > HASTE_MIN && lacking as f64 <= rate * BEHIND_MAX.as_secs_f64()
+                }
             };
             if worth_waiting {
                 return false;
@@ -134,11 +141,11 @@ mod tests {
         let mut engine = with_session();
         let pace = &mut engine.queue(QUEUE).pace;
         pace.work_came(NOW - Duration::from_millis(100));
-        // 5000 a second, 500 within half of what is waited at most.
+        // 5000 a second.
         pace.finished(NOW, 500);
-        engine.ready(NOW, QUEUE, (1..=300).map(|id| (0, JobId(id))), &mut Vec::new());
+        engine.ready(NOW, QUEUE, (1..=24_000).map(|id| (0, JobId(id))), &mut Vec::new());
         assert!(!engine.admit(NOW, jobs(1)));
-        engine.ready(NOW, QUEUE, (301..=600).map(|id| (0, JobId(id))), &mut Vec::new());
+        engine.ready(NOW, QUEUE, (24_001..=26_000).map(|id| (0, JobId(id))), &mut Vec::new());
         assert!(engine.admit(NOW, jobs(1)));
     }
 

@@ -49,6 +49,7 @@ impl World {
         for session in 1..=sessions {
             let request = SessionRequest {
                 session: SessionId(session),
+                worker: "".into(),
                 queues: vec![(QUEUE, None)],
                 max_in_flight: 400,
                 concurrency: 100,

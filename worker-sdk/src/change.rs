@@ -104,7 +104,7 @@ impl Client {
         let mut verdicts = Vec::new();
         for job_ids in calls(ids) {
             let count = job_ids.len();
-            let request = CancelRequest { job_ids };
+            let request = CancelRequest { job_ids, queue: self.queue.clone() };
             let answer = with_retry(self.deadline, || {
                 let (mut inner, request) = (self.inner.clone(), request.clone());
                 async move { inner.cancel(request).await }
@@ -129,7 +129,7 @@ impl Client {
         let mut verdicts = Vec::new();
         for job_ids in calls(ids) {
             let count = job_ids.len();
-            let request = RetryRequest { job_ids };
+            let request = RetryRequest { job_ids, queue: self.queue.clone() };
             let answer = with_retry(self.deadline, || {
                 let (mut inner, request) = (self.inner.clone(), request.clone());
                 async move { inner.retry(request).await }
@@ -154,7 +154,7 @@ impl Client {
         let mut verdicts = Vec::new();
         for job_ids in calls(ids) {
             let count = job_ids.len();
-            let request = DeleteRequest { job_ids };
+            let request = DeleteRequest { job_ids, queue: self.queue.clone() };
             let answer = with_retry(self.deadline, || {
                 let (mut inner, request) = (self.inner.clone(), request.clone());
                 async move { inner.delete(request).await }

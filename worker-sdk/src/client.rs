@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use currant_proto::v1::{GetRequest, job_service_client::JobServiceClient};
+use currant_proto::v1::{GetRequest, GetResponse, job_service_client::JobServiceClient};
 use tonic::transport::Channel;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     job::JobId,
     new_job::{NewJob, fresh_key, request},
     retry::with_retry,
-    stored_job::StoredJob,
+    stored_job::{FailedAttempt, StoredJob},
 };
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -25,6 +25,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Client {
     pub(crate) inner: JobServiceClient<Channel>,
     pub(crate) deadline: Duration,
+    /// Empty: not said.
+    pub(crate) queue: String,
 }
 
 impl Client {
@@ -40,13 +42,19 @@ impl Client {
     /// Uses a channel that the caller has made, for example with TLS.
     pub fn from_channel(channel: Channel) -> Client {
         let inner = JobServiceClient::new(channel).max_decoding_message_size(DECODE_BYTES_MAX);
-        Client { inner, deadline: DEADLINE }
+        Client { inner, deadline: DEADLINE, queue: String::new() }
     }
 
     /// How long a call is repeated before it fails with [`Error::GaveUp`]. Default 30 s.
     pub fn deadline(mut self, deadline: Duration) -> Client {
         self.deadline = deadline;
         self
+    }
+
+    /// A client whose calls about jobs that are stored are all about jobs of this queue: saves the broker
+    /// a look into each queue. [`Error::NotFound`] for a job that is in another one.
+    pub fn in_queue(&self, queue: impl Into<String>) -> Client {
+        Client { queue: queue.into(), ..self.clone() }
     }
 
     /// Stores one job. When this returns the job is committed and survives any crash.
@@ -96,10 +104,13 @@ impl Client {
     pub async fn get(&self, id: JobId) -> Result<StoredJob, Error> {
         let answer = with_retry(self.deadline, || {
             let mut inner = self.inner.clone();
-            async move { inner.get(GetRequest { job_id: id.0 }).await }
+            let request = GetRequest { job_id: id.0, queue: self.queue.clone() };
+            async move { inner.get(request).await }
         });
-        let job = answer.await?.into_inner().job;
-        StoredJob::from_proto(job.ok_or(Error::Protocol("no job in the answer"))?)
+        let GetResponse { job, failed_attempts } = answer.await?.into_inner();
+        let job = StoredJob::from_proto(job.ok_or(Error::Protocol("no job in the answer"))?)?;
+        let failed = failed_attempts.into_iter().map(FailedAttempt::from_proto);
+        Ok(StoredJob { failed_attempts: failed.collect::<Result<_, _>>()?, ..job })
     }
 }
 

@@ -8,7 +8,15 @@ use tower::BoxError;
 /// The constructors say more.
 pub struct HandlerError {
     verdict: Verdict,
-    message: String,
+    report: Report,
+}
+
+/// What is kept of an error.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) class: String,
+    pub(crate) message: String,
+    pub(crate) details: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,12 +54,26 @@ impl HandlerError {
         HandlerError::with(Verdict::Release, "released")
     }
 
-    fn with(verdict: Verdict, message: impl fmt::Display) -> HandlerError {
-        HandlerError { verdict, message: message.to_string() }
+    /// What sort of error it is, kept with the attempt: see [`FailedAttempt`](crate::FailedAttempt). Cut
+    /// at 128 bytes. Errors that come through `?` have the name of their type.
+    pub fn class(mut self, class: impl Into<String>) -> HandlerError {
+        self.report.class = class.into();
+        self
     }
 
-    pub(crate) fn into_parts(self) -> (Verdict, String) {
-        (self.verdict, self.message)
+    /// More about it, kept with the attempt. Cut at 8 KiB.
+    pub fn details(mut self, details: impl Into<String>) -> HandlerError {
+        self.report.details = details.into();
+        self
+    }
+
+    fn with(verdict: Verdict, message: impl fmt::Display) -> HandlerError {
+        let report = Report { message: message.to_string(), ..Report::default() };
+        HandlerError { verdict, report }
+    }
+
+    pub(crate) fn into_parts(self) -> (Verdict, Report) {
+        (self.verdict, self.report)
     }
 
     /// What a layer returns: a handler's own error that passed through it, or the layer's.
@@ -65,7 +87,7 @@ impl HandlerError {
 
 impl<E: StdError> From<E> for HandlerError {
     fn from(error: E) -> HandlerError {
-        HandlerError::new(chain(&error))
+        HandlerError::new(chain(&error)).class(std::any::type_name::<E>())
     }
 }
 
@@ -79,13 +101,13 @@ impl From<HandlerError> for BoxError {
 
 impl fmt::Debug for HandlerError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{:?}: {}", self.verdict, self.message)
+        write!(out, "{:?}: {}", self.verdict, self.report.message)
     }
 }
 
 impl fmt::Display for HandlerError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.message)
+        out.write_str(&self.report.message)
     }
 }
 
@@ -121,15 +143,18 @@ mod tests {
     #[test]
     fn errors_of_any_kind_fail_the_attempt() {
         let error = HandlerError::from(std::io::Error::other("disk"));
-        assert_eq!(error.into_parts(), (Verdict::Fail { retry_after: None }, "disk".to_owned()));
+        let (verdict, report) = error.into_parts();
+        assert_eq!((verdict, &*report.message), (Verdict::Fail { retry_after: None }, "disk"));
+        assert_eq!(report.class, std::any::type_name::<std::io::Error>());
     }
 
     #[test]
     fn a_handlers_error_survives_boxing() {
-        let boxed: BoxError = HandlerError::discard("never").into();
-        let (verdict, message) = HandlerError::from_boxed(boxed).into_parts();
-        assert_eq!((verdict, &*message), (Verdict::Discard, "never"));
-        let (verdict, message) = HandlerError::from_boxed("timed out".into()).into_parts();
-        assert_eq!((verdict, &*message), (Verdict::Fail { retry_after: None }, "timed out"));
+        let boxed: BoxError = HandlerError::discard("never").class("odd").details("why").into();
+        let (verdict, report) = HandlerError::from_boxed(boxed).into_parts();
+        assert_eq!((verdict, &*report.message), (Verdict::Discard, "never"));
+        assert_eq!((&*report.class, &*report.details), ("odd", "why"));
+        let (verdict, report) = HandlerError::from_boxed("timed out".into()).into_parts();
+        assert_eq!((verdict, &*report.message), (Verdict::Fail { retry_after: None }, "timed out"));
     }
 }

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fmt,
     num::ParseIntError,
     str::FromStr,
@@ -79,6 +80,8 @@ pub struct Job<T> {
     pub timeout: Option<Duration>,
     /// As given by the client.
     pub tags: Vec<String>,
+    /// As given by the client.
+    pub metadata: BTreeMap<String, String>,
     /// W3C trace context of the client; empty if it gave none.
     pub traceparent: String,
     /// Fires when the attempt should stop: somebody cancelled the job, the attempt is no longer this
@@ -107,6 +110,7 @@ impl<T> Job<T> {
             max_attempts: self.max_attempts,
             timeout: self.timeout,
             tags: self.tags,
+            metadata: self.metadata,
             traceparent: self.traceparent,
             cancellation: self.cancellation,
         }
@@ -127,6 +131,7 @@ impl Job<Bytes> {
             timeout,
             tags,
             traceparent,
+            metadata,
         } = assignment;
         Job {
             id: JobId(job_id),
@@ -140,6 +145,7 @@ impl Job<Bytes> {
             max_attempts,
             timeout: from_proto(timeout),
             tags,
+            metadata,
             traceparent,
             cancellation: CancellationToken::new(),
         }
@@ -172,12 +178,13 @@ mod tests {
             timeout: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
             tags: vec!["a".into()],
             traceparent: "00-1-2-01".into(),
+            metadata: BTreeMap::from([("a".into(), "b".into())]),
         };
         let job = Job::from_assignment(assignment, "emails".into()).map(|bytes| bytes.len());
         assert_eq!((job.id, job.attempt, &*job.queue, &*job.kind), (JobId(5), 3, "emails", "send"));
         assert_eq!((job.payload, job.priority, job.failures, job.max_attempts), (1, -4, 2, 9));
         assert_eq!(job.timeout, Some(Duration::from_secs(1)));
         assert_eq!((&*job.content_type, &*job.traceparent), ("text/plain", "00-1-2-01"));
-        assert_eq!(job.tags, ["a"]);
+        assert_eq!((&*job.tags, &*job.metadata["a"]), (&["a".to_owned()][..], "b"));
     }
 }

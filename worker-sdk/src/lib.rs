@@ -91,6 +91,7 @@
 #![deny(missing_docs)]
 
 mod change;
+mod change_all;
 mod channel;
 mod client;
 mod clock;
@@ -105,6 +106,7 @@ mod retry;
 mod stored_job;
 mod time;
 mod timer;
+mod watch;
 pub mod worker;
 
 pub use bytes::Bytes;
@@ -112,6 +114,7 @@ pub use tokio_util::sync::CancellationToken;
 
 pub use crate::{
     change::{CancelVerdict, DeleteVerdict, RetryVerdict},
+    change_all::{ChangeAll, Progress},
     client::Client,
     enqueue_stream::{EnqueueStream, Enqueued},
     error::{Error, FieldViolation, WorkerError},
@@ -120,7 +123,8 @@ pub use crate::{
     job::{Job, JobId},
     listing::{JobFilter, Listing},
     new_job::{NewJob, RetryPolicy},
-    stored_job::{JobState, StoredJob},
+    stored_job::{FailedAttempt, JobError, JobState, StoredJob},
+    watch::{WaitError, Watch},
     worker::{Running, Verdict, Worker, WorkerBuilder},
 };
 

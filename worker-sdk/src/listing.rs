@@ -15,7 +15,7 @@ use crate::{
 /// Which jobs of a queue are meant. All that is set has to hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobFilter {
-    filter: v1::JobFilter,
+    pub(crate) filter: v1::JobFilter,
 }
 
 impl JobFilter {
@@ -42,6 +42,12 @@ impl JobFilter {
     /// characters.
     pub fn error(mut self, part: impl Into<String>) -> JobFilter {
         self.filter.error = part.into();
+        self
+    }
+
+    /// With this tag; `name=value` for metadata. Only jobs that have it are looked at.
+    pub fn tag(mut self, tag: impl Into<String>) -> JobFilter {
+        self.filter.tag = tag.into();
         self
     }
 

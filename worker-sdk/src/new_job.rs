@@ -1,5 +1,6 @@
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     time::{Duration, SystemTime},
 };
 
@@ -23,6 +24,7 @@ pub struct NewJob {
     retry: Option<RetryPolicy>,
     timeout: Option<Duration>,
     tags: Vec<String>,
+    metadata: BTreeMap<String, String>,
     traceparent: String,
 }
 
@@ -63,6 +65,7 @@ impl NewJob {
             retry: None,
             timeout: None,
             tags: Vec::new(),
+            metadata: BTreeMap::new(),
             traceparent: String::new(),
         }
     }
@@ -112,9 +115,16 @@ impl NewJob {
         self
     }
 
-    /// Adds a tag: at most 16 of at most 64 characters each.
+    /// Adds a tag, by which the job is found: at most 16 of at most 64 characters each.
     pub fn tag(mut self, tag: impl Into<String>) -> NewJob {
         self.tags.push(tag.into());
+        self
+    }
+
+    /// Adds metadata, for the worker; the job is found by the tag `name=value`. At most 16 entries; a name
+    /// of 1 to 64 characters without `=`, a value of at most 256.
+    pub fn metadata(mut self, name: impl Into<String>, value: impl Into<String>) -> NewJob {
+        self.metadata.insert(name.into(), value.into());
         self
     }
 
@@ -126,7 +136,7 @@ impl NewJob {
 
     fn into_proto(self) -> v1::NewJob {
         let NewJob { queue, kind, payload, content_type, priority, start, .. } = self;
-        let NewJob { max_attempts, retry, timeout, tags, traceparent, .. } = self;
+        let NewJob { max_attempts, retry, timeout, tags, metadata, traceparent, .. } = self;
         v1::NewJob {
             queue: queue.into_owned(),
             kind: kind.into_owned(),
@@ -137,6 +147,7 @@ impl NewJob {
             retry: retry.map(RetryPolicy::into_proto),
             timeout: timeout.map(to_proto),
             tags,
+            metadata,
             traceparent,
             start: match start {
                 Start::Now => None,
@@ -253,6 +264,7 @@ mod tests {
             .timeout(Duration::from_millis(1500))
             .tag("a")
             .tag("b")
+            .metadata("c", "d")
             .traceparent("00-1-2-01");
         let v1::NewJob {
             queue,
@@ -266,6 +278,7 @@ mod tests {
             timeout,
             tags,
             traceparent,
+            metadata,
         } = job.into_proto();
         assert_eq!((&*queue, &*kind, &*payload), ("q", "k", &b"[1,2]"[..]));
         assert_eq!((&*content_type, priority, max_attempts), ("application/json", 5, 4));
@@ -274,6 +287,7 @@ mod tests {
         let retry = RetryPolicy::from_proto(retry.unwrap()).unwrap();
         assert_eq!((retry.factor, retry.jitter, retry.max_delay), (3.0, Some(0.0), None));
         assert_eq!(timeout, Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }));
+        assert_eq!(metadata["c"], "d");
         assert_eq!((tags, &*traceparent), (vec!["a".to_owned(), "b".to_owned()], "00-1-2-01"));
     }
 

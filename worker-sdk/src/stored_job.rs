@@ -1,4 +1,7 @@
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use currant_proto::v1;
@@ -50,6 +53,30 @@ impl JobState {
     }
 }
 
+/// Why a job has no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// It failed for good.
+    #[error("the job is dead: {error}")]
+    Dead {
+        /// The error of the last attempt.
+        error: String,
+    },
+    /// It was cancelled.
+    #[error("the job was cancelled")]
+    Cancelled,
+    /// It isn't over.
+    #[error("the job is {state:?}")]
+    Open {
+        /// Where it stands.
+        state: JobState,
+    },
+    /// Its result is something else.
+    #[error("the job's result can't be read")]
+    Result(#[source] serde_json::Error),
+}
+
 /// A job as stored.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -92,11 +119,56 @@ pub struct StoredJob {
     pub retry: Option<RetryPolicy>,
     /// As given by the client.
     pub tags: Vec<String>,
+    /// As given by the client.
+    pub metadata: BTreeMap<String, String>,
     /// W3C trace context of the client.
     pub traceparent: String,
+    /// Its failed attempts, in order: the last 32 at most, and only in the answer of
+    /// [`Client::get`](crate::Client::get).
+    pub failed_attempts: Vec<FailedAttempt>,
+}
+
+/// An attempt that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedAttempt {
+    /// Its number.
+    pub attempt: u32,
+    /// When it failed.
+    pub failed_at: Option<SystemTime>,
+    /// The name of the worker that had it; empty if that isn't known.
+    pub worker: String,
+    /// The session of that worker; empty if that isn't known.
+    pub session_id: String,
+    /// What sort of error it was: the name of its type where a handler returned it through `?`;
+    /// `worker_lost` or `timeout` where the broker failed the attempt.
+    pub class: String,
+    /// The error, cut at 2,000 characters.
+    pub error: String,
+    /// More about it.
+    pub details: String,
+}
+
+impl FailedAttempt {
+    pub(crate) fn from_proto(failed: v1::FailedAttempt) -> Result<FailedAttempt, Error> {
+        let v1::FailedAttempt { attempt, failed_at, worker, session_id, class, error, details } =
+            failed;
+        let failed_at = from_timestamp(failed_at)?;
+        Ok(FailedAttempt { attempt, failed_at, worker, session_id, class, error, details })
+    }
 }
 
 impl StoredJob {
+    /// What became of the job: the result of its typed handler, or why there is none.
+    pub fn outcome<T: DeserializeOwned>(&self) -> Result<T, JobError> {
+        match self.state {
+            JobState::Succeeded => self.result_json().map_err(JobError::Result),
+            JobState::Dead => Err(JobError::Dead { error: self.error.clone() }),
+            JobState::Cancelled => Err(JobError::Cancelled),
+            state => Err(JobError::Open { state }),
+        }
+    }
+
     /// The result of a typed handler. An empty result is read as JSON `null`, see
     /// [`WorkerBuilder::handler`](crate::WorkerBuilder::handler).
     pub fn result_json<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
@@ -127,6 +199,7 @@ impl StoredJob {
             retry,
             tags,
             traceparent,
+            metadata,
         } = job;
         Ok(StoredJob {
             id: JobId(job_id),
@@ -148,7 +221,9 @@ impl StoredJob {
             timeout: from_proto(timeout),
             retry: retry.and_then(RetryPolicy::from_proto),
             tags,
+            metadata,
             traceparent,
+            failed_attempts: Vec::new(),
         })
     }
 }

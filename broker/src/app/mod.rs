@@ -225,6 +225,7 @@ fn core_limits(config: &Config) -> CoreLimits {
             required: config.access.required,
             tokens_max: config.access.tokens_max,
         },
+        watches_max: config.grpc.watches_max,
         drain_deadline: ms(config.broker.drain_deadline_ms),
         statement_timeout: ms(config.database.statement_timeout_ms),
     }

@@ -95,6 +95,9 @@ pub struct Grpc {
     /// RESOURCE_EXHAUSTED and a time to wait. Workers' calls are always taken.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub concurrent_requests_max: usize,
+    /// Watch calls that wait for jobs at once. A further one is refused with RESOURCE_EXHAUSTED.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub watches_max: usize,
 }
 
 impl Default for Grpc {
@@ -103,6 +106,7 @@ impl Default for Grpc {
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             message_bytes_max: 4 << 20,
             concurrent_requests_max: 4096,
+            watches_max: 10_000,
         }
     }
 }

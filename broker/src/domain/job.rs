@@ -1,3 +1,5 @@
+use std::{borrow::Cow, collections::BTreeMap};
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -49,11 +51,22 @@ pub struct JobOptions {
     pub content_type: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub traceparent: String,
     /// With an idempotency key: how many jobs the call had.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call_jobs: Option<u32>,
+}
+
+impl JobOptions {
+    /// What the job is found by.
+    pub fn searchable(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let metadata = self.metadata.iter();
+        let metadata = metadata.map(|(name, value)| Cow::Owned(format!("{name}={value}")));
+        self.tags.iter().map(|tag| Cow::Borrowed(tag.as_str())).chain(metadata)
+    }
 }
 
 /// Names a stored job.
@@ -110,6 +123,12 @@ pub enum State {
     Succeeded,
     Dead,
     Cancelled,
+}
+
+impl State {
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Dead | Self::Cancelled)
+    }
 }
 
 /// A job as it stands in the database.

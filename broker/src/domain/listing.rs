@@ -9,6 +9,8 @@ pub struct Listing {
     pub kind: Option<String>,
     /// A part of the error, in any case.
     pub error: Option<String>,
+    /// As [`JobOptions::searchable`](super::JobOptions::searchable) has it.
+    pub tag: Option<String>,
     /// Only ids above this one.
     pub above: JobId,
     /// Only ids below this one.

@@ -20,7 +20,7 @@ pub use job::{
     TakenJob,
 };
 pub use listing::Listing;
-pub use outcome::{Completion, Outcome, Verdict};
+pub use outcome::{Completion, FailedAttempt, Failure, Outcome, Verdict};
 pub use queue::{Queue, QueueId};
 pub use retention::{Pruned, Retention, Slice};
 pub use retry::RetryPolicy;

@@ -9,7 +9,7 @@ pub enum Outcome {
         result: Bytes,
     },
     Failed {
-        error: String,
+        error: Failure,
         /// No retry will help.
         discard: bool,
         /// Instead of what the retry policy says.
@@ -20,6 +20,32 @@ pub enum Outcome {
     },
     Released,
     Cancelled,
+}
+
+/// How an attempt failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    pub class: String,
+    pub message: String,
+    pub details: String,
+}
+
+impl Failure {
+    /// What it takes in memory, roughly.
+    pub fn bytes(&self) -> usize {
+        self.class.len() + self.message.len() + self.details.len()
+    }
+}
+
+/// A failed attempt as it is remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedAttempt {
+    pub attempt: i32,
+    /// Microseconds since 1970.
+    pub failed_at: i64,
+    pub worker: Option<String>,
+    pub session: Option<String>,
+    pub failure: Failure,
 }
 
 /// An outcome reported for an attempt.
@@ -34,7 +60,7 @@ impl Completion {
     pub fn bytes(&self) -> usize {
         96 + match &self.outcome {
             Outcome::Succeeded { result } => result.len(),
-            Outcome::Failed { error, .. } => error.len(),
+            Outcome::Failed { error, .. } => error.bytes(),
             Outcome::Snoozed { .. } | Outcome::Released | Outcome::Cancelled => 0,
         }
     }

@@ -63,7 +63,7 @@ pub fn settle(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::QueueId;
+    use crate::domain::{Failure, QueueId};
 
     const NOW: i64 = 1_000_000_000;
 
@@ -73,7 +73,7 @@ mod tests {
     }
 
     fn failed(discard: bool, retry_after_ms: Option<u64>) -> Outcome {
-        Outcome::Failed { error: String::new(), discard, retry_after_ms }
+        Outcome::Failed { error: Failure::default(), discard, retry_after_ms }
     }
 
     fn next(outcome: &Outcome, failures: u16, max_attempts: Option<u16>) -> (Next, u16) {

@@ -1,5 +1,6 @@
 use std::{
     collections::{HashSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -38,6 +39,7 @@ pub(super) struct Sent {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) id: SessionId,
+    pub(super) worker: Arc<str>,
     pub(super) epoch: u64,
     pub(super) attached: bool,
     pub(super) detached_at: Duration,
@@ -68,6 +70,7 @@ impl Session {
     pub(super) fn new(id: SessionId, now: Duration) -> Self {
         Self {
             id,
+            worker: Arc::default(),
             epoch: 0,
             attached: false,
             detached_at: now,

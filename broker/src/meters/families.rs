@@ -59,7 +59,7 @@ const fn family(
 
 /// All that a broker measures, in the order of the reference.
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 56] = [
+pub const FAMILIES: [Family; 57] = [
     // By queue; written by `text`.
     family("currant_jobs_enqueued_total", Counter, "jobs", BY_QUEUE,
         "Stored by a call of a client, scheduled ones among them. Jobs that SQL stores aren't counted."),
@@ -118,6 +118,8 @@ pub const FAMILIES: [Family; 56] = [
         "Deleted after their retention."),
     family("currant_prune_lag_seconds", Gauge, "seconds", &[],
         "For how long the oldest job of the last slice had been over its retention, at the broker that prunes; 0 when nothing is due."),
+    family("currant_watches", Gauge, "calls", &[],
+        "That watch jobs here; at most `grpc.watches_max`."),
     // Pipelines.
     family("currant_flush_rows", Histogram, "rows", BY_FLUSH,
         "Jobs or outcomes of one flush."),

@@ -2,7 +2,7 @@
 //! database nothing, and so neither does a stranger's. A NOTIFY says when to look, and time does.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt,
     sync::{
         Arc,
@@ -235,25 +235,20 @@ impl Core {
         Ok(())
     }
 
-    /// Of these jobs those that are there and of the caller's queues, in the order in which all writes
-    /// of jobs lock them.
+    /// As `locate_sorted`, those of the caller's queues.
     pub(super) async fn keys_for(
         &self,
         caller: &Caller,
         ids: &[JobId],
+        queue: Option<QueueId>,
     ) -> Result<Vec<JobKey>, StoreError> {
-        let ids: Vec<JobId> = ids.iter().copied().collect::<HashSet<_>>().into_iter().collect();
-        let mut keys = {
-            let client = self.store.client().await?;
-            store::locate_jobs(&client, &ids).await?
-        };
+        let mut keys = self.locate_sorted(ids, queue).await?;
         if !caller.may_use_all_queues() {
             let queues: Vec<QueueId> = keys.iter().map(|key| key.queue).collect();
             let queues = self.queues.by_id(&self.store, &self.clock, &queues).await?;
             let may_use = |it: &Arc<Queue>| caller.may_use(&it.name);
             keys.retain(|key| queues.get(&key.queue).is_some_and(may_use));
         }
-        keys.sort_unstable();
         Ok(keys)
     }
 

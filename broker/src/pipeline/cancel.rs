@@ -9,7 +9,7 @@ use std::{
 
 use super::{Caller, Core, PipelineError};
 use crate::{
-    domain::{CancelVerdict, JobId, JobKey},
+    domain::{CancelVerdict, JobId, JobKey, QueueId},
     store::{self, OUTCOME_CANCELLED, StoreError},
 };
 
@@ -24,10 +24,13 @@ impl Core {
         self: &Arc<Self>,
         caller: &Caller,
         ids: &[JobId],
+        queue: Option<QueueId>,
     ) -> Result<Vec<CancelVerdict>, PipelineError> {
         self.note_action(caller, "cancel", ids).await?;
-        let cancel = self.try_cancel(caller, ids);
-        let verdicts = self.change("jobs could not be cancelled", cancel).await?;
+        let work = async { self.cancel_keys(self.keys_for(caller, ids, queue).await?).await };
+        let verdicts = self.change("jobs could not be cancelled", work).await?;
+        let verdict = |id| verdicts.get(id).copied().unwrap_or(CancelVerdict::NotFound);
+        let verdicts: Vec<CancelVerdict> = ids.iter().map(verdict).collect();
         for verdict in &verdicts {
             let label = match verdict {
                 CancelVerdict::Cancelled => "cancelled",
@@ -40,15 +43,15 @@ impl Core {
         Ok(verdicts)
     }
 
-    async fn try_cancel(
+    /// `keys` sorted. Those that aren't there have no verdict.
+    pub(super) async fn cancel_keys(
         self: &Arc<Self>,
-        caller: &Caller,
-        ids: &[JobId],
-    ) -> Result<Vec<CancelVerdict>, StoreError> {
-        let keys = self.keys_for(caller, ids).await?;
+        keys: Vec<JobKey>,
+    ) -> Result<HashMap<JobId, CancelVerdict>, StoreError> {
         let client = self.store.client().await?;
         let cancelled = store::cancel_jobs(&client, &keys, self.unique_time()).await?;
         let written: HashSet<JobKey> = cancelled.iter().map(|one| one.key).collect();
+        self.changed(written.iter().copied());
         let others: Vec<JobKey> = keys.into_iter().filter(|key| !written.contains(key)).collect();
         let mut verdicts: HashMap<JobId, CancelVerdict> = HashMap::new();
         if !others.is_empty() {
@@ -80,8 +83,7 @@ impl Core {
         if held > ours.len() {
             self.tell_others_of_cancels();
         }
-        let verdict = |id| verdicts.get(id).copied().unwrap_or(CancelVerdict::NotFound);
-        Ok(ids.iter().map(verdict).collect())
+        Ok(verdicts)
     }
 
     /// Tells the engine. Returns what no worker had.

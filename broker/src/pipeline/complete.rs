@@ -14,7 +14,7 @@ use super::{
     dispatch::Dispatch,
     error::log,
     persist::Persistence,
-    settle::SettleCall,
+    settle::{Holder, SettleCall},
 };
 use crate::{
     domain::{Attempt, Completion, JobId, JobKey, Outcome, QueueId, Verdict},
@@ -142,7 +142,14 @@ impl Core {
             awaited[0] = Some((places, answer));
         }
         if !others.is_empty() {
-            let (call, answer) = SettleCall::by_worker(session, others, Arc::clone(permit));
+            let failed =
+                others.iter().any(|(_, _, outcome)| matches!(outcome, Outcome::Failed { .. }));
+            // A report without a session says nothing of it.
+            let holder = (failed && session != SessionId(0)).then(|| Holder {
+                session,
+                worker: self.engine(|engine| engine.worker_of(session)),
+            });
+            let (call, answer) = SettleCall::by_worker(session, holder, others, Arc::clone(permit));
             self.settle(call);
             awaited[1] = Some((other_places, answer));
         }
@@ -159,7 +166,7 @@ impl Core {
             items.iter().map(|(_, completing, _)| completing.attempt.id).collect();
         let mut persistence = Persistence::new("attempts to be located wait for the database");
         let keys = loop {
-            let result = self.keys_for(caller, &ids).await;
+            let result = self.keys_for(caller, &ids, None).await;
             if !persistence.again(&result).await {
                 break result.map_err(|error| PipelineError::from(&error))?;
             }
@@ -267,6 +274,7 @@ impl Core {
     ) -> Result<Option<Vec<Verdict>>, StoreError> {
         let client = self.store.client().await?;
         let written = self.store.complete_jobs(&client, finished_at, rows).await?;
+        self.changed(rows.iter().map(|row| row.key));
         if written == rows.len() as u64 {
             return Ok(None);
         }

@@ -13,8 +13,9 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Access, AccessLimits, Budget, CoalescerLimits, QueueRegistry, change::CHANGES_AT_A_TIME,
-    channel::channel, coalescer::coalesce, complete::SuccessCall, dispatch::Dispatch,
-    enqueue::EnqueueCall, metrics::Metrics, orphans::Orphans, settle::SettleCall, wakeup::Wakeup,
+    change_all::CHANGES_OF_ALL_MAX, channel::channel, coalescer::coalesce, complete::SuccessCall,
+    dispatch::Dispatch, enqueue::EnqueueCall, metrics::Metrics, orphans::Orphans,
+    settle::SettleCall, wakeup::Wakeup, watch::Watches,
 };
 use crate::{
     clock::{Clock, time_of_micros},
@@ -34,6 +35,7 @@ pub struct CoreLimits {
     /// With figures of their own.
     pub metered_queues_max: usize,
     pub access: AccessLimits,
+    pub watches_max: usize,
     pub drain_deadline: Duration,
     /// After it no statement of a lost connection can still commit.
     pub statement_timeout: Duration,
@@ -57,10 +59,12 @@ pub struct Core {
     pub(super) settle_inlet: mpsc::UnboundedSender<SettleCall>,
     pub(super) wakeup: Wakeup,
     pub(super) orphans: Orphans,
+    pub(super) watches: Watches,
     /// Claims and take-overs read, the heartbeat writes: the watermark isn't raised over one in flight.
     pub(super) watermark: RwLock<()>,
     /// For calls that change or list jobs: so many have a connection at a time.
     pub(super) changes: Semaphore,
+    pub(super) changes_of_all: Arc<Semaphore>,
     /// What is under way in the database: flushes, claims, take-overs.
     pub(super) tasks: TaskTracker,
     pub(super) finished_micros: AtomicI64,
@@ -98,8 +102,10 @@ impl Core {
             complete_budget: Budget::new("complete", &limits.complete),
             wakeup: Wakeup::default(),
             orphans: Orphans::default(),
+            watches: Watches::new(limits.watches_max),
             watermark: RwLock::new(()),
             changes: Semaphore::new(CHANGES_AT_A_TIME),
+            changes_of_all: Arc::new(Semaphore::new(CHANGES_OF_ALL_MAX)),
             tasks: TaskTracker::new(),
             finished_micros: AtomicI64::new(0),
             draining: AtomicBool::new(false),
@@ -149,8 +155,9 @@ impl Core {
         self.engine(|engine| engine.jobs().map(|(key, _)| key).filter(|key| key.id < low).collect())
     }
 
-    /// Ends every worker's stream.
+    /// Ends every worker's stream, and those of watches.
     pub fn close_streams(&self) {
+        self.close_watches();
         self.dispatch.lock().outboxes.clear();
     }
 

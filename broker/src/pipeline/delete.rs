@@ -1,8 +1,8 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Caller, Core, PipelineError};
 use crate::{
-    domain::{DeleteVerdict, JobId},
+    domain::{DeleteVerdict, JobId, JobKey, QueueId},
     store::{self, StoreError},
 };
 
@@ -12,25 +12,32 @@ impl Core {
         &self,
         caller: &Caller,
         ids: &[JobId],
+        queue: Option<QueueId>,
     ) -> Result<Vec<DeleteVerdict>, PipelineError> {
         self.note_action(caller, "delete", ids).await?;
-        self.change("jobs could not be deleted", self.try_delete(caller, ids)).await
-    }
-
-    async fn try_delete(
-        &self,
-        caller: &Caller,
-        ids: &[JobId],
-    ) -> Result<Vec<DeleteVerdict>, StoreError> {
-        let keys = self.keys_for(caller, ids).await?;
-        let mut client = self.store.client().await?;
-        let deleted = store::delete_jobs(&mut client, &keys).await?;
-        metrics::counter!("currant_jobs_deleted_total").increment(deleted.len() as u64);
-        // One that another call has deleted in between is said to run; the next try says better.
-        let mut verdicts: HashMap<JobId, DeleteVerdict> =
-            keys.into_iter().map(|key| (key.id, DeleteVerdict::Running)).collect();
-        verdicts.extend(deleted.into_iter().map(|key| (key.id, DeleteVerdict::Deleted)));
+        let work = async { self.delete_keys(self.keys_for(caller, ids, queue).await?).await };
+        let verdicts = self.change("jobs could not be deleted", work).await?;
         let verdict = |id| verdicts.get(id).copied().unwrap_or(DeleteVerdict::NotFound);
         Ok(ids.iter().map(verdict).collect())
+    }
+
+    /// `keys` sorted. Those that aren't there have no verdict.
+    pub(super) async fn delete_keys(
+        &self,
+        keys: Vec<JobKey>,
+    ) -> Result<HashMap<JobId, DeleteVerdict>, StoreError> {
+        let mut client = self.store.client().await?;
+        let deleted = store::delete_jobs(&mut client, &keys).await?;
+        self.changed(deleted.iter().copied());
+        metrics::counter!("currant_jobs_deleted_total").increment(deleted.len() as u64);
+        let gone: HashSet<JobKey> = deleted.into_iter().collect();
+        let others: Vec<JobKey> = keys.into_iter().filter(|key| !gone.contains(key)).collect();
+        let mut verdicts: HashMap<JobId, DeleteVerdict> =
+            gone.into_iter().map(|key| (key.id, DeleteVerdict::Deleted)).collect();
+        if !others.is_empty() {
+            let there = store::job_states(&client, &others).await?;
+            verdicts.extend(there.iter().map(|state| (state.key.id, DeleteVerdict::Running)));
+        }
+        Ok(verdicts)
     }
 }

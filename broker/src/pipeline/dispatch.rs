@@ -2,9 +2,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
-use super::{Core, hold::Waiting, settle::SettleCall};
+use super::{
+    Core,
+    hold::Waiting,
+    settle::{Holder, SettleCall},
+};
 use crate::{
-    domain::{Attempt, Outcome, TakenJob},
+    domain::{Attempt, Failure, JobKey, Outcome, TakenJob},
     engine::{Action, Delivery, Dispatcher, FailCause, LostReason, SessionId},
     meters::Meters,
 };
@@ -73,6 +77,8 @@ impl Core {
             Action::Deliver { session, delivery } => {
                 self.metrics.assignments.increment(1);
                 self.measure_delivery(&mut dispatch.meters, &delivery);
+                let queue = delivery.queue;
+                self.changed(delivery.jobs.iter().map(|job| JobKey { queue, id: job.id }));
                 dispatch.send(session, Outgoing::Assignments(delivery));
             }
             Action::LeaseLost { session, attempts, reason } => {
@@ -98,21 +104,22 @@ impl Core {
                 metrics::counter!("currant_jobs_given_back_total").increment(jobs.len() as u64);
                 self.settle(SettleCall::by_broker(jobs, self.broker.id, &Outcome::Released));
             }
-            Action::Fail { jobs, cause } => {
-                let (error, label) = match cause {
+            Action::Fail { session, worker, jobs, cause } => {
+                let (message, class) = match cause {
                     FailCause::WorkerLost => {
                         ("the worker was lost while it held the job", "worker_lost")
                     }
                     FailCause::Timeout => ("the attempt ran longer than its timeout", "timeout"),
                 };
-                metrics::counter!("currant_attempts_failed_by_broker_total", "error_type" => label)
+                metrics::counter!("currant_attempts_failed_by_broker_total", "error_type" => class)
                     .increment(jobs.len() as u64);
-                let outcome = Outcome::Failed {
-                    error: error.to_owned(),
-                    discard: false,
-                    retry_after_ms: None,
+                let error = Failure {
+                    class: class.to_owned(),
+                    message: message.to_owned(),
+                    details: String::new(),
                 };
-                self.settle(SettleCall::by_broker(jobs, self.broker.id, &outcome));
+                let holder = Holder { session, worker };
+                self.settle(SettleCall::failed(jobs, self.broker.id, holder, error));
             }
         }
     }

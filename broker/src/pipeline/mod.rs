@@ -6,6 +6,7 @@
 mod access;
 mod cancel;
 mod change;
+mod change_all;
 mod channel;
 mod claim;
 mod coalescer;
@@ -28,9 +29,11 @@ mod settle;
 mod subscribe;
 mod tokens;
 mod wakeup;
+mod watch;
 
 pub use self::{
     access::{Access, AccessLimits, Caller},
+    change_all::{Change, ChangeAll, Progress},
     coalescer::{Budget, CoalescerLimits},
     core::{Core, CoreLimits},
     dispatch::Outgoing,
@@ -41,4 +44,5 @@ pub use self::{
     queues::QueueRegistry,
     subscribe::{Subscription, SubscriptionRequest},
     tokens::{Created, create_token},
+    watch::{Seen, Watcher},
 };

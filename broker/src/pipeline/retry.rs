@@ -16,17 +16,20 @@ impl Core {
         self: &Arc<Self>,
         caller: &Caller,
         ids: &[JobId],
+        queue: Option<QueueId>,
     ) -> Result<Vec<RetryVerdict>, PipelineError> {
         self.note_action(caller, "retry", ids).await?;
-        self.change("jobs could not be retried", self.try_retry(caller, ids)).await
+        let work = async { self.retry_keys(self.keys_for(caller, ids, queue).await?).await };
+        let verdicts = self.change("jobs could not be retried", work).await?;
+        let verdict = |id| verdicts.get(id).copied().unwrap_or(RetryVerdict::NotFound);
+        Ok(ids.iter().map(verdict).collect())
     }
 
-    async fn try_retry(
+    /// `keys` sorted. Those that aren't there have no verdict.
+    pub(super) async fn retry_keys(
         self: &Arc<Self>,
-        caller: &Caller,
-        ids: &[JobId],
-    ) -> Result<Vec<RetryVerdict>, StoreError> {
-        let keys = self.keys_for(caller, ids).await?;
+        keys: Vec<JobKey>,
+    ) -> Result<HashMap<JobId, RetryVerdict>, StoreError> {
         let mut client = self.store.client().await?;
         let retried = store::retry_jobs(&mut client, &keys).await?;
         let mut ready: HashMap<QueueId, Vec<(i16, JobId)>> = HashMap::new();
@@ -51,7 +54,6 @@ impl Core {
                 verdicts.insert(state.key.id, verdict);
             }
         }
-        let verdict = |id| verdicts.get(id).copied().unwrap_or(RetryVerdict::NotFound);
-        Ok(ids.iter().map(verdict).collect())
+        Ok(verdicts)
     }
 }

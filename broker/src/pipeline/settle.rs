@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::time_of_micros,
-    domain::{self, Attempt, JobId, JobKey, Next, Outcome, Queue, QueueId, Verdict},
+    domain::{self, Attempt, Failure, JobId, JobKey, Next, Outcome, Queue, QueueId, Verdict},
     engine::{Completing, SessionId},
     store::{
         self, JobState, OUTCOME_CANCELLED, OUTCOME_DEAD, PHASE_READY, PHASE_SCHEDULED, PHASE_TAKEN,
@@ -32,6 +32,8 @@ pub(super) struct SettleCall {
     items: Vec<Item>,
     bytes: usize,
     by: By,
+    /// Where that matters: for what failed.
+    holder: Option<Holder>,
     /// From when it is sent off: a drain waits for it.
     under_way: Option<TaskTrackerToken>,
 }
@@ -40,6 +42,28 @@ struct Item {
     key: JobKey,
     attempt: i32,
     outcome: Outcome,
+}
+
+/// Who had the attempts of a call.
+#[derive(Clone, Debug)]
+pub(super) struct Holder {
+    pub(super) session: SessionId,
+    /// Empty: not known.
+    pub(super) worker: Arc<str>,
+}
+
+impl Holder {
+    fn as_stored(&self) -> (Arc<str>, String) {
+        (Arc::clone(&self.worker), format!("{:032x}", self.session.0))
+    }
+}
+
+/// One item of a flush.
+struct Settling<'a> {
+    item: &'a Item,
+    /// Only if this broker still owns it; `None`: whoever does.
+    owner: Option<i32>,
+    holder: Option<&'a Holder>,
 }
 
 /// What a try did.
@@ -64,6 +88,7 @@ enum By {
 impl SettleCall {
     pub(super) fn by_worker(
         session: SessionId,
+        holder: Option<Holder>,
         items: Vec<(Completing, JobKey, Outcome)>,
         permit: Arc<Permit>,
     ) -> (Self, oneshot::Receiver<Verdicts>) {
@@ -74,7 +99,19 @@ impl SettleCall {
             Item { key, attempt: number, outcome }
         };
         let by = By::Worker { session, completings, reply, _permit: permit };
-        (Self::new(items.into_iter().map(item).collect(), by), answer)
+        let call = Self::new(items.into_iter().map(item).collect(), by);
+        (Self { holder, ..call }, answer)
+    }
+
+    /// What the broker fails itself.
+    pub(super) fn failed(
+        jobs: Vec<(JobKey, i32)>,
+        owner: i32,
+        holder: Holder,
+        error: Failure,
+    ) -> Self {
+        let outcome = Outcome::Failed { error, discard: false, retry_after_ms: None };
+        Self { holder: Some(holder), ..Self::by_broker(jobs, owner, &outcome) }
     }
 
     pub(super) fn by_broker(jobs: Vec<(JobKey, i32)>, owner: i32, outcome: &Outcome) -> Self {
@@ -84,10 +121,10 @@ impl SettleCall {
 
     fn new(items: Vec<Item>, by: By) -> Self {
         let bytes = |item: &Item| match &item.outcome {
-            Outcome::Failed { error, .. } => 128 + error.len(),
+            Outcome::Failed { error, .. } => 128 + error.bytes(),
             _ => 128,
         };
-        Self { bytes: items.iter().map(bytes).sum(), items, by, under_way: None }
+        Self { bytes: items.iter().map(bytes).sum(), items, by, holder: None, under_way: None }
     }
 }
 
@@ -109,13 +146,14 @@ impl Core {
     }
 
     pub(super) async fn flush_settlements(self: Arc<Self>, calls: Vec<SettleCall>) {
-        let mut items: Vec<(&Item, Option<i32>)> = Vec::new();
+        let mut items: Vec<Settling<'_>> = Vec::new();
         for call in &calls {
             let owner = match &call.by {
                 By::Worker { .. } => None,
                 By::Broker { owner } => Some(*owner),
             };
-            items.extend(call.items.iter().map(|item| (item, owner)));
+            let holder = call.holder.as_ref();
+            items.extend(call.items.iter().map(|item| Settling { item, owner, holder }));
         }
         let result = self.write_settlements(&items).await;
         if let Err(error) = &result {
@@ -156,9 +194,9 @@ impl Core {
     /// Returns a verdict for each item, in order.
     async fn write_settlements(
         self: &Arc<Self>,
-        items: &[(&Item, Option<i32>)],
+        items: &[Settling<'_>],
     ) -> Result<Vec<Verdict>, StoreError> {
-        let mut keys: Vec<JobKey> = items.iter().map(|(item, _)| item.key).collect();
+        let mut keys: Vec<JobKey> = items.iter().map(|one| one.item.key).collect();
         keys.sort_unstable();
         keys.dedup();
         // A repeated try may meet what an earlier one wrote without hearing of it: that is ours.
@@ -181,7 +219,7 @@ impl Core {
         let mut seen = HashSet::new();
         Ok(items
             .iter()
-            .map(|(item, _)| {
+            .map(|Settling { item, .. }| {
                 let verdict = if applied.get(&item.key) == Some(&item.attempt) {
                     Verdict::Applied
                 } else {
@@ -197,7 +235,7 @@ impl Core {
 
     async fn try_settle(
         &self,
-        items: &[(&Item, Option<i32>)],
+        items: &[Settling<'_>],
         keys: &[JobKey],
         finished_at: DateTime<Utc>,
     ) -> Result<Written, StoreError> {
@@ -208,8 +246,11 @@ impl Core {
         let mut rows = self.decide(items, &states, &queues, finished_at);
         rows.sort_by_key(|row| row.key);
         rows.dedup_by_key(|row| row.key);
-        let settled =
-            if rows.is_empty() { Vec::new() } else { store::settle_jobs(&client, &rows).await? };
+        let settled = if rows.is_empty() {
+            Vec::new()
+        } else {
+            store::settle_jobs(&client, self.clock.database_time(), &rows).await?
+        };
         // Others wrote in between: what they wrote decides about the verdict.
         let states =
             if settled.len() < rows.len() { read_states(&client, keys).await? } else { states };
@@ -219,13 +260,13 @@ impl Core {
     /// What is to be written for the items whose attempts are current.
     fn decide(
         &self,
-        items: &[(&Item, Option<i32>)],
+        items: &[Settling<'_>],
         states: &HashMap<JobKey, JobState>,
         queues: &HashMap<QueueId, Arc<Queue>>,
         finished_at: DateTime<Utc>,
     ) -> Vec<Settlement> {
         let now = self.clock.database_micros();
-        let settlement = |(item, owner): &(&Item, Option<i32>)| {
+        let settlement = |Settling { item, owner, holder }: &Settling<'_>| {
             let state = states.get(&item.key)?;
             let queue = queues.get(&item.key.queue)?;
             let current = state.attempt == item.attempt
@@ -247,10 +288,11 @@ impl Core {
                 Next::Dead => (PHASE_TAKEN, None, Some(OUTCOME_DEAD)),
                 Next::Cancelled => (PHASE_TAKEN, None, Some(OUTCOME_CANCELLED)),
             };
-            let error = match &item.outcome {
+            let failure = match &item.outcome {
                 Outcome::Failed { error, .. } => Some(error.clone()),
                 _ => None,
             };
+            let worker = holder.filter(|_| failure.is_some()).map(Holder::as_stored);
             Some(Settlement {
                 key: item.key,
                 attempt: item.attempt,
@@ -259,7 +301,8 @@ impl Core {
                 run_at,
                 failures,
                 outcome,
-                error,
+                failure,
+                worker,
                 finished_at: outcome.map(|_| finished_at),
             })
         };
@@ -268,6 +311,7 @@ impl Core {
 
     /// Wakes whoever cares for the rows that were written.
     fn after_settlement(self: &Arc<Self>, rows: &[Settlement], settled: &[store::Settled]) {
+        self.changed(settled.iter().map(|one| one.key));
         let mut ready: HashMap<QueueId, Vec<(i16, JobId)>> = HashMap::new();
         for one in settled.iter().filter(|one| one.phase == PHASE_READY) {
             ready.entry(one.key.queue).or_default().push((one.priority, one.key.id));
@@ -293,7 +337,7 @@ impl Core {
             metrics::counter!("currant_settlements_total", "next" => name).increment(1);
             let meter = dispatch.meters.queue(row.key.queue);
             // Only a failure leaves an error.
-            if row.error.is_some() {
+            if row.failure.is_some() {
                 meter.failed += 1;
                 meter.retried += u64::from(row.outcome.is_none());
             }

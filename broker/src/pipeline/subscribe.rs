@@ -16,6 +16,8 @@ use crate::{
 pub struct SubscriptionRequest {
     pub caller: Caller,
     pub session: SessionId,
+    /// For people.
+    pub worker: Arc<str>,
     pub queues: Vec<Arc<Queue>>,
     pub max_in_flight: usize,
     pub concurrency: usize,
@@ -68,8 +70,15 @@ impl Core {
         self: Arc<Self>,
         request: SubscriptionRequest,
     ) -> Result<Subscription, PipelineError> {
-        let SubscriptionRequest { caller, session, queues, max_in_flight, concurrency, held } =
-            request;
+        let SubscriptionRequest {
+            caller,
+            session,
+            worker,
+            queues,
+            max_in_flight,
+            concurrency,
+            held,
+        } = request;
         let strange = self.engine(|engine| engine.not_held(session, &held));
         // The heartbeat isn't to raise the watermark over what is on its way into memory.
         let watermark = if strange.is_empty() { None } else { Some(self.watermark.read().await) };
@@ -77,6 +86,7 @@ impl Core {
         let (outbox, messages) = channel();
         let request = SessionRequest {
             session,
+            worker,
             queues: queues
                 .iter()
                 .map(|queue| (queue.id, queue.timeout_ms.map(Duration::from_millis)))
@@ -110,7 +120,7 @@ impl Core {
             let mut strange = strange.to_vec();
             if !caller.may_use_all_queues() {
                 let presented: Vec<JobId> = strange.iter().map(|attempt| attempt.id).collect();
-                let keys = self.keys_for(caller, &presented).await?;
+                let keys = self.keys_for(caller, &presented, None).await?;
                 let allowed: HashSet<JobId> = keys.into_iter().map(|key| key.id).collect();
                 strange.retain(|attempt| allowed.contains(&attempt.id));
             }

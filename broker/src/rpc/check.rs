@@ -54,6 +54,14 @@ pub(super) fn text(value: &str, chars_max: usize) -> Result<(), String> {
     Ok(())
 }
 
+/// The name of an entry of metadata.
+pub(super) fn metadata_name(value: &str, chars_max: usize) -> Result<(), String> {
+    if value.is_empty() || value.contains('=') {
+        return Err(format!("a name: 1 to {chars_max} characters without =; this is {value:?}"));
+    }
+    text(value, chars_max)
+}
+
 pub(super) fn bytes(value: &[u8], max: usize) -> Result<(), String> {
     if value.len() > max {
         return Err(format!("at most {max} bytes; this has {}", value.len()));

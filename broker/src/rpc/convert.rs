@@ -5,8 +5,8 @@ use currant_proto::v1 as pb;
 
 use super::check::{self, AHEAD_MS_MAX};
 use crate::domain::{
-    Attempt, Completion, JobId, JobOptions, NewJob, Outcome, PRIORITY_MAX, PRIORITY_MIN, QueueId,
-    RetryPolicy, Start, TakenJob, Verdict,
+    Attempt, Completion, Failure, JobId, JobOptions, NewJob, Outcome, PRIORITY_MAX, PRIORITY_MIN,
+    QueueId, RetryPolicy, Start, TakenJob, Verdict,
 };
 
 const TAGS_MAX: usize = 16;
@@ -14,7 +14,10 @@ const TAG_CHARS_MAX: usize = 64;
 const TEXT_CHARS_MAX: usize = 128;
 const ATTEMPTS_MAX: u32 = 1000;
 const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
+const METADATA_CHARS_MAX: usize = 256;
 const ERROR_BYTES_MAX: usize = 16 * 1024;
+const CLASS_BYTES_MAX: usize = 128;
+const DETAILS_BYTES_MAX: usize = 8 * 1024;
 const RETRY_BASE_MS: u64 = 1000;
 const RETRY_MAX_MS: u64 = 3_600_000;
 const RETRY_FACTOR: f64 = 2.0;
@@ -48,6 +51,7 @@ pub(super) fn check_new_job(
         timeout,
         tags,
         traceparent,
+        metadata,
     } = job;
     let mut see = |field: &str, result: Result<(), String>| {
         if let Err(problem) = result {
@@ -92,6 +96,11 @@ pub(super) fn check_new_job(
     for tag in tags.iter().take(TAGS_MAX) {
         see("tags", check::text(tag, TAG_CHARS_MAX));
     }
+    see("metadata", check::count(metadata.len(), 0, TAGS_MAX));
+    for (name, value) in metadata.iter().take(TAGS_MAX) {
+        see("metadata", check::metadata_name(name, TAG_CHARS_MAX));
+        see("metadata", check::text(value, METADATA_CHARS_MAX));
+    }
 }
 
 /// A job that `check_new_job` found nothing wrong with.
@@ -108,6 +117,7 @@ pub(super) fn new_job(job: pb::NewJob, queue: QueueId, default_kind: &str) -> Ne
         timeout,
         tags,
         traceparent,
+        metadata,
     } = job;
     let start = match start {
         None => Start::Now,
@@ -124,6 +134,7 @@ pub(super) fn new_job(job: pb::NewJob, queue: QueueId, default_kind: &str) -> Ne
             .and_then(|timeout| check::duration_ms(&timeout, 1, TIMEOUT_MS_MAX).ok()),
         content_type,
         tags,
+        metadata,
         traceparent,
         call_jobs: None,
     };
@@ -174,12 +185,18 @@ pub(super) fn completion(
                 .map_err(|problem| ("succeeded.result", problem))?;
             Outcome::Succeeded { result }
         }
-        Some(pb::completion::Outcome::Failed(pb::Failed { error, discard, retry_after })) => {
+        Some(pb::completion::Outcome::Failed(failed)) => {
+            let pb::Failed { error, discard, retry_after, class, details } = failed;
             let retry_after_ms = retry_after
                 .map(|after| check::duration_ms(&after, 0, AHEAD_MS_MAX))
                 .transpose()
                 .map_err(|problem| ("failed.retry_after", problem))?;
-            Outcome::Failed { error: cut(error), discard, retry_after_ms }
+            let error = Failure {
+                class: cut(class, CLASS_BYTES_MAX),
+                message: cut(error, ERROR_BYTES_MAX),
+                details: cut(details, DETAILS_BYTES_MAX),
+            };
+            Outcome::Failed { error, discard, retry_after_ms }
         }
         Some(pb::completion::Outcome::Snoozed(pb::Snoozed { delay })) => {
             let delay_ms = delay
@@ -194,15 +211,15 @@ pub(super) fn completion(
     Ok(Completion { attempt, outcome })
 }
 
-/// An error message that can be stored.
-fn cut(mut error: String) -> String {
-    if error.len() > ERROR_BYTES_MAX {
-        error.truncate(error.floor_char_boundary(ERROR_BYTES_MAX));
+/// Text about an error, so that it can be stored.
+fn cut(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
     }
-    if error.contains('\0') {
-        error = error.replace('\0', "\u{fffd}");
+    if text.contains('\0') {
+        text = text.replace('\0', "\u{fffd}");
     }
-    error
+    text
 }
 
 pub(super) fn attempts(held: Vec<pb::Attempt>) -> Result<Vec<Attempt>, (usize, String)> {
@@ -245,8 +262,15 @@ pub(super) fn assignment(
         payload,
         options,
     } = job;
-    let JobOptions { retry: _, timeout_ms, content_type, tags, traceparent, call_jobs: _ } =
-        options.map(|options| *options).unwrap_or_default();
+    let JobOptions {
+        retry: _,
+        timeout_ms,
+        content_type,
+        tags,
+        metadata,
+        traceparent,
+        call_jobs: _,
+    } = options.map(|options| *options).unwrap_or_default();
     pb::Assignment {
         job_id: id.0,
         attempt: attempt.cast_unsigned(),
@@ -259,6 +283,7 @@ pub(super) fn assignment(
         timeout: timeout_ms.or(default_timeout_ms).map(duration),
         tags,
         traceparent,
+        metadata,
     }
 }
 

@@ -1,7 +1,7 @@
 use currant_proto::v1 as pb;
 use tonic::Status;
 
-use super::{Context, check, status, verdict};
+use super::{Context, check, filter::hint, status, verdict};
 use crate::pipeline::Caller;
 
 impl Context {
@@ -10,10 +10,12 @@ impl Context {
         caller: &Caller,
         request: pb::DeleteRequest,
     ) -> Result<pb::DeleteResponse, Status> {
-        let pb::DeleteRequest { job_ids } = request;
+        let pb::DeleteRequest { job_ids, queue } = request;
         let ids = check::job_ids(job_ids)?;
-        let verdicts = self.core.delete(caller, &ids).await.map_err(|error| status::of(&error))?;
-        let verdicts = verdicts.into_iter().map(|one| verdict::delete(one).into());
+        let queue = hint(&self.core, caller, &queue).await?;
+        let verdicts = self.core.delete(caller, &ids, queue).await;
+        let verdicts = verdicts.map_err(|error| status::of(&error))?.into_iter();
+        let verdicts = verdicts.map(|one| verdict::delete(one).into());
         Ok(pb::DeleteResponse { verdicts: verdicts.collect() })
     }
 }

@@ -3,15 +3,17 @@ use std::sync::Arc;
 use currant_proto::v1 as pb;
 use tonic::Status;
 
-use super::{check, status, status::Violations, stored};
+use super::{access::check_queue, check, status, status::Violations, stored};
 use crate::{
-    domain::{JobId, Listing, Queue, State, first_id_at_ms},
-    pipeline::Core,
+    domain::{JobId, Listing, Queue, QueueId, State, first_id_at_ms},
+    pipeline::{Caller, Core},
 };
 
 /// As many as there are.
 const STATES_MAX: usize = 6;
 const ERROR_CHARS_MAX: usize = 128;
+/// As long as name=value of metadata can be.
+const TAG_CHARS_MAX: usize = 64 + 1 + 256;
 
 /// Which jobs of a queue are meant, checked.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub(super) struct Filter {
     states: Vec<State>,
     kind: Option<String>,
     error: Option<String>,
+    tag: Option<String>,
     above: JobId,
     below: JobId,
 }
@@ -36,6 +39,7 @@ impl Filter {
             above_id,
             below_id,
             error,
+            tag,
         } = filter;
         let mut see = |field: &str, result: Result<(), String>| {
             if let Err(problem) = result {
@@ -56,6 +60,7 @@ impl Filter {
             see("kind", check::name(&kind));
         }
         see("error", check::text(&error, ERROR_CHARS_MAX));
+        see("tag", check::text(&tag, TAG_CHARS_MAX));
         let (mut above, mut below) = (JobId(i64::MIN), JobId(i64::MAX));
         if let Some(time) = created_from {
             match check::time_micros(&time, now) {
@@ -76,27 +81,51 @@ impl Filter {
             below = below.min(JobId(below_id));
         }
         let given = |text: String| Some(text).filter(|text| !text.is_empty());
-        Self { queue, states: wanted, kind: given(kind), error: given(error), above, below }
+        Self {
+            queue,
+            states: wanted,
+            kind: given(kind),
+            error: given(error),
+            tag: given(tag),
+            above,
+            below,
+        }
     }
 
-    /// The queue, and what to look for in it. The queue isn't created.
+    /// The queue, which has to be the caller's, and what to look for in it. The queue isn't created.
     pub(super) async fn listing(
         self,
         core: &Core,
+        caller: &Caller,
         newest_first: bool,
     ) -> Result<(Arc<Queue>, Listing), Status> {
-        let Self { queue: name, states, kind, error, above, below } = self;
-        let queue = find_queue(core, &name).await?;
+        let Self { queue: name, states, kind, error, tag, above, below } = self;
+        let queue = find_queue(core, caller, &name).await?;
         let queue_id = queue.id;
-        let listing = Listing { queue: queue_id, states, kind, error, above, below, newest_first };
+        let listing =
+            Listing { queue: queue_id, states, kind, error, tag, above, below, newest_first };
         Ok((queue, listing))
     }
 }
 
-/// A queue that has to be there.
-pub(super) async fn find_queue(core: &Core, name: &str) -> Result<Arc<Queue>, Status> {
+/// A queue that has to be the caller's and to be there.
+async fn find_queue(core: &Core, caller: &Caller, name: &str) -> Result<Arc<Queue>, Status> {
+    check_queue(caller, name)?;
     let found = core.queues.find(&core.store, &core.clock, name).await;
     found.map_err(|error| status::of(&error))?.ok_or_else(|| status::not_found("queue", name))
+}
+
+/// The queue that a request says its jobs are in; `None`: it doesn't say.
+pub(super) async fn hint(
+    core: &Core,
+    caller: &Caller,
+    name: &str,
+) -> Result<Option<QueueId>, Status> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    check::name(name).map_err(|problem| status::invalid("queue", &problem))?;
+    Ok(Some(find_queue(core, caller, name).await?.id))
 }
 
 /// The smallest id that is made at this time or later, in microseconds since 1970.

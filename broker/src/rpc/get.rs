@@ -1,7 +1,7 @@
 use currant_proto::v1 as pb;
 use tonic::Status;
 
-use super::{Context, status, stored};
+use super::{Context, filter::hint, status, stored};
 use crate::{domain::JobId, pipeline::Caller};
 
 impl Context {
@@ -10,11 +10,17 @@ impl Context {
         caller: &Caller,
         request: pb::GetRequest,
     ) -> Result<pb::GetResponse, Status> {
-        let pb::GetRequest { job_id } = request;
-        let found = self.core.get(JobId(job_id)).await.map_err(|error| status::of(&error))?;
+        let pb::GetRequest { job_id, queue } = request;
+        let queue = hint(&self.core, caller, &queue).await?;
+        let found =
+            self.core.get(JobId(job_id), queue).await.map_err(|error| status::of(&error))?;
         let found = found.filter(|(_, queue)| caller.may_use(&queue.name));
         let (job, queue) = found.ok_or_else(|| status::not_found("job", job_id.to_string()))?;
+        let failed = self.core.failed_attempts(&job).await.map_err(|error| status::of(&error))?;
         let queue = (queue.name.clone(), queue.max_attempts);
-        Ok(pb::GetResponse { job: Some(stored::job(job, queue)) })
+        Ok(pb::GetResponse {
+            job: Some(stored::job(job, queue)),
+            failed_attempts: failed.into_iter().map(stored::failed_attempt).collect(),
+        })
     }
 }

@@ -44,6 +44,17 @@ impl JobService for Context {
         Context::list(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
+    type WatchStream = BoxStream<'static, Result<pb::WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<pb::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = caller(&request);
+        let changes = Context::watch(self, &caller, request.into_inner()).await?;
+        Ok(Response::new(while_valid(&caller, changes)))
+    }
+
     async fn cancel(
         &self,
         request: Request<pb::CancelRequest>,
@@ -66,5 +77,16 @@ impl JobService for Context {
     ) -> Result<Response<pb::DeleteResponse>, Status> {
         let caller = caller(&request);
         Context::delete(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    type ChangeAllStream = BoxStream<'static, Result<pb::ChangeAllResponse, Status>>;
+
+    async fn change_all(
+        &self,
+        request: Request<pb::ChangeAllRequest>,
+    ) -> Result<Response<Self::ChangeAllStream>, Status> {
+        let caller = caller(&request);
+        let progress = Context::change_all(self, &caller, request.into_inner()).await?;
+        Ok(Response::new(while_valid(&caller, progress)))
     }
 }

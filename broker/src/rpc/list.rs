@@ -1,7 +1,7 @@
 use currant_proto::v1 as pb;
 use tonic::Status;
 
-use super::{Context, access::check_queue, filter::Filter, status, status::Violations, stored};
+use super::{Context, filter::Filter, status, status::Violations, stored};
 use crate::{
     domain::{JobId, QueueId},
     pipeline::Caller,
@@ -19,15 +19,12 @@ impl Context {
         let pb::ListRequest { filter, newest_first, page_size, page_token } = request;
         let mut violations = Violations::default();
         let now = self.core.clock.database_micros();
-        let filter = filter.unwrap_or_default();
-        let name = filter.queue.clone();
-        let filter = Filter::check(filter, now, &mut violations);
+        let filter = Filter::check(filter.unwrap_or_default(), now, &mut violations);
         if page_size > PAGE_SIZE_MAX {
             violations.add("page_size", format!("1 to {PAGE_SIZE_MAX}; this is {page_size}"));
         }
         violations.into_result()?;
-        check_queue(caller, &name)?;
-        let (queue, mut listing) = filter.listing(&self.core, newest_first).await?;
+        let (queue, mut listing) = filter.listing(&self.core, caller, newest_first).await?;
         if !page_token.is_empty() {
             listing.pass(Token::check(&page_token, queue.id, newest_first)?);
         }
@@ -45,14 +42,14 @@ impl Context {
 
 /// Where a listing goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Token {
-    queue: QueueId,
-    passed: JobId,
-    newest_first: bool,
+pub(super) struct Token {
+    pub(super) queue: QueueId,
+    pub(super) passed: JobId,
+    pub(super) newest_first: bool,
 }
 
 impl Token {
-    fn write(self) -> String {
+    pub(super) fn write(self) -> String {
         let Self { queue, passed, newest_first } = self;
         format!("{:x}{:08x}{:016x}", u8::from(newest_first), queue.0, passed.0)
     }
@@ -72,7 +69,7 @@ impl Token {
     }
 
     /// What has been passed, if the token is of such a listing.
-    fn check(text: &str, queue: QueueId, newest_first: bool) -> Result<JobId, Status> {
+    pub(super) fn check(text: &str, queue: QueueId, newest_first: bool) -> Result<JobId, Status> {
         let read = Self::read(text);
         if let Some(token) = read
             && (token.queue, token.newest_first) == (queue, newest_first)

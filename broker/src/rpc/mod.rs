@@ -5,6 +5,7 @@ mod admission;
 #[doc(hidden)]
 pub mod bench;
 mod cancel;
+mod change_all;
 mod check;
 mod complete;
 mod convert;
@@ -24,6 +25,7 @@ mod stored;
 mod subscribe;
 mod tokens;
 mod verdict;
+mod watch;
 mod workers;
 
 use std::{sync::Arc, time::Duration};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use currant_proto::v1 as pb;
 
 use super::convert::duration;
-use crate::domain::{JobOptions, RetryPolicy, State, StoredJob};
+use crate::domain::{FailedAttempt, Failure, JobOptions, RetryPolicy, State, StoredJob};
 
 /// A state as a request names it.
 pub(super) fn state_of(state: i32) -> Option<State> {
@@ -48,7 +48,7 @@ pub(super) fn job(job: StoredJob, queue: (String, u16)) -> pb::Job {
         error,
         options,
     } = job;
-    let JobOptions { retry, timeout_ms, content_type, tags, traceparent, call_jobs: _ } =
+    let JobOptions { retry, timeout_ms, content_type, tags, metadata, traceparent, call_jobs: _ } =
         options.map(|options| *options).unwrap_or_default();
     let created = key.id.created_ms() * 1000;
     pb::Job {
@@ -72,6 +72,21 @@ pub(super) fn job(job: StoredJob, queue: (String, u16)) -> pb::Job {
         retry: retry.map(pb_retry_policy),
         tags,
         traceparent,
+        metadata,
+    }
+}
+
+pub(super) fn failed_attempt(failed: FailedAttempt) -> pb::FailedAttempt {
+    let FailedAttempt { attempt, failed_at, worker, session, failure } = failed;
+    let Failure { class, message, details } = failure;
+    pb::FailedAttempt {
+        attempt: attempt.cast_unsigned(),
+        failed_at: Some(timestamp(failed_at)),
+        worker: worker.unwrap_or_default(),
+        session_id: session.unwrap_or_default(),
+        class,
+        error: message,
+        details,
     }
 }
 

@@ -67,6 +67,7 @@ impl Context {
         let request = SubscriptionRequest {
             caller,
             session,
+            worker: worker.as_str().into(),
             queues,
             max_in_flight: max_in_flight as usize,
             concurrency: concurrency as usize,

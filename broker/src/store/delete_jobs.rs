@@ -1,6 +1,5 @@
 use super::{
     Client, StoreError,
-    dead_jobs::forget_dead,
     row::job_key,
     statement::{Statement, job_by_key},
 };
@@ -18,7 +17,17 @@ RETURNING j.queue_id, j.id"
     ),
 );
 
-pub(super) const STATEMENTS: [Statement; 1] = [DELETE];
+/// What only few jobs have.
+const DELETE_RARE: Statement = Statement::new(
+    "delete_rare",
+    "/* delete_rare */
+WITH gone AS (SELECT q, i FROM unnest($1::int[], $2::bigint[]) AS v (q, i)),
+dead AS (DELETE FROM currant.dead_job r USING gone WHERE r.queue_id = q AND r.id = i),
+failures AS (DELETE FROM currant.failure r USING gone WHERE r.queue_id = q AND r.id = i)
+DELETE FROM currant.tag r USING gone WHERE r.queue_id = q AND r.id = i",
+);
+
+pub(super) const STATEMENTS: [Statement; 2] = [DELETE, DELETE_RARE];
 
 /// Deletes those that no broker holds, and returns them. `keys` sorted.
 pub async fn delete_jobs(client: &mut Client, keys: &[JobKey]) -> Result<Vec<JobKey>, StoreError> {
@@ -29,7 +38,10 @@ pub async fn delete_jobs(client: &mut Client, keys: &[JobKey]) -> Result<Vec<Job
     let rows = DELETE.query(&transaction, &[&queues, &ids]).await?;
     let deleted: Vec<JobKey> = rows.iter().map(job_key).collect();
     if !deleted.is_empty() {
-        forget_dead(&transaction, &deleted).await?;
+        let queues: Vec<i32> = deleted.iter().map(|key| key.queue.0).collect();
+        let ids: Vec<i64> = deleted.iter().map(|key| key.id.0).collect();
+        // After the rows of the jobs were locked: it sees what their last settlement wrote.
+        DELETE_RARE.execute(&transaction, &[&queues, &ids]).await?;
     }
     transaction.commit().await.map_err(failed)?;
     Ok(deleted)

@@ -1,6 +1,8 @@
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use tokio_postgres::types::{Json, Type};
+use tokio_postgres::types::{Json, ToSql, Type};
 
 use super::{
     Client, PHASE_TAKEN, StoreError, column::Column, copy::CopyData, statement::Statement,
@@ -36,17 +38,44 @@ macro_rules! all_columns {
     };
 }
 
-const INSERT: Statement = Statement::new(
-    "insert_jobs",
-    concat!(
-        "/* insert_jobs */ INSERT INTO currant.job (",
-        all_columns!(),
-        ")
+macro_rules! broker_lives {
+    () => {
+        "WHERE EXISTS (SELECT FROM currant.broker WHERE id = $13::int AND dead_at IS NULL)"
+    };
+}
+
+macro_rules! jobs_to_insert {
+    () => {
+        concat!(
+            "currant.job (",
+            all_columns!(),
+            ")
 SELECT q, i, k, p, h, w, a, b, r, m, o, y
 FROM unnest($1::int[], $2::bigint[], $3::text[], $4::smallint[], $5::smallint[], $6::int[], $7::int[],
             $8::bytea[], $9::timestamptz[], $10::smallint[], $11::jsonb[], $12::text[])
     AS v (q, i, k, p, h, w, a, b, r, m, o, y)
-WHERE EXISTS (SELECT FROM currant.broker WHERE id = $13::int AND dead_at IS NULL)"
+",
+            broker_lives!()
+        )
+    };
+}
+
+const INSERT: Statement =
+    Statement::new("insert_jobs", concat!("/* insert_jobs */ INSERT INTO ", jobs_to_insert!()));
+
+const INSERT_TAGGED: Statement = Statement::new(
+    "insert_tagged_jobs",
+    concat!(
+        "/* insert_tagged_jobs */
+WITH tagged AS (
+    INSERT INTO currant.tag (queue_id, id, tag)
+    SELECT q, i, t FROM unnest($14::int[], $15::bigint[], $16::text[]) AS v (q, i, t)
+    ",
+        broker_lives!(),
+        " ON CONFLICT DO NOTHING
+)
+INSERT INTO ",
+        jobs_to_insert!()
     ),
 );
 
@@ -83,7 +112,8 @@ FROM unnest($1::int[], $2::text[]) AS v (q, y),
               WHERE queue_id = ANY (ARRAY[v.q]) AND idempotency_key BETWEEN v.y AND v.y OFFSET 0) j",
 );
 
-pub(super) const STATEMENTS: [Statement; 5] = [INSERT, COPY_PLAIN, COPY_ALL, LIVES, IDEMPOTENT];
+pub(super) const STATEMENTS: [Statement; 6] =
+    [INSERT, INSERT_TAGGED, COPY_PLAIN, COPY_ALL, LIVES, IDEMPOTENT];
 
 /// A call that is already stored.
 #[derive(Clone, Debug)]
@@ -115,10 +145,12 @@ pub async fn insert_jobs(
     owner: i32,
     rows: &[InsertRow<'_>],
 ) -> Result<(), StoreError> {
-    if rows.len() < COPY_ROWS_MIN {
-        return insert(&client, owner, rows).await;
-    }
     let plain = rows.iter().all(InsertRow::is_plain);
+    let tags = if plain { Vec::new() } else { tags_of(rows) };
+    // Both in one statement, and so both or none.
+    if rows.len() < COPY_ROWS_MIN || !tags.is_empty() {
+        return insert(&client, owner, rows, &tags).await;
+    }
     let statement = if plain { COPY_PLAIN } else { COPY_ALL };
     let copied =
         statement.copy_if(&client, (LIVES, &[&owner]), copy_data(owner, rows, plain)).await;
@@ -161,31 +193,43 @@ pub(super) fn copy_data(by: i32, rows: &[InsertRow<'_>], plain: bool) -> CopyDat
     data
 }
 
-async fn insert(client: &Client, owner: i32, rows: &[InsertRow<'_>]) -> Result<(), StoreError> {
-    let written = INSERT
-        .execute(
-            client,
-            &[
-                &Column::new(rows, |row| row.key.queue.0),
-                &Column::new(rows, |row| row.key.id.0),
-                &Column::new(rows, |row| row.kind),
-                &Column::new(rows, |row| row.priority),
-                &Column::new(rows, |row| row.phase),
-                &Column::new(rows, |row| row.taken(owner).0),
-                &Column::new(rows, |row| row.taken(owner).1),
-                &Column::new(rows, |row| row.payload.as_ref()),
-                &Column::new(rows, |row| row.run_at),
-                &Column::new(rows, |row| row.max_attempts.map(u16::cast_signed)),
-                &Column::new(rows, |row| row.options.map(Json)),
-                &Column::new(rows, |row| row.idempotency_key),
-                &owner,
-            ],
-        )
-        .await?;
+/// What the jobs are found by.
+fn tags_of<'a>(rows: &[InsertRow<'a>]) -> Vec<(JobKey, Cow<'a, str>)> {
+    let tagged = rows.iter().filter_map(|row| Some((row.key, row.options?)));
+    tagged.flat_map(|(key, options)| options.searchable().map(move |tag| (key, tag))).collect()
+}
+
+async fn insert(
+    client: &Client,
+    owner: i32,
+    rows: &[InsertRow<'_>],
+    tags: &[(JobKey, Cow<'_, str>)],
+) -> Result<(), StoreError> {
+    let params: [&(dyn ToSql + Sync); 16] = [
+        &Column::new(rows, |row| row.key.queue.0),
+        &Column::new(rows, |row| row.key.id.0),
+        &Column::new(rows, |row| row.kind),
+        &Column::new(rows, |row| row.priority),
+        &Column::new(rows, |row| row.phase),
+        &Column::new(rows, |row| row.taken(owner).0),
+        &Column::new(rows, |row| row.taken(owner).1),
+        &Column::new(rows, |row| row.payload.as_ref()),
+        &Column::new(rows, |row| row.run_at),
+        &Column::new(rows, |row| row.max_attempts.map(u16::cast_signed)),
+        &Column::new(rows, |row| row.options.map(Json)),
+        &Column::new(rows, |row| row.idempotency_key),
+        &owner,
+        &Column::new(tags, |(key, _)| key.queue.0),
+        &Column::new(tags, |(key, _)| key.id.0),
+        &Column::new(tags, |(_, tag)| &**tag),
+    ];
+    let (statement, params) =
+        if tags.is_empty() { (INSERT, &params[..13]) } else { (INSERT_TAGGED, &params[..]) };
+    let written = statement.execute(client, params).await?;
     if written == rows.len() as u64 {
         Ok(())
     } else {
-        Err(StoreError::HeldForDead { statement: INSERT.name })
+        Err(StoreError::HeldForDead { statement: statement.name })
     }
 }
 

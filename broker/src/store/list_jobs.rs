@@ -1,12 +1,11 @@
 use tokio_postgres::types::ToSql;
 
 use super::{
-    Client, OUTCOME_CANCELLED, OUTCOME_DEAD, OUTCOME_SUCCEEDED, PHASE_READY, PHASE_SCHEDULED,
-    PHASE_TAKEN, StoreError,
-    row::{job_key, stored_job},
+    Client, StoreError,
+    row::{job_key, number_of, state_number, stored_job},
     statement::Statement,
 };
-use crate::domain::{JobId, Listing, State, StoredJob};
+use crate::domain::{JobId, Listing, StoredJob};
 
 /// Rows are looked at in the order of their ids, whatever is asked for: so the work of one call has a
 /// limit, and no index mentions what a completion writes. The last row of a full look comes back in any
@@ -32,10 +31,12 @@ FROM (
 ) l LEFT JOIN LATERAL (
     SELECT *, coalesce(
         ($5::smallint[] IS NULL
-         OR CASE WHEN outcome IS NULL THEN phase ELSE outcome + 2 END = ANY ($5::smallint[]))
+         OR ",
+                state_number!("w"),
+                " = ANY ($5::smallint[]))
         AND ($6::text IS NULL OR kind = $6::text)
         AND ($7::text IS NULL OR strpos(lower(error), lower($7::text)) > 0), false) AS wanted
-    FROM currant.job WHERE queue_id = $1::int AND id = l.id OFFSET 0
+    FROM currant.job w WHERE queue_id = $1::int AND id = l.id OFFSET 0
 ) j ON true
 WHERE j.wanted OR l.place = $4::bigint"
             ),
@@ -49,8 +50,13 @@ const OLDEST_DEAD: Statement =
     list!("list_oldest_dead", "currant.dead_job WHERE queue_id = $1::int", "");
 const NEWEST_DEAD: Statement =
     list!("list_newest_dead", "currant.dead_job WHERE queue_id = $1::int", " DESC");
+const OLDEST_TAGGED: Statement =
+    list!("list_oldest_tagged", "currant.tag WHERE queue_id = $1::int AND tag = $8::text", "");
+const NEWEST_TAGGED: Statement =
+    list!("list_newest_tagged", "currant.tag WHERE queue_id = $1::int AND tag = $8::text", " DESC");
 
-pub(super) const STATEMENTS: [Statement; 4] = [OLDEST, NEWEST, OLDEST_DEAD, NEWEST_DEAD];
+pub(super) const STATEMENTS: [Statement; 6] =
+    [OLDEST, NEWEST, OLDEST_DEAD, NEWEST_DEAD, OLDEST_TAGGED, NEWEST_TAGGED];
 
 /// What a look found.
 #[derive(Debug)]
@@ -67,19 +73,22 @@ pub async fn list_jobs(
     listing: &Listing,
     rows: usize,
 ) -> Result<Found, StoreError> {
-    let Listing { queue, states, kind, error, above, below, newest_first } = listing;
+    let Listing { queue, states, kind, error, tag, above, below, newest_first } = listing;
     let limit = i64::try_from(rows).unwrap_or(i64::MAX);
     let states: Option<Vec<i16>> =
-        (!states.is_empty()).then(|| states.iter().map(|state| number(*state)).collect());
-    let statement = match (listing.only_dead(), newest_first) {
-        (false, false) => OLDEST,
-        (false, true) => NEWEST,
-        (true, false) => OLDEST_DEAD,
-        (true, true) => NEWEST_DEAD,
+        (!states.is_empty()).then(|| states.iter().map(|state| number_of(*state)).collect());
+    let [oldest, newest] = if tag.is_some() {
+        [OLDEST_TAGGED, NEWEST_TAGGED]
+    } else if listing.only_dead() {
+        [OLDEST_DEAD, NEWEST_DEAD]
+    } else {
+        [OLDEST, NEWEST]
     };
-    let params: [&(dyn ToSql + Sync); 7] =
-        [&queue.0, &above.0, &below.0, &limit, &states, kind, error];
-    let rows = statement.query(client, &params).await?;
+    let statement = if *newest_first { newest } else { oldest };
+    let params: [&(dyn ToSql + Sync); 8] =
+        [&queue.0, &above.0, &below.0, &limit, &states, kind, error, tag];
+    let params = if tag.is_some() { &params[..] } else { &params[..7] };
+    let rows = statement.query(client, params).await?;
     let mut found = Found { jobs: Vec::with_capacity(rows.len()), reached: None };
     for row in &rows {
         if row.get::<_, Option<bool>>(16) == Some(true) {
@@ -90,16 +99,4 @@ pub async fn list_jobs(
         }
     }
     Ok(found)
-}
-
-/// As the statement numbers them: phases, and after those outcomes.
-fn number(state: State) -> i16 {
-    match state {
-        State::Scheduled => PHASE_SCHEDULED,
-        State::Ready => PHASE_READY,
-        State::Running => PHASE_TAKEN,
-        State::Succeeded => OUTCOME_SUCCEEDED + 2,
-        State::Dead => OUTCOME_DEAD + 2,
-        State::Cancelled => OUTCOME_CANCELLED + 2,
-    }
 }

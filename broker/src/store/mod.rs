@@ -19,7 +19,6 @@ mod column;
 mod complete_jobs;
 mod connect;
 mod copy;
-mod dead_jobs;
 mod delete_jobs;
 mod duties;
 mod error;
@@ -40,6 +39,7 @@ mod row;
 mod settle_jobs;
 mod statement;
 mod tokens;
+mod watched_jobs;
 
 pub use adopt_jobs::adopt_jobs;
 pub use audit::{note_action, prune_audit};
@@ -54,7 +54,7 @@ pub use connect::{Client, Settings, Store};
 pub use delete_jobs::delete_jobs;
 pub use duties::take_duty;
 pub use error::{StoreError, Violation};
-pub use get_job::get_job;
+pub use get_job::{failed_attempts, get_job};
 pub use insert_jobs::{InsertRow, StoredCall, find_idempotent, insert_jobs};
 pub use list_jobs::{Found, list_jobs};
 pub use listener::{Listener, Notice};
@@ -75,6 +75,7 @@ pub use statement::Statement;
 pub use tokens::{
     Actor, create_token, list_tokens, prune_tokens, revoke_token, touch_tokens, valid_tokens,
 };
+pub use watched_jobs::{Changed, watched_jobs};
 
 /// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
 pub fn statements() -> Vec<Statement> {
@@ -84,7 +85,6 @@ pub fn statements() -> Vec<Statement> {
         &brokers::STATEMENTS,
         &cancel_jobs::STATEMENTS,
         &claim_jobs::STATEMENTS,
-        &dead_jobs::STATEMENTS,
         &delete_jobs::STATEMENTS,
         &duties::STATEMENTS,
         &get_job::STATEMENTS,
@@ -100,6 +100,7 @@ pub fn statements() -> Vec<Statement> {
         &retry_jobs::STATEMENTS,
         &settle_jobs::STATEMENTS,
         &tokens::STATEMENTS,
+        &watched_jobs::STATEMENTS,
     ];
     [others.concat(), complete_jobs::statements().to_vec()].concat()
 }

@@ -30,10 +30,16 @@ WITH slice AS MATERIALIZED (
       AND finished_at < ",
         finished_before!(),
         "
-    RETURNING id, outcome
-), gone_dead AS (
+    RETURNING id, outcome, error IS NOT NULL AS failed, options IS NOT NULL AS tagged
+), dead AS (
     DELETE FROM currant.dead_job
     WHERE queue_id = $1::int AND id = ANY (ARRAY(SELECT id FROM gone WHERE outcome = 2))
+), failures AS (
+    DELETE FROM currant.failure
+    WHERE queue_id = $1::int AND id = ANY (ARRAY(SELECT id FROM gone WHERE failed))
+), tags AS (
+    DELETE FROM currant.tag
+    WHERE queue_id = $1::int AND id = ANY (ARRAY(SELECT id FROM gone WHERE tagged))
 )
 SELECT count(*), (SELECT count(*) FROM gone), max(id),
        min(id) FILTER (WHERE outcome IS NULL OR rest >= interval '0'),

@@ -1,6 +1,5 @@
 use super::{
     Client, Settled, StoreError,
-    dead_jobs::forget_dead,
     row::job_key,
     statement::{Statement, job_by_key},
 };
@@ -20,7 +19,14 @@ RETURNING j.queue_id, j.id, j.priority, j.phase"
     ),
 );
 
-pub(super) const STATEMENTS: [Statement; 1] = [RETRY];
+const FORGET_DEAD: Statement = Statement::new(
+    "forget_dead",
+    "/* forget_dead */
+DELETE FROM currant.dead_job d USING unnest($1::int[], $2::bigint[]) AS v (q, i)
+WHERE d.queue_id = v.q AND d.id = v.i",
+);
+
+pub(super) const STATEMENTS: [Statement; 2] = [RETRY, FORGET_DEAD];
 
 /// Makes those ready again that are dead or cancelled, and returns them. `keys` sorted. The attempt stays:
 /// the next one is numbered when it is taken.
@@ -37,8 +43,10 @@ pub async fn retry_jobs(client: &mut Client, keys: &[JobKey]) -> Result<Vec<Sett
     };
     let retried: Vec<Settled> = rows.iter().map(settled).collect();
     if !retried.is_empty() {
-        let keys: Vec<JobKey> = retried.iter().map(|job| job.key).collect();
-        forget_dead(&transaction, &keys).await?;
+        let queues: Vec<i32> = retried.iter().map(|job| job.key.queue.0).collect();
+        let ids: Vec<i64> = retried.iter().map(|job| job.key.id.0).collect();
+        // After the rows of the jobs were locked: it sees what their last settlement wrote.
+        FORGET_DEAD.execute(&transaction, &[&queues, &ids]).await?;
     }
     transaction.commit().await.map_err(failed)?;
     Ok(retried)

@@ -2,7 +2,9 @@ use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use tokio_postgres::{Row, types::Json};
 
-use super::{OUTCOME_DEAD, OUTCOME_SUCCEEDED, PHASE_READY, PHASE_SCHEDULED};
+use super::{
+    OUTCOME_CANCELLED, OUTCOME_DEAD, OUTCOME_SUCCEEDED, PHASE_READY, PHASE_SCHEDULED, PHASE_TAKEN,
+};
 use crate::domain::{JobId, JobKey, JobOptions, QueueId, State, StoredJob, TakenJob};
 
 /// Columns that `taken_jobs` reads, in this order.
@@ -85,6 +87,34 @@ pub(super) fn stored_job(row: &Row) -> StoredJob {
 /// A job's key in the first two columns.
 pub(super) fn job_key(row: &Row) -> JobKey {
     JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) }
+}
+
+/// A state's number, of the row `$row`: phases, and after those outcomes.
+macro_rules! state_number {
+    ($row:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $row,
+            ".outcome IS NULL THEN ",
+            $row,
+            ".phase ELSE ",
+            $row,
+            ".outcome + 2 END"
+        )
+    };
+}
+pub(super) use state_number;
+
+/// The number that `state_number` gives to this state.
+pub(super) fn number_of(state: State) -> i16 {
+    match state {
+        State::Scheduled => PHASE_SCHEDULED,
+        State::Ready => PHASE_READY,
+        State::Running => PHASE_TAKEN,
+        State::Succeeded => OUTCOME_SUCCEEDED + 2,
+        State::Dead => OUTCOME_DEAD + 2,
+        State::Cancelled => OUTCOME_CANCELLED + 2,
+    }
 }
 
 fn state(phase: i16, outcome: Option<i16>) -> State {

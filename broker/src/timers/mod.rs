@@ -11,6 +11,7 @@ mod prune;
 mod rescue;
 mod tick;
 mod tokens;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,7 +51,7 @@ pub fn start(
     dead: &CancellationToken,
 ) {
     let listening = listen::Listening::default();
-    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 9] = [
+    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 10] = [
         Box::pin(tick::tick(Arc::clone(core))),
         Box::pin(heartbeat::heartbeat(Arc::clone(core), settings.clone(), dead.clone())),
         Box::pin(listen::listen(Arc::clone(core), settings.clone(), listening.clone())),
@@ -60,6 +61,7 @@ pub fn start(
         Box::pin(prune::prune(Arc::clone(core), settings.clone())),
         Box::pin(cancel::cancel(Arc::clone(core))),
         Box::pin(tokens::tokens(Arc::clone(core), settings.clone())),
+        Box::pin(watch::watch(Arc::clone(core))),
     ];
     for duty in duties {
         let stop = stop.clone();

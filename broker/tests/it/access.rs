@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use currant_broker::rpc::{ACCESS, Needs};
 use currant_proto::v1::{
-    Attempt, CancelRequest, CancelVerdict, CompleteRequest, Completion, DeleteRequest,
-    DeleteVerdict, EnqueueRequest, EnqueueStreamRequest, GetRequest, ListTokensRequest, NewJob,
-    RetryRequest, SubscribeRequest, Succeeded, Verdict, completion::Outcome,
+    Attempt, CancelRequest, CancelVerdict, Change, ChangeAllRequest, CompleteRequest, Completion,
+    DeleteRequest, DeleteVerdict, EnqueueRequest, EnqueueStreamRequest, GetRequest,
+    ListTokensRequest, NewJob, RetryRequest, SubscribeRequest, Succeeded, Verdict, WatchRequest,
+    completion::Outcome,
 };
 use prost_reflect::{prost::Message, prost_types::FileDescriptorProto};
-use tonic::Code;
+use tonic::{Code, Status, Streaming};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
@@ -18,6 +19,7 @@ use tonic_reflection::pb::v1::{
 
 use crate::{
     garbage::call,
+    list::all,
     support::{
         Broker, Database, PATIENCE, eventually, job,
         token::{
@@ -37,6 +39,10 @@ fn subscription(queue: &str) -> SubscribeRequest {
         max_in_flight: 1,
         ..SubscribeRequest::default()
     }
+}
+
+fn get(job_id: i64) -> GetRequest {
+    GetRequest { job_id, ..GetRequest::default() }
 }
 
 async fn ask(
@@ -78,8 +84,7 @@ async fn every_rpc_has_its_line_and_a_stranger_gets_nothing() {
     let broker = Broker::start_with(&database, &[REQUIRED]).await;
     let reader = token(&database, "read", "*");
     eventually("the token works", async || {
-        jobs(&broker, &reader).get(GetRequest { job_id: 1 }).await.unwrap_err().code()
-            == Code::NotFound
+        jobs(&broker, &reader).get(get(1)).await.unwrap_err().code() == Code::NotFound
     })
     .await;
     let mut told = told(&broker, &reader).await;
@@ -102,7 +107,7 @@ async fn every_rpc_has_its_line_and_a_stranger_gets_nothing() {
     for bad in ["", "currant_1_00", &format!("{}0", &reader[..reader.len() - 1]), "Basic x"] {
         let bad =
             if bad == reader { format!("{}1", &bad[..bad.len() - 1]) } else { bad.to_owned() };
-        let status = jobs(&broker, &bad).get(GetRequest { job_id: 1 }).await.unwrap_err();
+        let status = jobs(&broker, &bad).get(get(1)).await.unwrap_err();
         let (code, reason, _) = refusal(&status);
         assert_eq!((code, reason.as_str()), (Code::Unauthenticated, "TOKEN_INVALID"), "{bad}");
     }
@@ -122,9 +127,9 @@ async fn scopes_and_queues_are_named_when_they_are_missing() {
     assert_eq!(refusal(&status), expected);
     let status = workers(&broker, &producer).subscribe(subscription("emails")).await.unwrap_err();
     assert_eq!(refusal(&status).2, named("scope", "work"));
-    let status = jobs(&broker, &producer).get(GetRequest { job_id: 1 }).await.unwrap_err();
+    let status = jobs(&broker, &producer).get(get(1)).await.unwrap_err();
     assert_eq!(refusal(&status).2, named("scope", "read"));
-    let cancel = CancelRequest { job_ids: vec![1] };
+    let cancel = CancelRequest { job_ids: vec![1], ..CancelRequest::default() };
     let status = jobs(&broker, &producer).cancel(cancel).await.unwrap_err();
     assert_eq!(refusal(&status).2, named("scope", "admin"));
     let list = ListTokensRequest::default();
@@ -152,7 +157,7 @@ async fn scopes_and_queues_are_named_when_they_are_missing() {
     assert_eq!(database.number("SELECT count(*) FROM currant.queue").await, 0);
     let stored = jobs(&broker, &producer).enqueue(enqueue("emails/eu")).await.unwrap();
     let job_id = stored.into_inner().job_ids[0];
-    assert!(jobs(&broker, &reader).get(GetRequest { job_id }).await.is_ok());
+    assert!(jobs(&broker, &reader).get(get(job_id)).await.is_ok());
     assert!(workers(&broker, &worker).subscribe(subscription("emails/eu")).await.is_ok());
 }
 
@@ -170,9 +175,9 @@ async fn jobs_of_other_queues_are_as_if_they_were_not_there() {
     let ids = jobs(&broker, &all).enqueue(jobs_of).await.unwrap().into_inner().job_ids;
     let (other, email) = (ids[0], ids[1]);
 
-    let status = jobs(&broker, &reader).get(GetRequest { job_id: other }).await.unwrap_err();
+    let status = jobs(&broker, &reader).get(get(other)).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
-    assert!(jobs(&broker, &reader).get(GetRequest { job_id: email }).await.is_ok());
+    assert!(jobs(&broker, &reader).get(get(email)).await.is_ok());
 
     // Its attempt is known to a worker that may not have it.
     let mut stream =
@@ -180,17 +185,21 @@ async fn jobs_of_other_queues_are_as_if_they_were_not_there() {
     while !format!("{:?}", stream.message().await.unwrap().unwrap()).contains("Assignments") {}
     let success = Outcome::Succeeded(Succeeded::default());
     let completion = Completion { job_id: other, attempt: 1, outcome: Some(success) };
-    let request = CompleteRequest { completions: vec![completion], ..CompleteRequest::default() };
-    let answer = workers(&broker, &worker).complete(request.clone()).await.unwrap().into_inner();
+    let report = CompleteRequest { completions: vec![completion], ..CompleteRequest::default() };
+    let answer = workers(&broker, &worker).complete(report.clone()).await.unwrap().into_inner();
     assert_eq!(answer.verdicts, [i32::from(Verdict::NotFound)]);
 
     let (mut admin, job_ids) = (jobs(&broker, &admin), vec![other, email]);
-    let cancelled = admin.cancel(CancelRequest { job_ids: job_ids.clone() }).await.unwrap();
+    let queue = String::new;
+    let request = CancelRequest { job_ids: job_ids.clone(), queue: queue() };
+    let cancelled = admin.cancel(request).await.unwrap();
     let expected = [CancelVerdict::NotFound, CancelVerdict::Cancelled].map(i32::from);
     assert_eq!(cancelled.into_inner().verdicts, expected);
-    let retried = admin.retry(RetryRequest { job_ids: vec![other] }).await.unwrap();
+    let request = RetryRequest { job_ids: vec![other], queue: queue() };
+    let retried = admin.retry(request).await.unwrap();
     assert_eq!(retried.into_inner().verdicts, [4]);
-    let deleted = admin.delete(DeleteRequest { job_ids: job_ids.clone() }).await.unwrap();
+    let request = DeleteRequest { job_ids: job_ids.clone(), queue: queue() };
+    let deleted = admin.delete(request).await.unwrap();
     let expected = [DeleteVerdict::NotFound, DeleteVerdict::Deleted].map(i32::from);
     assert_eq!(deleted.into_inner().verdicts, expected);
 
@@ -200,33 +209,46 @@ async fn jobs_of_other_queues_are_as_if_they_were_not_there() {
     let mut resumed = workers(&broker, &worker).subscribe(resumed).await.unwrap().into_inner();
     let welcome = format!("{:?}", resumed.message().await.unwrap().unwrap());
     assert!(welcome.contains(&format!("lost: [{:?}]", held[0])), "{welcome}");
-    let answer = workers(&broker, &all).complete(request).await.unwrap().into_inner();
+    let answer = workers(&broker, &all).complete(report).await.unwrap().into_inner();
     assert_eq!(answer.verdicts, [i32::from(Verdict::Applied)]);
 
     // What the admin asked for was written down, also what it didn't get.
-    let client = database.connect().await;
-    let rows = client
-        .query(
-            "SELECT action, name, jobs FROM currant.audit WHERE jobs IS NOT NULL ORDER BY id",
-            &[],
-        )
-        .await
-        .unwrap();
-    let rows: Vec<(String, String, Vec<i64>)> =
-        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
-    let record = |action: &str, jobs| (action.to_owned(), "admin".to_owned(), jobs);
     let expected = [
         record("cancel", job_ids.clone()),
         record("retry", vec![other]),
         record("delete", job_ids),
     ];
-    assert_eq!(rows, expected);
+    assert_eq!(records(&database).await, expected);
+}
+
+/// What the token `admin` did to jobs: its name, the action, the jobs.
+pub(crate) fn record(action: &str, jobs: Vec<i64>) -> (String, String, Vec<i64>) {
+    ("admin".to_owned(), action.to_owned(), jobs)
+}
+
+pub(crate) async fn records(database: &Database) -> Vec<(String, String, Vec<i64>)> {
+    let sql = "SELECT name, action, jobs FROM currant.audit WHERE jobs IS NOT NULL ORDER BY id";
+    let rows = database.connect().await.query(sql, &[]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
+
+/// What the stream ends with.
+async fn end<T>(stream: &mut Streaming<T>) -> Status {
+    let end = async {
+        loop {
+            match stream.message().await {
+                Ok(message) => assert!(message.is_some(), "it ended without a word"),
+                Err(status) => break status,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, end).await.expect("the stream goes on")
 }
 
 #[tokio::test]
 async fn a_revoked_token_ends_its_streams() {
     let database = Database::fresh().await;
-    let secret = token(&database, "enqueue,work", "*");
+    let secret = token(&database, "admin", "*");
     let other = token(&database, "work", "*");
     let broker = Broker::start_with(&database, &[REQUIRED]).await;
     let subscribe = async |secret: &str| {
@@ -242,20 +264,33 @@ async fn a_revoked_token_ends_its_streams() {
     let mut answers = answers.into_inner();
     requests.send(EnqueueStreamRequest { tag: 1, request: Some(enqueue("x")) }).await.unwrap();
     assert_eq!(answers.message().await.unwrap().unwrap().tag, 1);
+    let mut jobs = jobs(&broker, &secret);
+    let stored = jobs.enqueue(enqueue("x")).await.unwrap().into_inner();
+    let request = WatchRequest { job_id: stored.job_ids[0], queue: "x".to_owned() };
+    let mut watch = jobs.watch(request).await.unwrap().into_inner();
+    let request = ChangeAllRequest {
+        filter: Some(all("x")),
+        change: Change::Cancel.into(),
+        ..ChangeAllRequest::default()
+    };
+    // It gets nowhere while the jobs are locked.
+    let mut client = database.connect().await;
+    let lock = client.transaction().await.unwrap();
+    lock.batch_execute("SELECT FROM currant.job FOR UPDATE").await.unwrap();
+    let mut change = jobs.change_all(request).await.unwrap().into_inner();
 
     let revoked = program(&database, &["revoke", &number(&secret).to_string()]);
     assert!(revoked.contains("is revoked"), "{revoked}");
-    let end = async {
-        loop {
-            if let Err(status) = stream.message().await {
-                break status;
-            }
-        }
-    };
-    let ended = tokio::time::timeout(PATIENCE, end).await.expect("the stream goes on");
-    assert_eq!(refusal(&ended).1, "TOKEN_INVALID");
-    let ended = tokio::time::timeout(PATIENCE, answers.message()).await.unwrap().unwrap_err();
-    assert_eq!(refusal(&ended).1, "TOKEN_INVALID");
+    let ended = [
+        end(&mut stream).await,
+        end(&mut answers).await,
+        end(&mut watch).await,
+        end(&mut change).await,
+    ];
+    for status in ended {
+        assert_eq!(refusal(&status).1, "TOKEN_INVALID");
+    }
+    lock.rollback().await.unwrap();
     let status = workers(&broker, &secret).subscribe(subscription("q")).await.unwrap_err();
     assert_eq!(refusal(&status).1, "TOKEN_INVALID");
     // The other one's goes on.

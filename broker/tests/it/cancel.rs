@@ -23,7 +23,7 @@ const QUICK: &[(&str, &str)] = &[
 ];
 
 async fn cancel(broker: &Broker, ids: &[i64]) -> Vec<CancelVerdict> {
-    let request = CancelRequest { job_ids: ids.to_vec() };
+    let request = CancelRequest { job_ids: ids.to_vec(), ..Default::default() };
     broker.jobs().cancel(request).await.unwrap().into_inner().verdicts().collect()
 }
 
@@ -270,7 +270,11 @@ async fn a_bad_cancel_is_refused() {
     for (ids, limit) in
         [(vec![], "1 to 1000; this has 0"), (vec![1; 1001], "1 to 1000; this has 1001")]
     {
-        let status = broker.jobs().cancel(CancelRequest { job_ids: ids }).await.unwrap_err();
+        let status = broker
+            .jobs()
+            .cancel(CancelRequest { job_ids: ids, ..Default::default() })
+            .await
+            .unwrap_err();
         assert_invalid(&status, "job_ids", limit);
     }
     let strange = [0, -1, i64::MAX, i64::MIN];
@@ -287,11 +291,11 @@ async fn a_cancel_says_when_the_database_is_away() {
     let client = database.connect_beside().await;
     let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
     client.query(sql, &[&database.name]).await.unwrap();
-    let request = CancelRequest { job_ids: ids.clone() };
+    let request = CancelRequest { job_ids: ids.clone(), ..Default::default() };
     let status = broker.jobs().cancel(request).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     database.allow_connections(true).await;
-    let request = || CancelRequest { job_ids: ids.clone() };
+    let request = || CancelRequest { job_ids: ids.clone(), ..Default::default() };
     eventually("it is back", async || broker.jobs().cancel(request()).await.is_ok()).await;
     assert_cancelled(&broker, ids[0], 0).await;
 }

@@ -50,6 +50,7 @@ async fn a_job_is_stored_as_it_was_sent() {
         timeout: Some(prost_types::Duration { seconds: 30, nanos: 1_000_000 }),
         tags: vec!["customer 7".to_owned(), String::new()],
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+        metadata: [("customer".to_owned(), "ü=7".to_owned())].into(),
     };
     let ids = broker.enqueue([sent.clone()]).await;
     let stored = get(&broker, ids[0]).await;
@@ -60,7 +61,8 @@ async fn a_job_is_stored_as_it_was_sent() {
     assert_eq!((stored.priority, stored.max_attempts), (sent.priority, sent.max_attempts));
     assert_eq!(stored.run_at, Some(in_an_hour));
     assert_eq!((stored.retry, stored.timeout), (Some(retry), sent.timeout));
-    assert_eq!((stored.tags, stored.traceparent), (sent.tags, sent.traceparent));
+    assert_eq!((stored.tags, stored.metadata), (sent.tags, sent.metadata));
+    assert_eq!(stored.traceparent, sent.traceparent);
     assert_eq!((stored.attempt, stored.failures), (0, 0));
     assert_eq!(stored.created_at.unwrap().seconds, (ids[0] >> 22) / 1000);
     assert_eq!((stored.claimed_at, stored.finished_at), (None, None));

@@ -7,9 +7,10 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes};
 use currant_proto::v1::{
-    Attempt, CancelRequest, CompleteRequest, Completion, CreateTokenRequest, DeleteRequest,
-    EnqueueRequest, EnqueueStreamRequest, Failed, GetRequest, HeartbeatRequest, ListTokensRequest,
-    RetryRequest, RevokeTokenRequest, Scope, SubscribeRequest, Verdict, completion::Outcome,
+    Attempt, CancelRequest, Change, ChangeAllRequest, CompleteRequest, Completion,
+    CreateTokenRequest, DeleteRequest, EnqueueRequest, EnqueueStreamRequest, Failed, GetRequest,
+    HeartbeatRequest, ListRequest, ListTokensRequest, RetryRequest, RevokeTokenRequest, Scope,
+    SubscribeRequest, Verdict, WatchRequest, completion::Outcome,
 };
 use prost::Message;
 use tonic::{
@@ -19,7 +20,10 @@ use tonic::{
     codegen::http::uri::PathAndQuery,
 };
 
-use crate::support::{Broker, Database, PATIENCE, TestWorker, job};
+use crate::{
+    list::all,
+    support::{Broker, Database, PATIENCE, TestWorker, job},
+};
 
 /// Bodies as they are.
 #[derive(Clone, Copy)]
@@ -77,7 +81,7 @@ pub(crate) async fn call(
 }
 
 /// Every RPC, with a message that it takes.
-fn rpcs() -> [(&'static str, Vec<u8>); 12] {
+fn rpcs() -> [(&'static str, Vec<u8>); 15] {
     let enqueue = EnqueueRequest { jobs: vec![job("q", b"payload")], ..Default::default() };
     let held = vec![Attempt { job_id: 1 << 60, attempt: 1 }];
     let session_id = "0123456789abcdef0123456789abcdef".to_owned();
@@ -106,14 +110,38 @@ fn rpcs() -> [(&'static str, Vec<u8>); 12] {
         queues: vec!["q*".to_owned()],
         ..Default::default()
     };
+    let list = ListRequest { filter: Some(all("q")), ..Default::default() };
+    let change_all = ChangeAllRequest {
+        filter: Some(all("q")),
+        change: Change::Cancel.into(),
+        ..Default::default()
+    };
     let heartbeat = HeartbeatRequest { session_id, epoch: 1, held, ..Default::default() };
     [
         ("/currant.v1.JobService/Enqueue", enqueue.encode_to_vec()),
         ("/currant.v1.JobService/EnqueueStream", stream.encode_to_vec()),
-        ("/currant.v1.JobService/Get", GetRequest { job_id: 1 << 60 }.encode_to_vec()),
-        ("/currant.v1.JobService/Cancel", CancelRequest { job_ids: vec![1 << 60] }.encode_to_vec()),
-        ("/currant.v1.JobService/Retry", RetryRequest { job_ids: vec![1 << 60] }.encode_to_vec()),
-        ("/currant.v1.JobService/Delete", DeleteRequest { job_ids: vec![1 << 60] }.encode_to_vec()),
+        (
+            "/currant.v1.JobService/Get",
+            GetRequest { job_id: 1 << 60, ..Default::default() }.encode_to_vec(),
+        ),
+        ("/currant.v1.JobService/List", list.encode_to_vec()),
+        (
+            "/currant.v1.JobService/Watch",
+            WatchRequest { job_id: 1 << 60, ..Default::default() }.encode_to_vec(),
+        ),
+        (
+            "/currant.v1.JobService/Cancel",
+            CancelRequest { job_ids: vec![1 << 60], ..Default::default() }.encode_to_vec(),
+        ),
+        (
+            "/currant.v1.JobService/Retry",
+            RetryRequest { job_ids: vec![1 << 60], ..Default::default() }.encode_to_vec(),
+        ),
+        (
+            "/currant.v1.JobService/Delete",
+            DeleteRequest { job_ids: vec![1 << 60], ..Default::default() }.encode_to_vec(),
+        ),
+        ("/currant.v1.JobService/ChangeAll", change_all.encode_to_vec()),
         ("/currant.v1.TokenService/CreateToken", create.encode_to_vec()),
         ("/currant.v1.TokenService/ListTokens", ListTokensRequest::default().encode_to_vec()),
         (

@@ -24,7 +24,7 @@ async fn transactions(client: &Client, database: &Database) -> i64 {
 /// nothing for a second then tells its counters.
 async fn query(broker: &Broker, connections: i64) {
     for _ in 0..connections {
-        broker.jobs().get(GetRequest { job_id: 1 }).await.unwrap_err();
+        broker.jobs().get(GetRequest { job_id: 1, ..Default::default() }).await.unwrap_err();
     }
 }
 
@@ -46,7 +46,9 @@ async fn connections_stay_the_same_from_one_worker_to_a_hundred() {
     eventually("the pool is full", async || {
         let calls = (0..50).map(|_| {
             let mut jobs = broker.jobs();
-            tokio::spawn(async move { jobs.get(GetRequest { job_id: 1 }).await })
+            tokio::spawn(
+                async move { jobs.get(GetRequest { job_id: 1, ..Default::default() }).await },
+            )
         });
         for call in calls.collect::<Vec<_>>() {
             call.await.unwrap().unwrap_err();

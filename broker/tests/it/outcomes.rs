@@ -34,7 +34,7 @@ pub(crate) fn succeeded(result: &'static [u8]) -> Outcome {
 }
 
 pub(crate) fn failed(error: &str) -> Outcome {
-    Outcome::Failed(Failed { error: error.to_owned(), discard: false, retry_after: None })
+    Outcome::Failed(Failed { error: error.to_owned(), ..Failed::default() })
 }
 
 pub(crate) fn completion(job_id: i64, attempt: u32, outcome: Outcome) -> Completion {
@@ -124,7 +124,12 @@ async fn a_workers_hint_comes_before_the_retry_policy() {
     broker.enqueue((0..4).map(|_| slow())).await;
     let held = worker.take(4).await;
     let hint = |retry_after, discard| {
-        Outcome::Failed(Failed { error: "hint".to_owned(), discard, retry_after })
+        Outcome::Failed(Failed {
+            error: "hint".to_owned(),
+            discard,
+            retry_after,
+            ..Failed::default()
+        })
     };
     worker.report([&held[0]], hint(None, true)).await;
     worker.report([&held[1]], hint(Some(ms(3_600_000 * 24)), false)).await;

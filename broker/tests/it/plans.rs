@@ -24,6 +24,7 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
     match statement.name {
         "locate_jobs" => &[("job_pkey", "queue_id = q.id AND id = v.i")],
         "get_job" => &[("job_pkey", "queue_id = q.id AND id = $1")],
+        "get_job_in" => &[("job_pkey", "queue_id = $1 AND id = $2")],
         "claim_cursor" => &[
             ("job_ready", "queue_id = $1 AND priority = $5 AND id > $6"),
             ("Tid Scan", "ctid = p.place"),
@@ -35,7 +36,7 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
              AND id <= \"*VALUES*\".column3",
         )],
         "complete_jobs" => &[("job_pkey", "queue_id = ANY ARRAY[$2] AND id >= $3 AND id <= $4")],
-        "job_states" => &[("job_pkey", "queue_id = v.q AND id = v.i")],
+        "job_states" | "watched_jobs" => &[("job_pkey", "queue_id = v.q AND id = v.i")],
         "settle_jobs" | "adopt_jobs" => {
             &[("job_pkey", "queue_id = ANY ARRAY[v.q] AND id >= v.i AND id <= v.i")]
         }
@@ -60,6 +61,9 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
             ("job_pkey", "queue_id = $1 AND id > $2 AND id < $3"),
             ("job_pkey", "queue_id = $1 AND id = job.id"),
         ],
+        "list_oldest_tagged" | "list_newest_tagged" => {
+            &[("job_pkey", "queue_id = $1 AND id = tag.id")]
+        }
         "list_oldest_dead" | "list_newest_dead" => {
             &[("job_pkey", "queue_id = $1 AND id = dead_job.id")]
         }
@@ -71,8 +75,9 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
             &[("job_pkey", "queue_id = ANY ARRAY[s.queue_id] AND id >= s.id AND id <= s.id")]
         }
         // They read no jobs.
-        "insert_jobs" | "broker_lives" | "notify_ready" | "find_queues" | "queues_by_id"
-        | "create_queues" | "count_queues" | "all_queues" | "database_time" | "register_broker"
+        "insert_jobs" | "insert_tagged_jobs" | "broker_lives" | "delete_rare"
+        | "failed_attempts" | "notify_ready" | "find_queues" | "queues_by_id" | "create_queues"
+        | "count_queues" | "all_queues" | "database_time" | "register_broker"
         | "supersede_broker" | "retire_broker" | "heartbeat_broker" | "lower_watermark"
         | "bury_brokers" | "find_cancels" | "forget_cancels" | "notify_cancelled" | "take_duty"
         | "forget_dead" | "next_dead_broker" | "note_rescue" | "forget_broker" | "create_token"

@@ -259,7 +259,8 @@ async fn an_idempotency_key_is_remembered_until_its_job_is_pruned() {
     let first = first - (3_600_000 << 22);
     let broker = Broker::start_with(&database, &SHORT).await;
     eventually("it is gone", async || gone(&broker).await == 1.0).await;
-    let status = broker.jobs().get(GetRequest { job_id: first }).await.unwrap_err();
+    let status =
+        broker.jobs().get(GetRequest { job_id: first, ..Default::default() }).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
     let again = enqueue(&broker).await;
     assert!(!again.duplicate && again.job_ids[0] > first);

@@ -162,6 +162,7 @@ async fn a_job_at_every_limit_is_taken() {
         timeout: duration(30 * 24 * 3600, 0),
         tags: vec!["ä".repeat(64); 16],
         traceparent: long,
+        metadata: (10..26).map(|n| (format!("{n}{}", "ä".repeat(62)), "ä".repeat(256))).collect(),
     };
     let longest = NewJob {
         start: Some(Start::Delay(Duration { seconds: SECONDS_OF_10_YEARS, nanos: 0 })),
@@ -357,7 +358,8 @@ async fn an_unknown_job_is_not_found_by_name() {
     let broker = Broker::start(&database).await;
     broker.enqueue([job("q", b"")]).await;
     for job_id in [0, -1, 12_345, i64::MAX, i64::MIN] {
-        let status = broker.jobs().get(GetRequest { job_id }).await.unwrap_err();
+        let status =
+            broker.jobs().get(GetRequest { job_id, ..Default::default() }).await.unwrap_err();
         assert_eq!(status.code(), Code::NotFound);
         let details = status.get_error_details();
         let missing = details.resource_info().unwrap();

@@ -11,21 +11,21 @@ use tonic::Code;
 use crate::support::{Broker, Database, TestWorker, assert_invalid, eventually, get, job};
 
 pub(crate) async fn retry(broker: &Broker, ids: &[i64]) -> Vec<RetryVerdict> {
-    let request = RetryRequest { job_ids: ids.to_vec() };
+    let request = RetryRequest { job_ids: ids.to_vec(), ..Default::default() };
     broker.jobs().retry(request).await.unwrap().into_inner().verdicts().collect()
 }
 
 pub(crate) async fn delete(broker: &Broker, ids: &[i64]) -> Vec<DeleteVerdict> {
-    let request = DeleteRequest { job_ids: ids.to_vec() };
+    let request = DeleteRequest { job_ids: ids.to_vec(), ..Default::default() };
     broker.jobs().delete(request).await.unwrap().into_inner().verdicts().collect()
 }
 
 async fn cancel(broker: &Broker, id: i64) {
-    broker.jobs().cancel(CancelRequest { job_ids: vec![id] }).await.unwrap();
+    broker.jobs().cancel(CancelRequest { job_ids: vec![id], ..Default::default() }).await.unwrap();
 }
 
 fn discarded() -> Outcome {
-    Outcome::Failed(Failed { error: "no".to_owned(), discard: true, retry_after: None })
+    Outcome::Failed(Failed { error: "no".to_owned(), discard: true, ..Failed::default() })
 }
 
 fn later() -> NewJob {
@@ -113,7 +113,8 @@ async fn jobs_that_do_not_run_can_be_deleted() {
         [deleted, deleted, DeleteVerdict::Running, deleted, deleted]
     });
     assert_eq!(delete(&broker, &ids[..1]).await, [DeleteVerdict::NotFound], "it can be repeated");
-    let status = broker.jobs().get(GetRequest { job_id: ids[0] }).await.unwrap_err();
+    let status =
+        broker.jobs().get(GetRequest { job_id: ids[0], ..Default::default() }).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
     assert_eq!(database.number("SELECT count(*) FROM currant.job").await, 1);
     // A cancelled job goes even while its worker hasn't stopped.
@@ -131,10 +132,14 @@ async fn a_bad_retry_or_delete_is_refused() {
     for (ids, limit) in
         [(vec![], "1 to 1000; this has 0"), (vec![1; 1001], "1 to 1000; this has 1001")]
     {
-        let request = RetryRequest { job_ids: ids.clone() };
+        let request = RetryRequest { job_ids: ids.clone(), ..Default::default() };
         let status = broker.jobs().retry(request).await.unwrap_err();
         assert_invalid(&status, "job_ids", limit);
-        let status = broker.jobs().delete(DeleteRequest { job_ids: ids }).await.unwrap_err();
+        let status = broker
+            .jobs()
+            .delete(DeleteRequest { job_ids: ids, ..Default::default() })
+            .await
+            .unwrap_err();
         assert_invalid(&status, "job_ids", limit);
     }
     let strange = [0, -1, i64::MAX, i64::MIN];

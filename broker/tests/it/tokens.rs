@@ -17,8 +17,8 @@ async fn without_listen_a_revoked_token_ends_at_the_next_look() {
     let secret = token(&database, "read", "*");
     let settings = [REQUIRED, ("ACCESS__LOOK_INTERVAL_MS", "100"), ("DATABASE__LISTEN_URL", "")];
     let broker = Broker::start_with(&database, &settings).await;
-    let answer =
-        async || jobs(&broker, &secret).get(GetRequest { job_id: 1 }).await.unwrap_err().code();
+    let get = || GetRequest { job_id: 1, ..GetRequest::default() };
+    let answer = async || jobs(&broker, &secret).get(get()).await.unwrap_err().code();
     assert_eq!(answer().await, Code::NotFound);
     program(&database, &["revoke", &number(&secret).to_string()]);
     eventually("it is refused", async || answer().await == Code::Unauthenticated).await;
@@ -43,18 +43,19 @@ async fn admins_manage_tokens_and_leave_a_record() {
     let status = tokens(&broker, &limited).create_token(request("x")).await.unwrap_err();
     assert_eq!(refusal(&status).2, named("queue", "*"));
 
+    let get = || GetRequest { job_id: 1, ..GetRequest::default() };
     let mut tokens = tokens(&broker, &admin);
     let created = tokens.create_token(request("reader")).await.unwrap().into_inner();
     let (secret, id) = (created.secret, created.token.unwrap().token_id);
     assert_eq!(number(&secret), id);
     eventually("it works", async || {
-        let status = jobs(&broker, &secret).get(GetRequest { job_id: 1 }).await.unwrap_err();
+        let status = jobs(&broker, &secret).get(get()).await.unwrap_err();
         status.code() == Code::NotFound
     })
     .await;
     tokens.revoke_token(RevokeTokenRequest { token_id: id }).await.unwrap();
     // Answered: it doesn't work here any more.
-    let status = jobs(&broker, &secret).get(GetRequest { job_id: 1 }).await.unwrap_err();
+    let status = jobs(&broker, &secret).get(get()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
     tokens.revoke_token(RevokeTokenRequest { token_id: id }).await.unwrap();
     let status = tokens.revoke_token(RevokeTokenRequest { token_id: 99 }).await.unwrap_err();

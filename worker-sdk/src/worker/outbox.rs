@@ -145,7 +145,9 @@ impl Outbox {
 fn fit(completion: &mut Completion, result_bytes_max: usize) {
     let bytes = match &completion.outcome {
         Some(Outcome::Succeeded(success)) => success.result.len(),
-        Some(Outcome::Failed(Failed { error, .. })) => error.len(),
+        Some(Outcome::Failed(Failed { error, class, details, .. })) => {
+            error.len() + class.len() + details.len()
+        }
         _ => 0,
     };
     if bytes > result_bytes_max {

@@ -7,12 +7,14 @@ use currant_proto::v1::{
 
 use super::attempts::Attempt;
 use crate::{
-    handler_error::{HandlerError, Verdict},
+    handler_error::{HandlerError, Report, Verdict},
     time::to_proto,
 };
 
 /// What the broker keeps of an error.
 const ERROR_BYTES_MAX: usize = 16 << 10;
+const CLASS_BYTES_MAX: usize = 128;
+const DETAILS_BYTES_MAX: usize = 8 << 10;
 
 /// The completion of an attempt whose handler has ended.
 pub(super) fn ended(
@@ -24,12 +26,12 @@ pub(super) fn ended(
         Ok(result) => Outcome::Succeeded(Succeeded { result }),
         Err(_) if cancelled => Outcome::Cancelled(Cancelled {}),
         Err(error) => match error.into_parts() {
-            (Verdict::Fail { retry_after }, message) => Outcome::Failed(Failed {
-                error: cut(message),
-                discard: false,
-                retry_after: retry_after.map(to_proto),
-            }),
-            (Verdict::Discard, message) => discarded(message),
+            (Verdict::Fail { retry_after }, report) => {
+                Outcome::Failed(Failed { retry_after: retry_after.map(to_proto), ..failed(report) })
+            }
+            (Verdict::Discard, report) => {
+                Outcome::Failed(Failed { discard: true, ..failed(report) })
+            }
             (Verdict::Snooze(delay), _) => {
                 Outcome::Snoozed(Snoozed { delay: Some(to_proto(delay)) })
             }
@@ -51,7 +53,19 @@ pub(super) fn cancelled(attempt: Attempt) -> Completion {
 
 /// A failure that no retry will help.
 pub(super) fn discarded(error: String) -> Outcome {
-    Outcome::Failed(Failed { error: cut(error), discard: true, retry_after: None })
+    let report = Report { message: error, ..Report::default() };
+    Outcome::Failed(Failed { discard: true, ..failed(report) })
+}
+
+fn failed(report: Report) -> Failed {
+    let Report { class, message, details } = report;
+    Failed {
+        error: cut(message, ERROR_BYTES_MAX),
+        discard: false,
+        retry_after: None,
+        class: cut(class, CLASS_BYTES_MAX),
+        details: cut(details, DETAILS_BYTES_MAX),
+    }
 }
 
 pub(super) fn attempt_of(completion: &Completion) -> Attempt {
@@ -62,8 +76,8 @@ fn completion(attempt: Attempt, outcome: Outcome) -> Completion {
     Completion { job_id: attempt.job.0, attempt: attempt.number, outcome: Some(outcome) }
 }
 
-fn cut(mut text: String) -> String {
-    let mut end = text.len().min(ERROR_BYTES_MAX);
+fn cut(mut text: String, bytes_max: usize) -> String {
+    let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -92,7 +106,7 @@ mod tests {
         assert_eq!(outcome(Err(HandlerError::new("x")), true), cancelled);
         let retry = HandlerError::retry_after(Duration::from_secs(2), "later");
         let delay = Some(to_proto(Duration::from_secs(2)));
-        let failed = Failed { error: "later".into(), discard: false, retry_after: delay };
+        let failed = Failed { error: "later".into(), retry_after: delay, ..Failed::default() };
         assert_eq!(outcome(Err(retry), false), Some(Outcome::Failed(failed)));
         assert_eq!(outcome(Err(HandlerError::discard("d")), false), Some(discarded("d".into())));
         assert_eq!(

@@ -43,7 +43,8 @@ pub(super) async fn drive(
         None => steps.await,
         Some((deadline, timeout)) => timeout_at(deadline, steps).await.unwrap_or_else(|_| {
             cancellation.cancel();
-            Err(HandlerError::new(format_args!("it ran longer than its timeout of {timeout:?}")))
+            let message = format_args!("it ran longer than its timeout of {timeout:?}");
+            Err(HandlerError::new(message).class("timeout"))
         }),
     };
     Finished { attempt, result }
@@ -62,4 +63,5 @@ fn panicked(panic: Box<dyn Any + Send>) -> HandlerError {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     HandlerError::new(format_args!("the handler panicked: {}", text.unwrap_or("no message")))
+        .class("panic")
 }

@@ -89,6 +89,7 @@ mod tests {
     fn session() -> SessionRequest {
         SessionRequest {
             session: SessionId(1),
+            worker: "".into(),
             queues: vec![(QUEUE, None)],
             max_in_flight: 10,
             concurrency: 10,

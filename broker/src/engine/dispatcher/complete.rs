@@ -143,7 +143,8 @@ impl Dispatcher {
             }
         }
         if !orphans.is_empty() {
-            actions.push(Action::Fail { jobs: orphans, cause: FailCause::WorkerLost });
+            let (worker, cause) = (self.worker_of(session), FailCause::WorkerLost);
+            actions.push(Action::Fail { session, worker, jobs: orphans, cause });
         }
     }
 

@@ -261,6 +261,7 @@ mod tests {
             for session in (1..=sessions).map(SessionId) {
                 let request = SessionRequest {
                     session,
+                    worker: "".into(),
                     queues: vec![(QUEUE, None), (QueueId(2), None)],
                     max_in_flight: 100,
                     concurrency: 80,

@@ -1,7 +1,10 @@
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{Action, Dispatcher, FailCause, LostReason};
-use crate::domain::{Attempt, JobKey};
+use crate::{
+    domain::{Attempt, JobKey},
+    engine::session::Session,
+};
 
 /// A stream on which nothing is acknowledged any more is closed when so many deliveries were taken back.
 const TAKEN_BACK_MAX: u32 = 3;
@@ -32,25 +35,24 @@ impl Dispatcher {
     }
 
     fn expire_attempts(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let mut lost: HashMap<usize, Vec<Attempt>> = HashMap::new();
-        let mut failed = Vec::new();
+        let mut lost: HashMap<usize, Vec<(JobKey, i32)>> = HashMap::new();
         while let Some(&(at, index, id)) = self.deadlines.first()
             && at <= now
         {
             self.deadlines.pop_first();
             let Some(lease) = self.sessions[index].leases.get(&id) else { continue };
             let number = lease.attempt;
-            failed.push((JobKey { queue: lease.queue, id }, number));
-            lost.entry(index).or_default().push(Attempt { id, number });
+            lost.entry(index).or_default().push((JobKey { queue: lease.queue, id }, number));
             self.end_lease(index, id);
         }
-        for (index, attempts) in lost {
-            let session = self.sessions[index].id;
+        for (index, jobs) in lost {
+            let Session { id: session, worker, .. } = &self.sessions[index];
+            let (session, worker) = (*session, Arc::clone(worker));
+            let attempts =
+                jobs.iter().map(|(key, number)| Attempt { id: key.id, number: *number }).collect();
             actions.push(Action::LeaseLost { session, attempts, reason: LostReason::Timeout });
+            actions.push(Action::Fail { session, worker, jobs, cause: FailCause::Timeout });
             self.deliver_session(now, index, actions);
-        }
-        if !failed.is_empty() {
-            actions.push(Action::Fail { jobs: failed, cause: FailCause::Timeout });
         }
     }
 
@@ -69,12 +71,14 @@ impl Dispatcher {
             let job = (JobKey { queue: lease.queue, id: *id }, lease.attempt);
             if session.acknowledged(lease) { &mut failed } else { &mut unseen }.push(job);
         }
+        let (session, worker) = (session.id, Arc::clone(&session.worker));
         for (key, _) in failed.iter().chain(&unseen) {
             self.end_lease(index, key.id);
         }
         self.remove_session(index);
         if !failed.is_empty() {
-            actions.push(Action::Fail { jobs: failed, cause: FailCause::WorkerLost });
+            let cause = FailCause::WorkerLost;
+            actions.push(Action::Fail { session, worker, jobs: failed, cause });
         }
         if !unseen.is_empty() {
             actions.push(Action::GiveBack { jobs: unseen });

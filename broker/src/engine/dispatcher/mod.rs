@@ -21,6 +21,7 @@ mod subscribe;
 
 use std::{
     collections::{self, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -102,8 +103,10 @@ pub enum Action {
     GiveBack {
         jobs: Vec<(JobKey, i32)>,
     },
-    /// Fail these attempts.
+    /// Fail these attempts, which the session had.
     Fail {
+        session: SessionId,
+        worker: Arc<str>,
         jobs: Vec<(JobKey, i32)>,
         cause: FailCause,
     },

@@ -1,4 +1,4 @@
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{Action, Dispatcher, SessionId};
 use crate::{
@@ -10,6 +10,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct SessionRequest {
     pub session: SessionId,
+    /// For people.
+    pub worker: Arc<str>,
     /// With the default timeout of each.
     pub queues: Vec<(QueueId, Option<Duration>)>,
     pub max_in_flight: usize,
@@ -29,6 +31,12 @@ pub struct Opened {
 }
 
 impl Dispatcher {
+    /// The name of the session's worker; empty if the session isn't known.
+    pub fn worker_of(&self, session: SessionId) -> Arc<str> {
+        let index = self.by_id.get(&session);
+        index.map_or_else(Arc::default, |index| Arc::clone(&self.sessions[*index].worker))
+    }
+
     /// Of the attempts that a worker presents, those that the session doesn't hold here: they may be
     /// taken over in the database.
     pub fn not_held(&self, session: SessionId, held: &[Attempt]) -> Vec<Attempt> {
@@ -68,6 +76,7 @@ impl Dispatcher {
         self.epoch += 1;
         let session = &mut self.sessions[index];
         session.epoch = self.epoch;
+        session.worker = Arc::clone(&request.worker);
         session.attached = true;
         session.seen_at = now;
         session.keep_alive_at = now + self.limits.keep_alive_interval;

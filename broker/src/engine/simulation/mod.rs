@@ -223,6 +223,7 @@ impl World {
             worker.held.iter().map(|(id, number)| Attempt { id: *id, number: *number }).collect();
         let request = SessionRequest {
             session: SessionId(session),
+            worker: "".into(),
             queues: worker.queues.iter().map(|queue| (*queue, None)).collect(),
             max_in_flight: credit,
             concurrency: credit.div_ceil(2),

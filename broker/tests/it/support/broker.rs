@@ -83,7 +83,8 @@ impl Broker {
 
     /// Returns when what was sent before on this connection has come in.
     pub(crate) async fn round_trip(&self) {
-        let status = self.jobs().get(GetRequest { job_id: 0 }).await.unwrap_err();
+        let status =
+            self.jobs().get(GetRequest { job_id: 0, ..Default::default() }).await.unwrap_err();
         assert_eq!(status.code(), Code::NotFound);
     }
 

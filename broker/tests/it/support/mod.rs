@@ -39,7 +39,7 @@ pub(crate) fn job(queue: &str, payload: &'static [u8]) -> NewJob {
 
 /// The job as stored.
 pub(crate) async fn get(broker: &Broker, id: i64) -> Job {
-    let answer = broker.jobs().get(GetRequest { job_id: id }).await.unwrap();
+    let answer = broker.jobs().get(GetRequest { job_id: id, ..Default::default() }).await.unwrap();
     answer.into_inner().job.unwrap()
 }
 

@@ -1,16 +1,9 @@
 //! Changing all jobs that a filter finds.
 
 use currant_proto::v1::{self, ChangeAllRequest, ChangeAllResponse};
-use tokio::time::{Instant, sleep};
 use tonic::{Code, Status, Streaming};
 
-use crate::{
-    client::Client,
-    clock,
-    error::Error,
-    listing::JobFilter,
-    retry::{Backoff, is_transient},
-};
+use crate::{client::Client, error::Error, listing::JobFilter, retry::Reconnect};
 
 /// A change of all jobs that a filter finds, on its way: it goes on as it is asked for progress.
 ///
@@ -24,9 +17,7 @@ pub struct ChangeAll {
     before: Progress,
     now: Progress,
     done: bool,
-    backoff: Backoff,
-    /// Since when the broker doesn't answer.
-    down_since: Option<Instant>,
+    reconnect: Reconnect,
 }
 
 /// What has been done so far.
@@ -48,14 +39,18 @@ impl ChangeAll {
         while !self.done {
             match self.message().await {
                 Ok(ChangeAllResponse { found, changed, page_token }) => {
-                    self.backoff = Backoff::new();
-                    self.down_since = None;
+                    self.reconnect.answered();
                     self.now = Progress { found, changed };
                     self.done = page_token.is_empty();
                     self.request.page_token = page_token;
                     return Ok(Some(self.progress()));
                 }
-                Err(status) => self.lost(status).await?,
+                Err(status) => {
+                    self.stream = None;
+                    self.before = self.progress();
+                    self.now = Progress::default();
+                    self.reconnect.lost(status).await?;
+                }
             }
         }
         Ok(None)
@@ -85,24 +80,6 @@ impl ChangeAll {
             Some(stream) => stream.message().await?.ok_or_else(ended),
             None => Err(ended()),
         }
-    }
-
-    /// Waits before the next call, unless that has no point.
-    async fn lost(&mut self, status: Status) -> Result<(), Error> {
-        self.stream = None;
-        self.before = self.progress();
-        self.now = Progress::default();
-        if !is_transient(&status) {
-            return Err(status.into());
-        }
-        let now = clock::now();
-        let since = *self.down_since.get_or_insert(now);
-        let after = self.client.deadline;
-        if now.duration_since(since) >= after {
-            return Err(Error::GaveUp { after, last: Some(Box::new(status)) });
-        }
-        sleep(self.backoff.after(&status)).await;
-        Ok(())
     }
 }
 
@@ -138,8 +115,7 @@ impl Client {
             before: Progress::default(),
             now: Progress::default(),
             done: false,
-            backoff: Backoff::new(),
-            down_since: None,
+            reconnect: Reconnect::new(self.deadline),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{error::Error as _, future::Future, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -47,6 +47,40 @@ impl Backoff {
             Some(delay) => delay.mul_f64(1.0 + 0.25 * fastrand::f64()),
             None => self.next(),
         }
+    }
+}
+
+/// How a stream that broke off is asked for again: until the broker hasn't answered for so long.
+#[derive(Debug)]
+pub(crate) struct Reconnect {
+    deadline: Duration,
+    backoff: Backoff,
+    /// Since when the broker doesn't answer.
+    down_since: Option<Instant>,
+}
+
+impl Reconnect {
+    pub(crate) fn new(deadline: Duration) -> Reconnect {
+        Reconnect { deadline, backoff: Backoff::new(), down_since: None }
+    }
+
+    /// The broker has answered.
+    pub(crate) fn answered(&mut self) {
+        *self = Reconnect::new(self.deadline);
+    }
+
+    /// Waits before the next call, unless that has no point.
+    pub(crate) async fn lost(&mut self, status: Status) -> Result<(), Error> {
+        if !is_transient(&status) {
+            return Err(status.into());
+        }
+        let now = clock::now();
+        let since = *self.down_since.get_or_insert(now);
+        if now.duration_since(since) >= self.deadline {
+            return Err(Error::GaveUp { after: self.deadline, last: Some(Box::new(status)) });
+        }
+        sleep(self.backoff.after(&status)).await;
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use currant_proto::v1::{WatchRequest, WatchResponse};
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     job::JobId,
     new_job::NewJob,
-    retry::{Backoff, is_transient},
+    retry::Reconnect,
     stored_job::{JobError, JobState, StoredJob},
 };
 
@@ -27,9 +27,7 @@ pub struct Watch {
     id: JobId,
     stream: Option<Streaming<WatchResponse>>,
     told: Option<(JobState, u32)>,
-    backoff: Backoff,
-    /// Since when the broker doesn't answer.
-    down_since: Option<Instant>,
+    reconnect: Reconnect,
 }
 
 impl Watch {
@@ -46,8 +44,7 @@ impl Watch {
             }
             match self.message().await {
                 Ok(WatchResponse { job }) => {
-                    self.backoff = Backoff::new();
-                    self.down_since = None;
+                    self.reconnect.answered();
                     let Some(job) = job else { continue };
                     let job = StoredJob::from_proto(job)?;
                     let state = (job.state, job.attempt);
@@ -55,7 +52,10 @@ impl Watch {
                         return Ok(Some(job));
                     }
                 }
-                Err(status) => self.lost(status).await?,
+                Err(status) => {
+                    self.stream = None;
+                    self.reconnect.lost(status).await?;
+                }
             }
         }
     }
@@ -70,22 +70,6 @@ impl Watch {
             Some(stream) => stream.message().await?.ok_or_else(ended),
             None => Err(ended()),
         }
-    }
-
-    /// Waits before the next call, unless that has no point.
-    async fn lost(&mut self, status: Status) -> Result<(), Error> {
-        self.stream = None;
-        if !is_transient(&status) {
-            return Err(status.into());
-        }
-        let now = clock::now();
-        let since = *self.down_since.get_or_insert(now);
-        let after = self.client.deadline;
-        if now.duration_since(since) >= after {
-            return Err(Error::GaveUp { after, last: Some(Box::new(status)) });
-        }
-        sleep(self.backoff.after(&status)).await;
-        Ok(())
     }
 }
 
@@ -128,8 +112,7 @@ impl Client {
             id,
             stream: None,
             told: None,
-            backoff: Backoff::new(),
-            down_since: None,
+            reconnect: Reconnect::new(self.deadline),
         }
     }
 

@@ -10,7 +10,7 @@ use currant_broker::private_postgres::PrivatePostgres;
 use parking_lot::Mutex;
 use rustix::process::Signal;
 use tokio::task::spawn_blocking;
-use tokio_postgres::{Client, NoTls, config::Host};
+use tokio_postgres::{Client, config::Host};
 
 use super::{
     crew::{Crew, Program},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     broker_process::{BrokerProcess, signal},
-    stack,
+    probe, stack,
 };
 
 pub(super) const BROKERS: usize = 2;
@@ -255,10 +255,7 @@ impl Cluster {
 }
 
 pub(super) async fn connect(url: &str) -> Result<Client> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    // Its error is the client's too.
-    tokio::spawn(async { drop(connection.await) });
-    Ok(client)
+    probe::postgres::connect(&url.parse()?).await
 }
 
 /// The socket of a private Postgres.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use currant_broker::{
     domain::{Attempt, JobId, QueueId, TakenJob},
-    engine::{Action, Batcher, Dispatcher, Limits, SessionId, SessionRequest, Storing},
+    engine::{self, Action, Batcher, Dispatcher, Limits, SessionId, SessionRequest, Storing},
 };
 
 const LIMITS: Limits = Limits {
@@ -112,17 +112,7 @@ impl World {
 }
 
 fn taken(id: JobId) -> TakenJob {
-    TakenJob {
-        id,
-        attempt: 1,
-        priority: 0,
-        failures: 0,
-        max_attempts: None,
-        run_at: None,
-        kind: "noop".to_owned(),
-        payload: PAYLOAD,
-        options: None,
-    }
+    engine::bench::taken(id, PAYLOAD)
 }
 
 fn dispatcher(criterion: &mut Criterion) {

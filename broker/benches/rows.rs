@@ -23,17 +23,7 @@ fn ids() -> impl Iterator<Item = JobId> {
 }
 
 fn taken(id: JobId) -> TakenJob {
-    TakenJob {
-        id,
-        attempt: 1,
-        priority: 0,
-        failures: 0,
-        max_attempts: None,
-        kind: KIND.to_owned(),
-        payload: PAYLOAD.clone(),
-        options: None,
-        run_at: None,
-    }
+    engine::bench::taken(id, PAYLOAD.clone())
 }
 
 fn convert(criterion: &mut Criterion) {

@@ -2,12 +2,29 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{
     backlog::Backlog,
     buffer::Buffer,
     fill::{Room, fill},
 };
 use crate::domain::{JobId, TakenJob};
+
+/// A job as the database gives it, taken for the first time.
+pub fn taken(id: JobId, payload: Bytes) -> TakenJob {
+    TakenJob {
+        id,
+        attempt: 1,
+        priority: 0,
+        failures: 0,
+        max_attempts: None,
+        run_at: None,
+        kind: "noop".to_owned(),
+        payload,
+        options: None,
+    }
+}
 
 /// Puts the jobs into a buffer and takes them out again, so many at a time.
 pub fn buffer(jobs: Vec<TakenJob>, at_a_time: usize) -> Vec<Vec<TakenJob>> {

@@ -2,9 +2,10 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Client, StoreError,
+    row::{job_key, key_columns},
     statement::{Statement, job_by_key},
 };
-use crate::domain::{JobId, JobKey, QueueId};
+use crate::domain::JobKey;
 
 /// A job that was cancelled just now.
 #[derive(Clone, Copy, Debug)]
@@ -65,11 +66,10 @@ pub async fn cancel_jobs(
     keys: &[JobKey],
     finished_at: DateTime<Utc>,
 ) -> Result<Vec<Cancelled>, StoreError> {
-    let queues: Vec<i32> = keys.iter().map(|key| key.queue.0).collect();
-    let ids: Vec<i64> = keys.iter().map(|key| key.id.0).collect();
+    let (queues, ids) = key_columns(keys);
     let rows = CANCEL.query(client, &[&queues, &ids, &finished_at]).await?;
     let cancelled = |row: &tokio_postgres::Row| Cancelled {
-        key: JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) },
+        key: job_key(row),
         held: row.get::<_, Option<i32>>(2).map(|owner| (owner, row.get(3))),
     };
     Ok(rows.iter().map(cancelled).collect())
@@ -83,10 +83,7 @@ pub async fn find_cancels(
 ) -> Result<Vec<(JobKey, i32)>, StoreError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = NOTED.query(client, &[&owner, &limit]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| (JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) }, row.get(2)))
-        .collect())
+    Ok(rows.iter().map(|row| (job_key(row), row.get(2))).collect())
 }
 
 /// The owner has heard of these.

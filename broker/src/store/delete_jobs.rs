@@ -1,6 +1,6 @@
 use super::{
     Client, StoreError,
-    row::job_key,
+    row::{job_key, key_columns},
     statement::{Statement, job_by_key},
 };
 use crate::domain::JobKey;
@@ -32,14 +32,12 @@ pub(super) const STATEMENTS: [Statement; 2] = [DELETE, DELETE_RARE];
 /// Deletes those that no broker holds, and returns them. `keys` sorted.
 pub async fn delete_jobs(client: &mut Client, keys: &[JobKey]) -> Result<Vec<JobKey>, StoreError> {
     let failed = |error| StoreError::of(DELETE.name, error);
-    let queues: Vec<i32> = keys.iter().map(|key| key.queue.0).collect();
-    let ids: Vec<i64> = keys.iter().map(|key| key.id.0).collect();
+    let (queues, ids) = key_columns(keys);
     let transaction = client.transaction().await.map_err(failed)?;
     let rows = DELETE.query(&transaction, &[&queues, &ids]).await?;
     let deleted: Vec<JobKey> = rows.iter().map(job_key).collect();
     if !deleted.is_empty() {
-        let queues: Vec<i32> = deleted.iter().map(|key| key.queue.0).collect();
-        let ids: Vec<i64> = deleted.iter().map(|key| key.id.0).collect();
+        let (queues, ids) = key_columns(&deleted);
         // After the rows of the jobs were locked: it sees what their last settlement wrote.
         DELETE_RARE.execute(&transaction, &[&queues, &ids]).await?;
     }

@@ -1,5 +1,9 @@
-use super::{Client, StoreError, row::options, statement::Statement};
-use crate::domain::{JobId, JobKey, QueueId, RetryPolicy};
+use super::{
+    Client, StoreError,
+    row::{job_key, key_columns, options},
+    statement::Statement,
+};
+use crate::domain::{JobId, JobKey, RetryPolicy};
 
 pub const PHASE_SCHEDULED: i16 = 0;
 pub const PHASE_READY: i16 = 1;
@@ -35,11 +39,10 @@ FROM unnest($1::int[], $2::bigint[]) AS v (q, i),
 
 /// As they stand; jobs that aren't there are left out.
 pub async fn job_states(client: &Client, keys: &[JobKey]) -> Result<Vec<JobState>, StoreError> {
-    let queues: Vec<i32> = keys.iter().map(|key| key.queue.0).collect();
-    let ids: Vec<i64> = keys.iter().map(|key| key.id.0).collect();
+    let (queues, ids) = key_columns(keys);
     let rows = STATES.query(client, &[&queues, &ids]).await?;
     let state = |row: &tokio_postgres::Row| JobState {
-        key: JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) },
+        key: job_key(row),
         attempt: row.get(2),
         phase: row.get(3),
         outcome: row.get(4),
@@ -68,8 +71,5 @@ pub(super) const STATEMENTS: [Statement; 2] = [STATES, LOCATE];
 pub async fn locate_jobs(client: &Client, ids: &[JobId]) -> Result<Vec<JobKey>, StoreError> {
     let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
     let rows = LOCATE.query(client, &[&ids]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) })
-        .collect())
+    Ok(rows.iter().map(job_key).collect())
 }

@@ -2,9 +2,9 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Client, Settled, StoreError,
+    row::settled,
     statement::{Statement, job_by_key},
 };
-use crate::domain::{JobId, JobKey, QueueId};
 
 const PROMOTE: Statement = Statement::new(
     "promote_jobs",
@@ -36,11 +36,6 @@ pub async fn promote_jobs(
 ) -> Result<Vec<Settled>, StoreError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = PROMOTE.query(client, &[&now, &limit]).await?;
-    let settled = |row: &tokio_postgres::Row| Settled {
-        key: JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) },
-        priority: row.get(2),
-        phase: row.get(3),
-    };
     Ok(rows.iter().map(settled).collect())
 }
 

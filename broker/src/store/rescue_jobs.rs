@@ -1,5 +1,6 @@
 use super::{
     Client, StoreError, all_queues,
+    row::job_key,
     statement::{Statement, job_by_key},
 };
 use crate::domain::{JobId, JobKey, QueueId};
@@ -114,8 +115,5 @@ pub async fn held_jobs(
     low: JobId,
 ) -> Result<Vec<(JobKey, i32)>, StoreError> {
     let rows = ORPHANS.query(client, &[&queue.0, &low.0, &owner]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| (JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) }, row.get(2)))
-        .collect())
+    Ok(rows.iter().map(|row| (job_key(row), row.get(2))).collect())
 }

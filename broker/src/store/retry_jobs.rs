@@ -1,6 +1,7 @@
 use super::{
     Client, Settled, StoreError,
-    row::job_key,
+    column::Column,
+    row::{key_columns, settled},
     statement::{Statement, job_by_key},
 };
 use crate::domain::JobKey;
@@ -32,19 +33,13 @@ pub(super) const STATEMENTS: [Statement; 2] = [RETRY, FORGET_DEAD];
 /// the next one is numbered when it is taken.
 pub async fn retry_jobs(client: &mut Client, keys: &[JobKey]) -> Result<Vec<Settled>, StoreError> {
     let failed = |error| StoreError::of(RETRY.name, error);
-    let queues: Vec<i32> = keys.iter().map(|key| key.queue.0).collect();
-    let ids: Vec<i64> = keys.iter().map(|key| key.id.0).collect();
+    let (queues, ids) = key_columns(keys);
     let transaction = client.transaction().await.map_err(failed)?;
     let rows = RETRY.query(&transaction, &[&queues, &ids]).await?;
-    let settled = |row: &tokio_postgres::Row| Settled {
-        key: job_key(row),
-        priority: row.get(2),
-        phase: row.get(3),
-    };
     let retried: Vec<Settled> = rows.iter().map(settled).collect();
     if !retried.is_empty() {
-        let queues: Vec<i32> = retried.iter().map(|job| job.key.queue.0).collect();
-        let ids: Vec<i64> = retried.iter().map(|job| job.key.id.0).collect();
+        let queues = Column::new(&retried, |job| job.key.queue.0);
+        let ids = Column::new(&retried, |job| job.key.id.0);
         // After the rows of the jobs were locked: it sees what their last settlement wrote.
         FORGET_DEAD.execute(&transaction, &[&queues, &ids]).await?;
     }

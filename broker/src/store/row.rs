@@ -1,9 +1,13 @@
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
-use tokio_postgres::{Row, types::Json};
+use tokio_postgres::{
+    Row,
+    types::{Json, ToSql},
+};
 
 use super::{
     OUTCOME_CANCELLED, OUTCOME_DEAD, OUTCOME_SUCCEEDED, PHASE_READY, PHASE_SCHEDULED, PHASE_TAKEN,
+    Settled, column::Column,
 };
 use crate::domain::{JobId, JobKey, JobOptions, QueueId, State, StoredJob, TakenJob};
 
@@ -87,6 +91,16 @@ pub(super) fn stored_job(row: &Row) -> StoredJob {
 /// A job's key in the first two columns.
 pub(super) fn job_key(row: &Row) -> JobKey {
     JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) }
+}
+
+/// Keys as two parameters: their queues, their ids.
+pub(super) fn key_columns(keys: &[JobKey]) -> (impl ToSql + Sync, impl ToSql + Sync) {
+    (Column::new(keys, |key| key.queue.0), Column::new(keys, |key| key.id.0))
+}
+
+/// A job's key, its priority and its phase.
+pub(super) fn settled(row: &Row) -> Settled {
+    Settled { key: job_key(row), priority: row.get(2), phase: row.get(3) }
 }
 
 /// A state's number, of the row `$row`: phases, and after those outcomes.

@@ -4,9 +4,10 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Client, StoreError,
+    row::settled,
     statement::{Statement, job_by_key},
 };
-use crate::domain::{Failure, JobId, JobKey, QueueId};
+use crate::domain::{Failure, JobKey};
 
 /// What becomes of a job whose attempt ended in anything but success. Fenced by the attempt.
 #[derive(Clone, Debug)]
@@ -107,10 +108,5 @@ pub async fn settle_jobs(
             ],
         )
         .await?;
-    let settled = |row: &tokio_postgres::Row| Settled {
-        key: JobKey { queue: QueueId(row.get(0)), id: JobId(row.get(1)) },
-        priority: row.get(2),
-        phase: row.get(3),
-    };
     Ok(rows.iter().map(settled).collect())
 }

@@ -5,8 +5,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message;
 
 /// What these import is compiled too.
-const FILES: [&str; 3] =
-    ["currant/v1/job.proto", "currant/v1/token.proto", "currant/v1/worker.proto"];
+const FILES: [&str; 4] = [
+    "currant/v1/job.proto",
+    "currant/v1/queue.proto",
+    "currant/v1/token.proto",
+    "currant/v1/worker.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -50,7 +50,7 @@ impl World {
             let request = SessionRequest {
                 session: SessionId(session),
                 worker: "".into(),
-                queues: vec![(QUEUE, None)],
+                queues: vec![QUEUE],
                 max_in_flight: 400,
                 concurrency: 100,
                 held: Vec::new(),

@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use currant_proto::v1::{GetRequest, GetResponse, job_service_client::JobServiceClient};
+use currant_proto::v1::{
+    GetRequest, GetResponse, job_service_client::JobServiceClient,
+    queue_service_client::QueueServiceClient,
+};
 use tonic::transport::Channel;
 
 use crate::{
@@ -15,7 +18,8 @@ use crate::{
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Enqueues jobs, asks about them and changes their course. Cheap to clone; all clones share one connection.
+/// Enqueues jobs, asks about them and changes their course; the same for queues. Cheap to clone; all
+/// clones share one connection.
 ///
 /// Calls that fail for a passing reason (UNAVAILABLE, RESOURCE_EXHAUSTED, a broken connection) are
 /// repeated with jittered waits, or after the wait that the broker asks for, until the
@@ -24,6 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) inner: JobServiceClient<Channel>,
+    pub(crate) queues: QueueServiceClient<Channel>,
     pub(crate) deadline: Duration,
     /// Empty: not said.
     pub(crate) queue: String,
@@ -41,8 +46,10 @@ impl Client {
 
     /// Uses a channel that the caller has made, for example with TLS.
     pub fn from_channel(channel: Channel) -> Client {
+        let queues =
+            QueueServiceClient::new(channel.clone()).max_decoding_message_size(DECODE_BYTES_MAX);
         let inner = JobServiceClient::new(channel).max_decoding_message_size(DECODE_BYTES_MAX);
-        Client { inner, deadline: DEADLINE, queue: String::new() }
+        Client { inner, queues, deadline: DEADLINE, queue: String::new() }
     }
 
     /// How long a call is repeated before it fails with [`Error::GaveUp`]. Default 30 s.

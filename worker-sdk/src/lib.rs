@@ -102,6 +102,7 @@ mod handler_error;
 mod job;
 mod listing;
 mod new_job;
+mod queue;
 mod retry;
 mod stored_job;
 mod time;
@@ -123,6 +124,7 @@ pub use crate::{
     job::{Job, JobId},
     listing::{JobFilter, Listing},
     new_job::{NewJob, RetryPolicy},
+    queue::{JobCount, Keep, Queue, QueueSettings, QueueStats},
     stored_job::{FailedAttempt, JobError, JobState, StoredJob},
     watch::{WaitError, Watch},
     worker::{Running, Verdict, Worker, WorkerBuilder},
@@ -137,6 +139,11 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/jobs.md")]
 struct Jobs;
+
+/// And those of docs/queues.md.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/queues.md")]
+struct Queues;
 
 /// And those of docs/quick-start.md.
 #[cfg(doctest)]

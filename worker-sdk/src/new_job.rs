@@ -18,7 +18,7 @@ pub struct NewJob {
     kind: Cow<'static, str>,
     payload: Bytes,
     content_type: Cow<'static, str>,
-    priority: i32,
+    priority: Option<i32>,
     start: Start,
     max_attempts: u32,
     retry: Option<RetryPolicy>,
@@ -59,7 +59,7 @@ impl NewJob {
             kind: kind.into(),
             payload: payload.into(),
             content_type: Cow::Borrowed(""),
-            priority: 0,
+            priority: None,
             start: Start::Now,
             max_attempts: 0,
             retry: None,
@@ -77,9 +77,9 @@ impl NewJob {
         self
     }
 
-    /// -100 to 100, default 0. Higher runs first; within one priority first in, first out.
+    /// -100 to 100. Higher runs first; within one priority first in, first out. Default: the queue's (0).
     pub fn priority(mut self, priority: i32) -> NewJob {
-        self.priority = priority;
+        self.priority = Some(priority);
         self
     }
 
@@ -193,7 +193,7 @@ impl RetryPolicy {
         self
     }
 
-    fn into_proto(self) -> v1::RetryPolicy {
+    pub(crate) fn into_proto(self) -> v1::RetryPolicy {
         let RetryPolicy { base_delay, max_delay, factor, jitter } = self;
         let exponential = v1::ExponentialRetry {
             base_delay: base_delay.map(to_proto),
@@ -281,7 +281,7 @@ mod tests {
             metadata,
         } = job.into_proto();
         assert_eq!((&*queue, &*kind, &*payload), ("q", "k", &b"[1,2]"[..]));
-        assert_eq!((&*content_type, priority, max_attempts), ("application/json", 5, 4));
+        assert_eq!((&*content_type, priority, max_attempts), ("application/json", Some(5), 4));
         let delay = prost_types::Duration { seconds: 3, nanos: 0 };
         assert_eq!(start, Some(v1::new_job::Start::Delay(delay)));
         let retry = RetryPolicy::from_proto(retry.unwrap()).unwrap();

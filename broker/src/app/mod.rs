@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     config::{self, Config},
-    domain::{Queue, QueueId, Retention, RetryPolicy, first_id_at_ms},
+    domain::{Queue, QueueId, QueueSettings, Retention, RetryPolicy, first_id_at_ms},
     engine,
     http::{self, Metrics, Readiness},
     pipeline::{AccessLimits, CoalescerLimits, Core, CoreLimits},
@@ -174,9 +174,14 @@ fn queue_defaults(config: &Config) -> Queue {
         retry_jitter,
         timeout_ms,
     } = config.queue_defaults;
+    let kept_ms = |ms: u64| i64::try_from(ms).ok().filter(|ms| *ms > 0);
     Queue {
         id: QueueId(0),
         name: String::new(),
+        version: 0,
+        paused_at: None,
+        own: QueueSettings::default(),
+        priority: 0,
         max_attempts,
         retry: RetryPolicy {
             base_ms: retry_base_ms,
@@ -185,6 +190,11 @@ fn queue_defaults(config: &Config) -> Queue {
             jitter: retry_jitter,
         },
         timeout_ms: Some(timeout_ms).filter(|ms| *ms > 0),
+        retention: Retention {
+            succeeded_ms: kept_ms(config.retention.succeeded_ms),
+            cancelled_ms: kept_ms(config.retention.cancelled_ms),
+            dead_ms: kept_ms(config.retention.dead_ms),
+        },
     }
 }
 
@@ -257,7 +267,6 @@ const STRAGGLER_MARGIN: Duration = Duration::from_secs(60);
 
 fn timer_settings(config: &Config) -> TimerSettings {
     let Config { access, database, broker, dispatch, retention, .. } = config;
-    let kept_ms = |ms: u64| i64::try_from(ms).ok().filter(|ms| *ms > 0);
     let listen_url = database.listen_url.as_ref().unwrap_or(&database.url).expose();
     TimerSettings {
         listen_url: Some(listen_url.to_owned()).filter(|url| !url.is_empty()),
@@ -270,11 +279,7 @@ fn timer_settings(config: &Config) -> TimerSettings {
             + 3 * ms(database.statement_timeout_ms),
         sweep_interval: ms(dispatch.sweep_interval_ms),
         poll_interval: ms(dispatch.poll_interval_ms),
-        retention: Retention {
-            succeeded_ms: kept_ms(retention.succeeded_ms),
-            cancelled_ms: kept_ms(retention.cancelled_ms),
-            dead_ms: kept_ms(retention.dead_ms),
-        },
+        loads_interval: ms(broker.load_interval_ms),
         tokens_interval: ms(access.look_interval_ms),
         audit_age: ms(access.audit_ms),
         pruner: engine::PrunerLimits {

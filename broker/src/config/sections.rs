@@ -188,6 +188,10 @@ pub struct Broker {
     /// milliseconds. Only what nobody claims by then runs again.
     #[schemars(range(min = 0, max = 600_000))]
     pub adoption_grace_ms: u64,
+    /// How often the broker says in the database what it has of each queue, in milliseconds, if that has
+    /// changed. The statistics of queues are as old as that, and a drain waits for it.
+    #[schemars(range(min = 100, max = 600_000))]
+    pub load_interval_ms: u64,
 }
 
 impl Default for Broker {
@@ -199,6 +203,7 @@ impl Default for Broker {
             heartbeat_interval_ms: 3000,
             dead_after_ms: 15_000,
             adoption_grace_ms: 10_000,
+            load_interval_ms: 1000,
         }
     }
 }

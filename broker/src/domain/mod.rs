@@ -11,6 +11,7 @@ mod retention;
 mod retry;
 mod secret;
 mod settle;
+mod stats;
 
 pub use access::{Grant, NewToken, QueuePattern, Scope, Token, TokenId};
 pub use change::{CancelVerdict, DeleteVerdict, RetryVerdict};
@@ -21,8 +22,9 @@ pub use job::{
 };
 pub use listing::Listing;
 pub use outcome::{Completion, FailedAttempt, Failure, Outcome, Verdict};
-pub use queue::{Queue, QueueId};
+pub use queue::{Queue, QueueId, QueueRules, QueueSettings};
 pub use retention::{Pruned, Retention, Slice};
 pub use retry::RetryPolicy;
 pub use secret::{TokenHash, TokenSecret};
 pub use settle::{Budget, Next, settle};
+pub use stats::{Count, QueueStats, Sampled};

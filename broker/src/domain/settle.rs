@@ -63,13 +63,24 @@ pub fn settle(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Failure, QueueId};
+    use crate::domain::{Failure, QueueId, QueueSettings, Retention};
 
     const NOW: i64 = 1_000_000_000;
 
     fn queue() -> Queue {
         let retry = RetryPolicy { base_ms: 1000, max_ms: 60_000, factor: 2.0, jitter: 0.0 };
-        Queue { id: QueueId(1), name: "q".to_owned(), max_attempts: 3, retry, timeout_ms: None }
+        Queue {
+            id: QueueId(1),
+            name: "q".to_owned(),
+            version: 0,
+            paused_at: None,
+            own: QueueSettings::default(),
+            priority: 0,
+            max_attempts: 3,
+            retry,
+            timeout_ms: None,
+            retention: Retention { succeeded_ms: None, cancelled_ms: None, dead_ms: None },
+        }
     }
 
     fn failed(discard: bool, retry_after_ms: Option<u64>) -> Outcome {

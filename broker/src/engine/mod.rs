@@ -12,6 +12,7 @@ mod buffer;
 mod dispatcher;
 mod fill;
 mod line;
+mod load_book;
 mod pace;
 mod pruner;
 mod session;
@@ -22,6 +23,7 @@ pub use dispatcher::{
     Action, Admission, Completing, Delivery, Dispatcher, FailCause, Heartbeat, Limits, Load,
     LostReason, Opened, QueueLoad, SessionId, SessionRequest, Storing, ToStop, UnknownSession,
 };
+pub use load_book::{LoadBook, ToldLoad};
 pub use pruner::{Pruner, PrunerLimits};
 
 #[cfg(test)]

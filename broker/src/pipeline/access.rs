@@ -237,7 +237,7 @@ impl Core {
 
     /// As `locate_sorted`, those of the caller's queues.
     pub(super) async fn keys_for(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         ids: &[JobId],
         queue: Option<QueueId>,
@@ -245,7 +245,7 @@ impl Core {
         let mut keys = self.locate_sorted(ids, queue).await?;
         if !caller.may_use_all_queues() {
             let queues: Vec<QueueId> = keys.iter().map(|key| key.queue).collect();
-            let queues = self.queues.by_id(&self.store, &self.clock, &queues).await?;
+            let queues = self.queues_by_id(&queues).await?;
             let may_use = |it: &Arc<Queue>| caller.may_use(&it.name);
             keys.retain(|key| queues.get(&key.queue).is_some_and(may_use));
         }
@@ -264,11 +264,28 @@ impl Core {
             let client = self.store.client().await?;
             store::note_action(&client, actor, action, ids).await
         };
-        note.await.map_err(|error| {
-            log(&error, "an admin's call could not be written down and was refused");
-            PipelineError::from(&error)
-        })
+        note.await.map_err(not_noted)
     }
+
+    /// The same for a queue, by its name.
+    pub(super) async fn note_action_on(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        object: &str,
+    ) -> Result<(), PipelineError> {
+        let Some(actor) = caller.actor() else { return Ok(()) };
+        let note = async {
+            let client = self.store.client().await?;
+            store::note_action_on(&client, actor, action, object).await
+        };
+        note.await.map_err(not_noted)
+    }
+}
+
+fn not_noted(error: StoreError) -> PipelineError {
+    log(&error, "an admin's call could not be written down and was refused");
+    PipelineError::from(&error)
 }
 
 #[cfg(test)]

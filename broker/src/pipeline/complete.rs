@@ -158,7 +158,7 @@ impl Core {
 
     /// Asks the database for the queues of attempts that no session here holds.
     async fn locate(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         items: Vec<(usize, Completing, Outcome)>,
     ) -> Result<Vec<(usize, Completing, QueueId, Outcome)>, PipelineError> {

@@ -15,7 +15,7 @@ use super::{
     Access, AccessLimits, Budget, CoalescerLimits, QueueRegistry, change::CHANGES_AT_A_TIME,
     change_all::CHANGES_OF_ALL_MAX, channel::channel, coalescer::coalesce, complete::SuccessCall,
     dispatch::Dispatch, enqueue::EnqueueCall, metrics::Metrics, orphans::Orphans,
-    settle::SettleCall, wakeup::Wakeup, watch::Watches,
+    settle::SettleCall, stats::Depths, wakeup::Wakeup, watch::Watches,
 };
 use crate::{
     clock::{Clock, time_of_micros},
@@ -60,6 +60,8 @@ pub struct Core {
     pub(super) wakeup: Wakeup,
     pub(super) orphans: Orphans,
     pub(super) watches: Watches,
+    /// The last look at how many jobs there are.
+    pub(super) depths: tokio::sync::Mutex<Option<Arc<Depths>>>,
     /// Claims and take-overs read, the heartbeat writes: the watermark isn't raised over one in flight.
     pub(super) watermark: RwLock<()>,
     /// For calls that change or list jobs: so many have a connection at a time.
@@ -103,6 +105,7 @@ impl Core {
             wakeup: Wakeup::default(),
             orphans: Orphans::default(),
             watches: Watches::new(limits.watches_max),
+            depths: tokio::sync::Mutex::new(None),
             watermark: RwLock::new(()),
             changes: Semaphore::new(CHANGES_AT_A_TIME),
             changes_of_all: Arc::new(Semaphore::new(CHANGES_OF_ALL_MAX)),

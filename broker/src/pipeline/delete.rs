@@ -1,4 +1,7 @@
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{Caller, Core, PipelineError};
 use crate::{
@@ -9,7 +12,7 @@ use crate::{
 impl Core {
     /// Deletes jobs that don't run and returns after the commit: a verdict for each, in order.
     pub async fn delete(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         ids: &[JobId],
         queue: Option<QueueId>,

@@ -249,6 +249,7 @@ impl Core {
             }
             for queue in scheduled {
                 dispatch.meters.queue(queue).enqueued += 1;
+                dispatch.engine.scheduled(queue);
             }
             dispatch.engine.stored(now, &plan.storing, taken, actions);
         });

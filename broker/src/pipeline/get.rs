@@ -9,7 +9,7 @@ use crate::{
 impl Core {
     /// A job as stored, with its queue, which may be known.
     pub async fn get(
-        &self,
+        self: &Arc<Self>,
         id: JobId,
         queue: Option<QueueId>,
     ) -> Result<Option<(StoredJob, Arc<Queue>)>, PipelineError> {
@@ -39,7 +39,7 @@ impl Core {
     }
 
     async fn try_get(
-        &self,
+        self: &Arc<Self>,
         id: JobId,
         queue: Option<QueueId>,
     ) -> Result<Option<(StoredJob, Arc<Queue>)>, StoreError> {
@@ -49,7 +49,7 @@ impl Core {
         };
         let Some(job) = job else { return Ok(None) };
         let queue = job.key.queue;
-        let queues = self.queues.by_id(&self.store, &self.clock, &[queue]).await?;
+        let queues = self.queues_by_id(&[queue]).await?;
         let queue = queues.get(&queue).cloned().ok_or_else(|| StoreError::Corrupt {
             table: "job",
             column: "queue_id",

@@ -234,7 +234,7 @@ impl Core {
     }
 
     async fn try_settle(
-        &self,
+        self: &Arc<Self>,
         items: &[Settling<'_>],
         keys: &[JobKey],
         finished_at: DateTime<Utc>,
@@ -242,7 +242,7 @@ impl Core {
         let client = self.store.client().await?;
         let states = read_states(&client, keys).await?;
         let ids: Vec<QueueId> = keys.iter().map(|key| key.queue).collect();
-        let queues = self.queues.by_id(&self.store, &self.clock, &ids).await?;
+        let queues = self.queues_by_id(&ids).await?;
         let mut rows = self.decide(items, &states, &queues, finished_at);
         rows.sort_by_key(|row| row.key);
         rows.dedup_by_key(|row| row.key);

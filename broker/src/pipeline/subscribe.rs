@@ -87,10 +87,7 @@ impl Core {
         let request = SessionRequest {
             session,
             worker,
-            queues: queues
-                .iter()
-                .map(|queue| (queue.id, queue.timeout_ms.map(Duration::from_millis)))
-                .collect(),
+            queues: queues.iter().map(|queue| queue.id).collect(),
             max_in_flight,
             concurrency,
             held,
@@ -108,7 +105,7 @@ impl Core {
 
     /// Takes over, in the database, what another broker delivered to this worker.
     async fn adopt(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         queues: &[Arc<Queue>],
         strange: &[Attempt],

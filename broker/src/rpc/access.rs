@@ -29,7 +29,7 @@ pub enum Needs {
 }
 
 /// Every RPC of the port. One that isn't here can't be called where tokens are required.
-pub const ACCESS: [(&str, Needs); 19] = [
+pub const ACCESS: [(&str, Needs); 26] = [
     ("/currant.v1.JobService/Enqueue", Needs::Scope(Scope::Enqueue)),
     ("/currant.v1.JobService/EnqueueStream", Needs::Scope(Scope::Enqueue)),
     ("/currant.v1.JobService/Get", Needs::Scope(Scope::Read)),
@@ -39,6 +39,13 @@ pub const ACCESS: [(&str, Needs); 19] = [
     ("/currant.v1.JobService/Retry", Needs::Scope(Scope::Admin)),
     ("/currant.v1.JobService/Delete", Needs::Scope(Scope::Admin)),
     ("/currant.v1.JobService/ChangeAll", Needs::Scope(Scope::Admin)),
+    ("/currant.v1.QueueService/List", Needs::Scope(Scope::Read)),
+    ("/currant.v1.QueueService/Get", Needs::Scope(Scope::Read)),
+    ("/currant.v1.QueueService/Stats", Needs::Scope(Scope::Read)),
+    ("/currant.v1.QueueService/Configure", Needs::Scope(Scope::Admin)),
+    ("/currant.v1.QueueService/Pause", Needs::Scope(Scope::Admin)),
+    ("/currant.v1.QueueService/Resume", Needs::Scope(Scope::Admin)),
+    ("/currant.v1.QueueService/Drain", Needs::Scope(Scope::Admin)),
     ("/currant.v1.WorkerService/Subscribe", Needs::Scope(Scope::Work)),
     ("/currant.v1.WorkerService/Complete", Needs::Scope(Scope::Work)),
     ("/currant.v1.WorkerService/Heartbeat", Needs::Scope(Scope::Work)),

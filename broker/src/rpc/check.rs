@@ -3,7 +3,10 @@
 use tonic::Status;
 
 use super::status::Violations;
-use crate::{domain::JobId, engine::SessionId};
+use crate::{
+    domain::{JobId, PRIORITY_MAX, PRIORITY_MIN},
+    engine::SessionId,
+};
 
 pub(super) const NAME_CHARS_MAX: usize = 128;
 pub(super) const MS_PER_YEAR: u64 = 365 * 24 * 3600 * 1000;
@@ -40,6 +43,13 @@ pub(super) fn name(value: &str) -> Result<(), String> {
          digit; this has {} characters",
         value.chars().count()
     ))
+}
+
+pub(super) fn priority(value: i32) -> Result<i16, String> {
+    i16::try_from(value)
+        .ok()
+        .filter(|value| (PRIORITY_MIN..=PRIORITY_MAX).contains(value))
+        .ok_or_else(|| format!("{PRIORITY_MIN} to {PRIORITY_MAX}; this is {value}"))
 }
 
 /// Text that is stored as it is.

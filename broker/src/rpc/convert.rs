@@ -5,15 +5,15 @@ use currant_proto::v1 as pb;
 
 use super::check::{self, AHEAD_MS_MAX};
 use crate::domain::{
-    Attempt, Completion, Failure, JobId, JobOptions, NewJob, Outcome, PRIORITY_MAX, PRIORITY_MIN,
-    QueueId, RetryPolicy, Start, TakenJob, Verdict,
+    Attempt, Completion, Failure, JobId, JobOptions, NewJob, Outcome, QueueId, RetryPolicy, Start,
+    TakenJob, Verdict,
 };
 
 const TAGS_MAX: usize = 16;
 const TAG_CHARS_MAX: usize = 64;
 const TEXT_CHARS_MAX: usize = 128;
-const ATTEMPTS_MAX: u32 = 1000;
-const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
+pub(super) const ATTEMPTS_MAX: u32 = 1000;
+pub(super) const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 const METADATA_CHARS_MAX: usize = 256;
 const ERROR_BYTES_MAX: usize = 16 * 1024;
 const CLASS_BYTES_MAX: usize = 128;
@@ -65,8 +65,8 @@ pub(super) fn check_new_job(
         see("kind", check::name(kind));
     }
     see("payload", check::bytes(payload, defaults.payload_bytes_max));
-    if !(i32::from(PRIORITY_MIN)..=i32::from(PRIORITY_MAX)).contains(priority) {
-        see("priority", Err(format!("{PRIORITY_MIN} to {PRIORITY_MAX}; this is {priority}")));
+    if let Some(priority) = priority {
+        see("priority", check::priority(*priority).map(drop));
     }
     match start {
         None => {}
@@ -103,8 +103,12 @@ pub(super) fn check_new_job(
     }
 }
 
-/// A job that `check_new_job` found nothing wrong with.
-pub(super) fn new_job(job: pb::NewJob, queue: QueueId, default_kind: &str) -> NewJob {
+/// A job that `check_new_job` found nothing wrong with. With its queue comes the default for priority.
+pub(super) fn new_job(
+    job: pb::NewJob,
+    (queue, default_priority): (QueueId, i16),
+    default_kind: &str,
+) -> NewJob {
     let pb::NewJob {
         queue: _,
         kind,
@@ -142,14 +146,16 @@ pub(super) fn new_job(job: pb::NewJob, queue: QueueId, default_kind: &str) -> Ne
         queue,
         kind: if kind.is_empty() { default_kind.to_owned() } else { kind },
         payload,
-        priority: i16::try_from(priority).unwrap_or_default(),
+        priority: priority
+            .and_then(|priority| i16::try_from(priority).ok())
+            .unwrap_or(default_priority),
         start,
         max_attempts: u16::try_from(max_attempts).ok().filter(|max| *max > 0),
         options: (options != JobOptions::default()).then(|| Box::new(options)),
     }
 }
 
-fn retry_policy(policy: &pb::RetryPolicy) -> Result<Option<RetryPolicy>, String> {
+pub(super) fn retry_policy(policy: &pb::RetryPolicy) -> Result<Option<RetryPolicy>, String> {
     let pb::RetryPolicy { policy } = policy;
     let Some(pb::retry_policy::Policy::Exponential(policy)) = policy else { return Ok(None) };
     let pb::ExponentialRetry { base_delay, max_delay, factor, jitter } = policy;

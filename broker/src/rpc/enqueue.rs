@@ -6,8 +6,8 @@ use tonic::Status;
 
 use super::{Context, access::check_queue, check, convert, status, status::Violations};
 use crate::{
-    domain::{NewJob, QueueId},
-    pipeline::{Caller, Enqueued, PipelineError},
+    domain::{NewJob, Queue, QueueId},
+    pipeline::{Caller, Enqueued},
 };
 
 /// Requests of one EnqueueStream that may be unanswered.
@@ -91,12 +91,17 @@ impl Context {
         violations.into_result()
     }
 
-    /// The queue of each job; created where it isn't there.
-    async fn queues_of(&self, jobs: &[pb::NewJob], default: &str) -> Result<Vec<QueueId>, Status> {
+    /// The queue of each job and its default for priority; created where it isn't there.
+    async fn queues_of(
+        &self,
+        jobs: &[pb::NewJob],
+        default: &str,
+    ) -> Result<Vec<(QueueId, i16)>, Status> {
+        let says = |queue: &Queue| (queue.id, queue.priority);
         if jobs.iter().all(|job| job.queue.is_empty())
             && let Some(known) = self.core.queues.known(default)
         {
-            return Ok(vec![known; jobs.len()]);
+            return Ok(vec![says(&known); jobs.len()]);
         }
         let mut places: HashMap<&str, usize> = HashMap::new();
         let mut names: Vec<&str> = Vec::new();
@@ -109,13 +114,8 @@ impl Context {
             });
             of_job.push(place);
         }
-        let core = &self.core;
-        let queues = core
-            .queues
-            .resolve(&core.store, &core.clock, &names)
-            .await
-            .map_err(|error: PipelineError| status::of(&error))?;
-        Ok(of_job.into_iter().map(|place| queues[place].id).collect())
+        let queues = self.core.resolve_queues(&names).await.map_err(|error| status::of(&error))?;
+        Ok(of_job.into_iter().map(|place| says(&queues[place])).collect())
     }
 }
 

@@ -95,7 +95,7 @@ impl Filter {
     /// The queue, which has to be the caller's, and what to look for in it. The queue isn't created.
     pub(super) async fn listing(
         self,
-        core: &Core,
+        core: &Arc<Core>,
         caller: &Caller,
         newest_first: bool,
     ) -> Result<(Arc<Queue>, Listing), Status> {
@@ -109,15 +109,15 @@ impl Filter {
 }
 
 /// A queue that has to be the caller's and to be there.
-async fn find_queue(core: &Core, caller: &Caller, name: &str) -> Result<Arc<Queue>, Status> {
+async fn find_queue(core: &Arc<Core>, caller: &Caller, name: &str) -> Result<Arc<Queue>, Status> {
     check_queue(caller, name)?;
-    let found = core.queues.find(&core.store, &core.clock, name).await;
+    let found = core.find_queue(name).await;
     found.map_err(|error| status::of(&error))?.ok_or_else(|| status::not_found("queue", name))
 }
 
 /// The queue that a request says its jobs are in; `None`: it doesn't say.
 pub(super) async fn hint(
-    core: &Core,
+    core: &Arc<Core>,
     caller: &Caller,
     name: &str,
 ) -> Result<Option<QueueId>, Status> {

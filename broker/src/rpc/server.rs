@@ -2,8 +2,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use currant_proto::v1::{
-    job_service_server::JobServiceServer, token_service_server::TokenServiceServer,
-    worker_service_server::WorkerServiceServer,
+    job_service_server::JobServiceServer, queue_service_server::QueueServiceServer,
+    token_service_server::TokenServiceServer, worker_service_server::WorkerServiceServer,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -38,17 +38,21 @@ pub async fn serve(
     let access = AccessLayer::new(Arc::clone(&core));
     let context = Context { core, settings: Arc::new(settings) };
     let jobs = JobServiceServer::new(context.clone()).max_decoding_message_size(message_bytes_max);
+    let queues =
+        QueueServiceServer::new(context.clone()).max_decoding_message_size(message_bytes_max);
     let tokens = TokenServiceServer::new(context.clone());
     let workers = WorkerServiceServer::new(context).max_decoding_message_size(message_bytes_max);
 
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<JobServiceServer<Context>>().await;
+    health_reporter.set_serving::<QueueServiceServer<Context>>().await;
     health_reporter.set_serving::<TokenServiceServer<Context>>().await;
     health_reporter.set_serving::<WorkerServiceServer<Context>>().await;
     let reporter = async move {
         draining.cancelled().await;
         health_reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         health_reporter.set_not_serving::<JobServiceServer<Context>>().await;
+        health_reporter.set_not_serving::<QueueServiceServer<Context>>().await;
         health_reporter.set_not_serving::<TokenServiceServer<Context>>().await;
         health_reporter.set_not_serving::<WorkerServiceServer<Context>>().await;
         std::future::pending::<()>().await;
@@ -69,6 +73,7 @@ pub async fn serve(
         .layer(admission)
         .layer(RouteLayer { jobs, workers })
         .trace_fn(|request| tracing::debug_span!("rpc", path = request.uri().path()))
+        .add_service(queues)
         .add_service(tokens)
         .add_service(health)
         .add_service(reflection().build_v1().context("reflection v1")?)

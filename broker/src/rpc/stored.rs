@@ -90,7 +90,7 @@ pub(super) fn failed_attempt(failed: FailedAttempt) -> pb::FailedAttempt {
     }
 }
 
-fn pb_retry_policy(policy: RetryPolicy) -> pb::RetryPolicy {
+pub(super) fn pb_retry_policy(policy: RetryPolicy) -> pb::RetryPolicy {
     let RetryPolicy { base_ms, max_ms, factor, jitter } = policy;
     pb::RetryPolicy {
         policy: Some(pb::retry_policy::Policy::Exponential(pb::ExponentialRetry {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     domain::{Queue, QueueId},
     engine::{Delivery, LostReason, SessionId},
-    pipeline::{Caller, Outgoing, PipelineError, SubscriptionRequest},
+    pipeline::{Caller, Core, Outgoing, PipelineError, SubscriptionRequest},
 };
 
 const WORKER_CHARS_MAX: usize = 128;
@@ -61,8 +61,7 @@ impl Context {
         queues.iter().try_for_each(|queue| check_queue(&caller, queue))?;
 
         let queues = self.distinct_queues(&queues).await?;
-        let by_id: HashMap<QueueId, Arc<Queue>> =
-            queues.iter().map(|queue| (queue.id, Arc::clone(queue))).collect();
+        let mut served = Served::new(Arc::clone(&self.core), &queues);
         let concurrency = if concurrency == 0 { max_in_flight } else { concurrency };
         let request = SubscriptionRequest {
             caller,
@@ -80,7 +79,7 @@ impl Context {
         let first =
             welcome(&self.settings, session, subscription.epoch, convert::pb_attempts(lost));
         let messages = stream::poll_fn(move |cx| subscription.messages.poll_recv(cx))
-            .map(move |message| message_of(message, &by_id));
+            .map(move |message| message_of(message, &mut served));
         let all = stream::once(std::future::ready(Message::Welcome(first))).chain(messages);
         Ok(all.map(|message| Ok(pb::SubscribeResponse { message: Some(message) })))
     }
@@ -90,11 +89,36 @@ impl Context {
         let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
         names.sort_unstable();
         names.dedup();
-        let core = &self.core;
-        core.queues
-            .resolve_fresh(&core.store, &core.clock, &names)
-            .await
-            .map_err(|error| status::of(&error))
+        self.core.resolve_queues(&names).await.map_err(|error| status::of(&error))
+    }
+}
+
+/// The queues of a stream, as they are now.
+struct Served {
+    core: Arc<Core>,
+    /// All changes up to this one are in `by_id`.
+    version: i64,
+    by_id: HashMap<QueueId, Arc<Queue>>,
+}
+
+impl Served {
+    fn new(core: Arc<Core>, queues: &[Arc<Queue>]) -> Self {
+        let by_id = queues.iter().map(|queue| (queue.id, Arc::clone(queue))).collect();
+        // They may have changed since they were found.
+        Self { core, version: i64::MIN, by_id }
+    }
+
+    fn get(&mut self, id: QueueId) -> Option<&Arc<Queue>> {
+        let version = self.core.queues.version();
+        if version != self.version {
+            self.version = version;
+            for queue in self.by_id.values_mut() {
+                if let Some(known) = self.core.queues.known(&queue.name) {
+                    *queue = known;
+                }
+            }
+        }
+        self.by_id.get(&id)
     }
 }
 
@@ -133,10 +157,10 @@ fn welcome(
     }
 }
 
-fn message_of(message: Outgoing, queues: &HashMap<QueueId, Arc<Queue>>) -> Message {
+fn message_of(message: Outgoing, served: &mut Served) -> Message {
     match message {
         Outgoing::Assignments(Delivery { seq, queue, jobs }) => {
-            let queue = queues.get(&queue);
+            let queue = served.get(queue);
             let (max_attempts, timeout_ms) =
                 queue.map_or((0, None), |queue| (queue.max_attempts, queue.timeout_ms));
             let assignment = |job| convert::assignment(job, max_attempts, timeout_ms);

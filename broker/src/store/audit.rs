@@ -10,12 +10,19 @@ INSERT INTO currant.audit (token_id, name, action, jobs)
 VALUES ($1::bigint, $2::text, $3::text, $4::bigint[])",
 );
 
+const NOTE_ON: Statement = Statement::new(
+    "note_action_on",
+    "/* note_action_on */
+INSERT INTO currant.audit (token_id, name, action, object)
+VALUES ($1::bigint, $2::text, $3::text, $4::text)",
+);
+
 const PRUNE: Statement = Statement::new(
     "prune_audit",
     "/* prune_audit */ DELETE FROM currant.audit WHERE at < $1::timestamptz",
 );
 
-pub(super) const STATEMENTS: [Statement; 2] = [NOTE, PRUNE];
+pub(super) const STATEMENTS: [Statement; 3] = [NOTE, NOTE_ON, PRUNE];
 
 /// Writes down what somebody is about to do to jobs.
 pub async fn note_action(
@@ -27,6 +34,18 @@ pub async fn note_action(
     let jobs: Vec<i64> = jobs.iter().map(|id| id.0).collect();
     let by = actor.token.map(|token| token.0);
     NOTE.execute(client, &[&by, &actor.name, &action, &jobs]).await?;
+    Ok(())
+}
+
+/// The same of a queue, by its name.
+pub async fn note_action_on(
+    client: &Client,
+    actor: Actor<'_>,
+    action: &'static str,
+    object: &str,
+) -> Result<(), StoreError> {
+    let by = actor.token.map(|token| token.0);
+    NOTE_ON.execute(client, &[&by, &actor.name, &action, &object]).await?;
     Ok(())
 }
 

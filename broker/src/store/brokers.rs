@@ -20,6 +20,8 @@ pub struct Heartbeat {
     pub others: i64,
     /// Whether there are cancelled attempts of which this broker may not have heard.
     pub cancels: bool,
+    /// Of the last change of a queue.
+    pub queue_version: i64,
 }
 
 const SUPERSEDE: Statement = Statement::new(
@@ -55,7 +57,8 @@ WITH beat AS (
 )
 SELECT EXISTS (SELECT FROM beat), clock_timestamp(),
        (SELECT count(*) FROM currant.broker WHERE id <> $1::int),
-       EXISTS (SELECT FROM currant.cancel WHERE owner = $1::int)",
+       EXISTS (SELECT FROM currant.cancel WHERE owner = $1::int),
+       (SELECT version FROM currant.queue_change)",
 );
 
 const RETIRE: Statement = Statement::new(
@@ -124,6 +127,7 @@ pub async fn heartbeat_broker(
         database_time: row.get(1),
         others: row.get(2),
         cancels: row.get(3),
+        queue_version: row.get(4),
     })
 }
 

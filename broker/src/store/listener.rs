@@ -19,6 +19,8 @@ pub enum Notice {
     Cancelled,
     /// Tokens were created or revoked.
     Tokens,
+    /// Queues were changed.
+    Queues,
 }
 
 /// A connection of its own that only listens, and is always read: one that isn't would hold back
@@ -75,14 +77,17 @@ fn notice(
     }
 }
 
-/// A payload is `scheduled` or `tokens`, or a queue's number or `cancelled`, each with the broker's number or
-/// without: `queue/broker`.
+/// A payload is `scheduled`, `tokens` or `queues`, or a queue's number or `cancelled`, each with the broker's
+/// number or without: `queue/broker`.
 fn parse(payload: &str, me: i32) -> Option<Notice> {
     if payload == "scheduled" {
         return Some(Notice::Scheduled);
     }
     if payload == "tokens" {
         return Some(Notice::Tokens);
+    }
+    if payload == "queues" {
+        return Some(Notice::Queues);
     }
     let (queue, broker) = payload.split_once('/').unwrap_or((payload, ""));
     if broker.parse() == Ok(me) {
@@ -113,6 +118,7 @@ mod tests {
         assert_eq!(parse("7/1", 1), None, "said by this broker");
         assert_eq!(parse("scheduled", 1), Some(Notice::Scheduled));
         assert_eq!(parse("tokens", 1), Some(Notice::Tokens));
+        assert_eq!(parse("queues", 1), Some(Notice::Queues));
         assert_eq!(parse("cancelled/2", 1), Some(Notice::Cancelled));
         assert_eq!(parse("cancelled/1", 1), None, "said by this broker");
         assert_eq!(parse("", 1), None);

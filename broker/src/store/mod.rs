@@ -17,6 +17,7 @@ mod cancel_jobs;
 mod claim_jobs;
 mod column;
 mod complete_jobs;
+mod configure_queues;
 mod connect;
 mod copy;
 mod delete_jobs;
@@ -31,6 +32,8 @@ mod migrate;
 mod notify;
 mod promote_jobs;
 mod prune_jobs;
+mod queue_depths;
+mod queue_loads;
 mod queues;
 mod ready_queues;
 mod rescue_jobs;
@@ -42,7 +45,7 @@ mod tokens;
 mod watched_jobs;
 
 pub use adopt_jobs::adopt_jobs;
-pub use audit::{note_action, prune_audit};
+pub use audit::{note_action, note_action_on, prune_audit};
 pub use brokers::{
     BrokerRow, Heartbeat, bury_brokers, database_time, heartbeat_broker, register_broker,
     retire_broker,
@@ -50,6 +53,7 @@ pub use brokers::{
 pub use cancel_jobs::{Cancelled, cancel_jobs, find_cancels, forget_cancels, notify_cancelled};
 pub use claim_jobs::{Claim, claim_cursor, claim_sweep};
 pub use complete_jobs::{COMPLETE_ROWS_MAX, Success};
+pub use configure_queues::{configure_queue, pause_queue, resume_queue};
 pub use connect::{Client, Settings, Store};
 pub use delete_jobs::delete_jobs;
 pub use duties::take_duty;
@@ -66,7 +70,14 @@ pub use migrate::{MigrateError, migrate};
 pub use notify::notify_ready;
 pub use promote_jobs::{next_due, promote_jobs};
 pub use prune_jobs::{next_jobs, prune_jobs};
-pub use queues::{all_queues, count_queues, create_queues, find_queues, queues_by_id};
+pub use queue_depths::{
+    count_dead, count_ready, job_pages, next_scheduled, oldest_ready, sample_jobs,
+};
+pub use queue_loads::{Load, LoadRow, brokers_behind, follow_queues, queue_load, tell_loads};
+pub use queues::{
+    all_queues, changed_queues, count_queues, create_queues, find_queues, list_queues,
+    queue_retentions, queues_by_id,
+};
 pub use ready_queues::ready_queues;
 pub use rescue_jobs::{Rescued, held_jobs, rescue_jobs};
 pub use retry_jobs::retry_jobs;
@@ -79,12 +90,13 @@ pub use watched_jobs::{Changed, watched_jobs};
 
 /// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
 pub fn statements() -> Vec<Statement> {
-    let others: [&[Statement]; 21] = [
+    let others: [&[Statement]; 24] = [
         &adopt_jobs::STATEMENTS,
         &audit::STATEMENTS,
         &brokers::STATEMENTS,
         &cancel_jobs::STATEMENTS,
         &claim_jobs::STATEMENTS,
+        &configure_queues::STATEMENTS,
         &delete_jobs::STATEMENTS,
         &duties::STATEMENTS,
         &get_job::STATEMENTS,
@@ -94,6 +106,8 @@ pub fn statements() -> Vec<Statement> {
         &notify::STATEMENTS,
         &promote_jobs::STATEMENTS,
         &prune_jobs::STATEMENTS,
+        &queue_depths::STATEMENTS,
+        &queue_loads::STATEMENTS,
         &queues::STATEMENTS,
         &ready_queues::STATEMENTS,
         &rescue_jobs::STATEMENTS,

@@ -1,32 +1,37 @@
+use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 
 use super::{Client, StoreError, statement::Statement};
-use crate::domain::{Queue, QueueId, RetryPolicy};
+use crate::domain::{Queue, QueueId, QueueSettings, Retention, RetryPolicy};
 
-macro_rules! columns {
-    () => {
-        "id, name, max_attempts, retry_base_ms, retry_max_ms, retry_factor, retry_jitter, timeout_ms"
+macro_rules! queues {
+    ($name:literal, $which:literal) => {
+        concat!(
+            "/* ",
+            $name,
+            " */
+SELECT id, name, max_attempts, retry_base_ms, retry_max_ms, retry_factor, retry_jitter, timeout_ms,
+       priority, succeeded_ms, cancelled_ms, dead_ms, paused_at, version
+FROM currant.queue WHERE ",
+            $which
+        )
     };
 }
 
-const FIND: Statement = Statement::new(
-    "find_queues",
-    concat!(
-        "/* find_queues */ SELECT ",
-        columns!(),
-        " FROM currant.queue WHERE name = ANY ($1::text[])"
-    ),
+const FIND: Statement =
+    Statement::new("find_queues", queues!("find_queues", "name = ANY ($1::text[])"));
+
+const BY_ID: Statement =
+    Statement::new("queues_by_id", queues!("queues_by_id", "id = ANY ($1::int[])"));
+
+const LIST: Statement = Statement::new(
+    "list_queues",
+    queues!("list_queues", "name > $1::text ORDER BY name LIMIT $2::bigint"),
 );
 
-const BY_ID: Statement = Statement::new(
-    "queues_by_id",
-    concat!(
-        "/* queues_by_id */ SELECT ",
-        columns!(),
-        " FROM currant.queue WHERE id = ANY ($1::int[])"
-    ),
-);
+const CHANGED: Statement =
+    Statement::new("changed_queues", queues!("changed_queues", "version > $1::bigint"));
 
 const CREATE: Statement = Statement::new(
     "create_queues",
@@ -41,7 +46,14 @@ const COUNT: Statement =
 const ALL: Statement =
     Statement::new("all_queues", "/* all_queues */ SELECT id FROM currant.queue ORDER BY id");
 
-pub(super) const STATEMENTS: [Statement; 5] = [FIND, BY_ID, CREATE, COUNT, ALL];
+const RETENTIONS: Statement = Statement::new(
+    "queue_retentions",
+    "/* queue_retentions */
+SELECT id, succeeded_ms, cancelled_ms, dead_ms FROM currant.queue ORDER BY id",
+);
+
+pub(super) const STATEMENTS: [Statement; 8] =
+    [FIND, BY_ID, LIST, CHANGED, CREATE, COUNT, ALL, RETENTIONS];
 
 /// The queues of these names, as far as they're there; what one leaves open comes from `defaults`.
 pub async fn find_queues(
@@ -64,6 +76,28 @@ pub async fn queues_by_id(
     Ok(rows.iter().map(|row| queue(row, defaults)).collect())
 }
 
+/// The first of those behind a name, in the order of names as the database sorts them.
+pub async fn list_queues(
+    client: &Client,
+    after: &str,
+    limit: usize,
+    defaults: &Queue,
+) -> Result<Vec<Queue>, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = LIST.query(client, &[&after, &limit]).await?;
+    Ok(rows.iter().map(|row| queue(row, defaults)).collect())
+}
+
+/// Those that were changed after this version.
+pub async fn changed_queues(
+    client: &Client,
+    version: i64,
+    defaults: &Queue,
+) -> Result<Vec<Queue>, StoreError> {
+    let rows = CHANGED.query(client, &[&version]).await?;
+    Ok(rows.iter().map(|row| queue(row, defaults)).collect())
+}
+
 /// Creates those that aren't there.
 pub async fn create_queues(client: &Client, names: &[&str]) -> Result<(), StoreError> {
     CREATE.execute(client, &[&names]).await?;
@@ -81,21 +115,54 @@ pub async fn all_queues(client: &impl GenericClient) -> Result<Vec<QueueId>, Sto
     Ok(rows.iter().map(|row| QueueId(row.get(0))).collect())
 }
 
+/// How long the finished jobs of each queue are kept.
+pub async fn queue_retentions(
+    client: &Client,
+    defaults: Retention,
+) -> Result<Vec<(QueueId, Retention)>, StoreError> {
+    let rows = RETENTIONS.query(client, &[]).await?;
+    let retention = |row: &Row| {
+        let [succeeded_ms, cancelled_ms, dead_ms] = [1, 2, 3].map(|column| positive(row, column));
+        QueueSettings { succeeded_ms, cancelled_ms, dead_ms, ..QueueSettings::default() }
+            .retention(defaults)
+    };
+    Ok(rows.iter().map(|row| (QueueId(row.get(0)), retention(row))).collect())
+}
+
+/// The table's checks keep these from being negative.
+fn positive(row: &Row, column: usize) -> Option<u64> {
+    row.get::<_, Option<i64>>(column).map(i64::unsigned_abs)
+}
+
 fn queue(row: &Row, defaults: &Queue) -> Queue {
-    // The table's checks keep these positive.
-    let ms = |column: usize| row.get::<_, Option<i64>>(column).map(i64::unsigned_abs);
+    let ms = |column| positive(row, column);
+    let (factor, jitter): (Option<f64>, Option<f64>) = (row.get(5), row.get(6));
+    let (base_ms, max_ms) = (ms(3), ms(4));
+    let says = base_ms.or(max_ms).is_some() || factor.or(jitter).is_some();
+    let own = QueueSettings {
+        priority: row.get(8),
+        max_attempts: row.get::<_, Option<i16>>(2).map(i16::cast_unsigned),
+        retry: says.then(|| RetryPolicy {
+            base_ms: base_ms.unwrap_or(defaults.retry.base_ms),
+            max_ms: max_ms.unwrap_or(defaults.retry.max_ms),
+            factor: factor.unwrap_or(defaults.retry.factor),
+            jitter: jitter.unwrap_or(defaults.retry.jitter),
+        }),
+        timeout_ms: ms(7),
+        succeeded_ms: ms(9),
+        cancelled_ms: ms(10),
+        dead_ms: ms(11),
+    };
     Queue {
         id: QueueId(row.get(0)),
         name: row.get(1),
-        max_attempts: row
-            .get::<_, Option<i16>>(2)
-            .map_or(defaults.max_attempts, i16::cast_unsigned),
-        retry: RetryPolicy {
-            base_ms: ms(3).unwrap_or(defaults.retry.base_ms),
-            max_ms: ms(4).unwrap_or(defaults.retry.max_ms),
-            factor: row.get::<_, Option<f64>>(5).unwrap_or(defaults.retry.factor),
-            jitter: row.get::<_, Option<f64>>(6).unwrap_or(defaults.retry.jitter),
-        },
-        timeout_ms: ms(7).or(defaults.timeout_ms),
+        version: row.get(13),
+        paused_at: row.get::<_, Option<DateTime<Utc>>>(12).map(|at| at.timestamp_micros()),
+        priority: own.priority.unwrap_or(defaults.priority),
+        max_attempts: own.max_attempts.unwrap_or(defaults.max_attempts),
+        retry: own.retry.clone().unwrap_or_else(|| defaults.retry.clone()),
+        timeout_ms: own.timeout_ms.or(defaults.timeout_ms),
+        retention: own.retention(defaults.retention),
+        own,
     }
 }

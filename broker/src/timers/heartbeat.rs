@@ -29,6 +29,9 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
                 if beat.cancels {
                     core.note_cancels();
                 }
+                if beat.queue_version > core.queues.version() {
+                    core.queues.note_change();
+                }
                 let answering = core.clock.now().saturating_sub(answering_since);
                 if beat.others > 0
                     && let Err(error) = rescue::rescue(&core, &settings, answering).await

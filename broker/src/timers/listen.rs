@@ -73,12 +73,14 @@ async fn hear(
                 core.something_scheduled();
                 core.note_cancels();
                 core.access.look();
+                core.queues.note_change();
             }
             Notice::Ready(_) if mutation::on(Mutation::LostWakeup) => {}
             Notice::Ready(queue) => core.notified(queue),
             Notice::Scheduled => core.something_scheduled(),
             Notice::Cancelled => core.note_cancels(),
             Notice::Tokens => core.access.look(),
+            Notice::Queues => core.queues.note_change(),
         }
     }
     Ok(())

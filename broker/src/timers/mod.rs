@@ -4,10 +4,12 @@
 mod cancel;
 mod heartbeat;
 mod listen;
+mod loads;
 mod orphans;
 mod poll;
 mod promote;
 mod prune;
+mod queues;
 mod rescue;
 mod tick;
 mod tokens;
@@ -17,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{domain::Retention, engine::PrunerLimits, pipeline::Core};
+use crate::{engine::PrunerLimits, pipeline::Core};
 
 /// Intervals; see the configuration reference.
 #[derive(Clone, Debug)]
@@ -35,8 +37,9 @@ pub struct TimerSettings {
     pub sweep_interval: Duration,
     /// Between looks at the backlog without LISTEN.
     pub poll_interval: Duration,
-    pub retention: Retention,
     pub pruner: PrunerLimits,
+    /// Between telling others what has changed of the load of queues.
+    pub loads_interval: Duration,
     /// Between looks at the tokens.
     pub tokens_interval: Duration,
     /// How long tokens that ended and audit records are kept.
@@ -51,7 +54,7 @@ pub fn start(
     dead: &CancellationToken,
 ) {
     let listening = listen::Listening::default();
-    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 10] = [
+    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 12] = [
         Box::pin(tick::tick(Arc::clone(core))),
         Box::pin(heartbeat::heartbeat(Arc::clone(core), settings.clone(), dead.clone())),
         Box::pin(listen::listen(Arc::clone(core), settings.clone(), listening.clone())),
@@ -62,6 +65,8 @@ pub fn start(
         Box::pin(cancel::cancel(Arc::clone(core))),
         Box::pin(tokens::tokens(Arc::clone(core), settings.clone())),
         Box::pin(watch::watch(Arc::clone(core))),
+        Box::pin(queues::queues(Arc::clone(core))),
+        Box::pin(loads::loads(Arc::clone(core), settings.loads_interval)),
     ];
     for duty in duties {
         let stop = stop.clone();

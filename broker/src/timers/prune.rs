@@ -21,7 +21,7 @@ const QUEUES: usize = 1000;
 /// Deletes finished jobs that are over their retention, at a pace, one broker at a time. Asks for the
 /// duty only when something is due.
 pub(super) async fn prune(core: Arc<Core>, settings: TimerSettings) {
-    let Some(mut pruner) = Pruner::new(settings.retention, settings.pruner) else { return };
+    let mut pruner = Pruner::new(settings.pruner, core.queues.defaults.retention);
     loop {
         if let Err(error) = round(&core, &mut pruner).await {
             tracing::warn!(
@@ -65,7 +65,8 @@ async fn round(core: &Core, pruner: &mut Pruner) -> Result<(), StoreError> {
 /// Asks what is next in the queues of which that isn't known.
 async fn look(core: &Core, pruner: &mut Pruner) -> Result<(), StoreError> {
     let client = core.store.client().await?;
-    let queues = store::all_queues(&client).await?;
+    let defaults = core.queues.defaults.retention;
+    let queues = store::queue_retentions(&client, defaults).await?;
     pruner.set_queues(now_ms(core), &queues);
     for asked in pruner.unknown(now_ms(core)).chunks(QUEUES) {
         let found = store::next_jobs(&client, asked).await?;

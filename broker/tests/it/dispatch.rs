@@ -272,7 +272,7 @@ async fn an_assignment_carries_all_that_the_job_has() {
     let broker = Broker::start(&database).await;
     let sent = NewJob {
         content_type: "text/plain".to_owned(),
-        priority: 9,
+        priority: Some(9),
         max_attempts: 3,
         timeout: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
         tags: vec!["tag".to_owned()],

@@ -43,7 +43,7 @@ async fn a_job_is_stored_as_it_was_sent() {
         kind: "welcome.v2".to_owned(),
         payload: (0..=255u8).collect::<Vec<u8>>().into(),
         content_type: "application/x-ünknown".to_owned(),
-        priority: -100,
+        priority: Some(-100),
         start: Some(Start::RunAt(in_an_hour)),
         max_attempts: 7,
         retry: Some(retry),
@@ -58,7 +58,7 @@ async fn a_job_is_stored_as_it_was_sent() {
     assert_eq!(stored.state(), JobState::Scheduled);
     assert_eq!((stored.queue, stored.kind), (sent.queue, sent.kind));
     assert_eq!((stored.payload, stored.content_type), (sent.payload, sent.content_type));
-    assert_eq!((stored.priority, stored.max_attempts), (sent.priority, sent.max_attempts));
+    assert_eq!((Some(stored.priority), stored.max_attempts), (sent.priority, sent.max_attempts));
     assert_eq!(stored.run_at, Some(in_an_hour));
     assert_eq!((stored.retry, stored.timeout), (Some(retry), sent.timeout));
     assert_eq!((stored.tags, stored.metadata), (sent.tags, sent.metadata));
@@ -108,7 +108,7 @@ async fn a_job_without_queue_or_kind_takes_the_requests() {
 async fn one_bad_job_fails_its_request_and_no_other() {
     let database = Database::fresh().await;
     let broker = Broker::start(&database).await;
-    let bad = NewJob { priority: 101, ..job("q", b"bad") };
+    let bad = NewJob { priority: Some(101), ..job("q", b"bad") };
     let calls: Vec<_> = (0..20)
         .map(|n| match n % 2 {
             0 => spawn(&broker, request([job("q", b"good"), job("q", b"good")])),

@@ -8,9 +8,11 @@ use std::{
 use bytes::{Buf, BufMut, Bytes};
 use currant_proto::v1::{
     Attempt, CancelRequest, Change, ChangeAllRequest, CompleteRequest, Completion,
-    CreateTokenRequest, DeleteRequest, EnqueueRequest, EnqueueStreamRequest, Failed, GetRequest,
-    HeartbeatRequest, ListRequest, ListTokensRequest, RetryRequest, RevokeTokenRequest, Scope,
-    SubscribeRequest, Verdict, WatchRequest, completion::Outcome,
+    ConfigureQueueRequest, CreateTokenRequest, DeleteRequest, DrainQueueRequest, EnqueueRequest,
+    EnqueueStreamRequest, Failed, GetQueueRequest, GetRequest, HeartbeatRequest, ListQueuesRequest,
+    ListRequest, ListTokensRequest, PauseQueueRequest, QueueSettings, QueueStatsRequest,
+    ResumeQueueRequest, RetryRequest, RevokeTokenRequest, Scope, SubscribeRequest, Verdict,
+    WatchRequest, completion::Outcome,
 };
 use prost::Message;
 use tonic::{
@@ -81,7 +83,7 @@ pub(crate) async fn call(
 }
 
 /// Every RPC, with a message that it takes.
-fn rpcs() -> [(&'static str, Vec<u8>); 15] {
+fn rpcs() -> [(&'static str, Vec<u8>); 22] {
     let enqueue = EnqueueRequest { jobs: vec![job("q", b"payload")], ..Default::default() };
     let held = vec![Attempt { job_id: 1 << 60, attempt: 1 }];
     let session_id = "0123456789abcdef0123456789abcdef".to_owned();
@@ -116,6 +118,10 @@ fn rpcs() -> [(&'static str, Vec<u8>); 15] {
         change: Change::Cancel.into(),
         ..Default::default()
     };
+    let queue = || "changed".to_owned();
+    let settings = QueueSettings { priority: Some(3), ..Default::default() };
+    let configure = ConfigureQueueRequest { queue: queue(), settings: Some(settings) };
+    let drain = DrainQueueRequest { queue: queue(), wait: Some(Default::default()) };
     let heartbeat = HeartbeatRequest { session_id, epoch: 1, held, ..Default::default() };
     [
         ("/currant.v1.JobService/Enqueue", enqueue.encode_to_vec()),
@@ -142,6 +148,16 @@ fn rpcs() -> [(&'static str, Vec<u8>); 15] {
             DeleteRequest { job_ids: vec![1 << 60], ..Default::default() }.encode_to_vec(),
         ),
         ("/currant.v1.JobService/ChangeAll", change_all.encode_to_vec()),
+        (
+            "/currant.v1.QueueService/List",
+            ListQueuesRequest { page_size: 2, page_token: queue() }.encode_to_vec(),
+        ),
+        ("/currant.v1.QueueService/Get", GetQueueRequest { queue: queue() }.encode_to_vec()),
+        ("/currant.v1.QueueService/Configure", configure.encode_to_vec()),
+        ("/currant.v1.QueueService/Pause", PauseQueueRequest { queue: queue() }.encode_to_vec()),
+        ("/currant.v1.QueueService/Drain", drain.encode_to_vec()),
+        ("/currant.v1.QueueService/Stats", QueueStatsRequest { queue: queue() }.encode_to_vec()),
+        ("/currant.v1.QueueService/Resume", ResumeQueueRequest { queue: queue() }.encode_to_vec()),
         ("/currant.v1.TokenService/CreateToken", create.encode_to_vec()),
         ("/currant.v1.TokenService/ListTokens", ListTokensRequest::default().encode_to_vec()),
         (
@@ -157,7 +173,9 @@ fn rpcs() -> [(&'static str, Vec<u8>); 15] {
 #[tokio::test]
 async fn random_bodies_are_answered_and_the_broker_goes_on() {
     let database = Database::fresh().await;
-    let broker = Broker::start(&database).await;
+    // The worker shows no life of its own meanwhile.
+    let settings = [("SESSION__TIMEOUT_MS", "600000")];
+    let broker = Broker::start_with(&database, &settings).await;
     let mut worker = TestWorker::subscribe(&broker, &["mine"], 10).await;
     let seed = fastrand::u64(..);
     println!("seed {seed}");

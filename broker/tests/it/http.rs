@@ -20,8 +20,13 @@ async fn serving(broker: &Broker, service: &str) -> ServingStatus {
 async fn a_draining_broker_is_live_but_not_ready() {
     let database = Database::fresh().await;
     let broker = Broker::start(&database).await;
-    let services =
-        ["", "currant.v1.JobService", "currant.v1.TokenService", "currant.v1.WorkerService"];
+    let services = [
+        "",
+        "currant.v1.JobService",
+        "currant.v1.QueueService",
+        "currant.v1.TokenService",
+        "currant.v1.WorkerService",
+    ];
     assert_eq!(status(&broker, "/health/live").await, 200);
     assert_eq!(status(&broker, "/health/ready").await, 200);
     for service in services {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 fn urgent(priority: i32) -> NewJob {
-    NewJob { priority, ..job("q", b"") }
+    NewJob { priority: Some(priority), ..job("q", b"") }
 }
 
 #[tokio::test]

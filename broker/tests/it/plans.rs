@@ -52,6 +52,13 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
             ("job_pkey", "queue_id = ANY ARRAY[d.queue_id] AND id >= d.id AND id <= d.id"),
         ],
         "next_due" => &[("job_scheduled", "")],
+        "sample_jobs" => &[("Sample Scan", "")],
+        "next_scheduled" => &[("job_scheduled", "")],
+        "count_ready" => &[("job_ready", "queue_id = $1")],
+        "oldest_ready" => &[
+            ("job_ready", "queue_id = $1"),
+            ("job_ready", "queue_id = $1 AND priority < h.priority"),
+        ],
         "ready_queues" => &[("job_ready", "queue_id = v.q")],
         "prune_jobs" => &[
             ("job_pkey", "queue_id = $1 AND id > $2 AND id < $3"),
@@ -77,12 +84,15 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         // They read no jobs.
         "insert_jobs" | "insert_tagged_jobs" | "broker_lives" | "delete_rare"
         | "failed_attempts" | "notify_ready" | "find_queues" | "queues_by_id" | "create_queues"
-        | "count_queues" | "all_queues" | "database_time" | "register_broker"
-        | "supersede_broker" | "retire_broker" | "heartbeat_broker" | "lower_watermark"
-        | "bury_brokers" | "find_cancels" | "forget_cancels" | "notify_cancelled" | "take_duty"
-        | "forget_dead" | "next_dead_broker" | "note_rescue" | "forget_broker" | "create_token"
-        | "list_tokens" | "valid_tokens" | "revoke_token" | "touch_tokens" | "prune_tokens"
-        | "note_action" | "prune_audit" => &[],
+        | "count_queues" | "all_queues" | "list_queues" | "changed_queues" | "job_pages"
+        | "count_dead" | "tell_loads" | "follow_queues" | "queue_load" | "brokers_behind"
+        | "queue_retentions" | "configure_queue" | "pause_queue" | "resume_queue"
+        | "database_time" | "register_broker" | "supersede_broker" | "retire_broker"
+        | "heartbeat_broker" | "lower_watermark" | "bury_brokers" | "find_cancels"
+        | "forget_cancels" | "notify_cancelled" | "take_duty" | "forget_dead"
+        | "next_dead_broker" | "note_rescue" | "forget_broker" | "create_token" | "list_tokens"
+        | "valid_tokens" | "revoke_token" | "touch_tokens" | "prune_tokens" | "note_action"
+        | "note_action_on" | "prune_audit" => &[],
         other => panic!("{other} is new: say here which indexes of currant.job it reads"),
     }
 }
@@ -160,7 +170,9 @@ fn reads(plan: &Value) -> Reads {
 fn is_as_expected((scans, sorts): &Reads, statement: &Statement) -> bool {
     let expected = expected(statement);
     let scans = scans.iter().map(|(index, condition)| (&**index, &**condition));
-    scans.eq(expected.iter().copied()) && (!sorts || expected.is_empty())
+    // A sample has an end: to sort it does no harm.
+    let may_sort = expected.is_empty() || statement.name == "sample_jobs";
+    scans.eq(expected.iter().copied()) && (!sorts || may_sort)
 }
 
 async fn every_plan_is_as_expected(jobs: u32, analyse: bool) {
@@ -221,7 +233,8 @@ fn names_in(source: &str) -> BTreeSet<String> {
         let end = piece.find(|c: char| !c.is_ascii_lowercase() && c != '_')?;
         Some(piece[..end].to_owned()).filter(|name| !name.is_empty())
     };
-    ["\"/* ", "claim!(\"", "list!(\""].into_iter().flat_map(after).filter_map(name).collect()
+    let marks = ["\"/* ", "claim!(\"", "list!(\"", "queues!(\""];
+    marks.into_iter().flat_map(after).filter_map(name).collect()
 }
 
 /// Those that have no plan to look at.

@@ -52,7 +52,7 @@ fn bad_jobs(now: i64) -> Vec<(NewJob, &'static str, &'static str)> {
     let payload = vec![0; 1001].into();
     bad.push((NewJob { payload, ..good() }, "payload", "at most 1000 bytes; this has 1001"));
     for priority in [-101, 101, i32::MIN, i32::MAX, 65_536] {
-        bad.push((NewJob { priority, ..good() }, "priority", "-100 to 100"));
+        bad.push((NewJob { priority: Some(priority), ..good() }, "priority", "-100 to 100"));
     }
     let years = "not before the year 2000, not more than 10 years ahead";
     let too_late = now + SECONDS_OF_10_YEARS + 3600;
@@ -130,7 +130,7 @@ async fn a_job_at_every_limit_is_taken() {
     let now = database.now().await;
     let (long, name) = ("ä".repeat(128), "a".repeat(128));
     let least = NewJob {
-        priority: -100,
+        priority: Some(-100),
         start: Some(Start::RunAt(Timestamp { seconds: 946_684_800, nanos: 0 })),
         max_attempts: 1,
         retry: retry(|policy| {
@@ -147,7 +147,7 @@ async fn a_job_at_every_limit_is_taken() {
         kind: name,
         payload: vec![0; 1000].into(),
         content_type: long.clone(),
-        priority: 100,
+        priority: Some(100),
         start: Some(Start::RunAt(Timestamp {
             seconds: now + SECONDS_OF_10_YEARS - 3600,
             nanos: 999_999_999,
@@ -198,7 +198,8 @@ async fn a_bad_enqueue_request_is_refused_by_field_and_limit() {
         assert_invalid(&enqueue(&broker, request).await, "kind", NAME);
     }
     // All that is wrong is told, up to a number.
-    let bad = NewJob { queue: String::new(), kind: String::new(), priority: 101, ..job("q", b"") };
+    let bad =
+        NewJob { queue: String::new(), kind: String::new(), priority: Some(101), ..job("q", b"") };
     let status = enqueue(&broker, with(vec![bad; 10])).await;
     for field in ["jobs[0].queue", "jobs[0].kind", "jobs[3].priority"] {
         assert_invalid(&status, field, "");

@@ -29,9 +29,10 @@ const POSTGRES_SETTINGS: [(&str, &str); 4] = [
 ];
 
 /// Nothing by the clock within the minute that this takes.
-const BROKER_SETTINGS: [(&str, &str); 8] = [
+const BROKER_SETTINGS: [(&str, &str); 9] = [
     ("broker.heartbeat_interval_ms", "60000"),
     ("broker.dead_after_ms", "600000"),
+    ("broker.load_interval_ms", "600000"),
     ("database.statement_timeout_ms", "600000"),
     ("dispatch.poll_interval_ms", "600000"),
     ("dispatch.sweep_interval_ms", "3600000"),

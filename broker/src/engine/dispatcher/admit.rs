@@ -90,7 +90,7 @@ mod tests {
         SessionRequest {
             session: SessionId(1),
             worker: "".into(),
-            queues: vec![(QUEUE, None)],
+            queues: vec![QUEUE],
             max_in_flight: 10,
             concurrency: 10,
             held: Vec::new(),

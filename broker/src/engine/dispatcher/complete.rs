@@ -80,6 +80,7 @@ impl Dispatcher {
         for (queue, jobs) in finished {
             if let Some(queue) = self.queues.get_mut(&queue) {
                 queue.held -= jobs;
+                queue.completed += jobs as u64;
                 queue.pace.finished(now, jobs);
             }
         }

@@ -18,7 +18,8 @@ impl Dispatcher {
         queue: QueueId,
         actions: &mut Vec<Action>,
     ) {
-        if !self.throttled && !self.draining {
+        let paused = self.queues.get(&queue).is_some_and(|state| state.rules.paused);
+        if !self.throttled && !self.draining && !paused {
             self.deliver_up_to(now, queue, true, actions);
             self.deliver_up_to(now, queue, false, actions);
         }
@@ -159,7 +160,7 @@ impl Dispatcher {
             return;
         }
         state.held += jobs.len();
-        let timeout = state.timeout;
+        let timeout = state.rules.timeout_ms.map(Duration::from_millis);
         self.buffered_bytes -= jobs.iter().map(TakenJob::bytes).sum::<usize>();
         while !jobs.is_empty() {
             let rest = self.split(&mut jobs);
@@ -262,7 +263,7 @@ mod tests {
                 let request = SessionRequest {
                     session,
                     worker: "".into(),
-                    queues: vec![(QUEUE, None), (QueueId(2), None)],
+                    queues: vec![QUEUE, QueueId(2)],
                     max_in_flight: 100,
                     concurrency: 80,
                     held: Vec::new(),

@@ -1,3 +1,5 @@
+use foldhash::{HashMap, HashMapExt};
+
 use super::{Dispatcher, Queue};
 use crate::domain::QueueId;
 
@@ -16,7 +18,7 @@ pub struct Load {
     pub buffered_bytes: usize,
 }
 
-/// The same for one queue.
+/// The same for one queue, and what came and went since the broker started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueLoad {
     /// Attached.
@@ -25,12 +27,32 @@ pub struct QueueLoad {
     pub credit: usize,
     /// Attempts that aren't completing.
     pub held: usize,
+    /// Attempts that are; counted while the queue is paused, when a drain may wait for them.
+    pub completing: usize,
     pub buffered: usize,
+    /// Jobs on their way into memory.
+    pub reserved: usize,
     /// Ready rows, roughly; `None`: nobody knows.
     pub backlog: Option<usize>,
+    /// Jobs that were stored here.
+    pub enqueued: u64,
+    /// Attempts of which workers have reported an outcome.
+    pub completed: u64,
+}
+
+impl QueueLoad {
+    /// Jobs with workers, in memory, or on their way there.
+    pub fn in_memory(&self) -> usize {
+        self.held + self.completing + self.buffered + self.reserved
+    }
 }
 
 impl Dispatcher {
+    /// A job was stored that starts later.
+    pub fn scheduled(&mut self, queue: QueueId) {
+        self.queue(queue).enqueued += 1;
+    }
+
     /// Goes over all sessions and queues.
     pub fn load(&self) -> Load {
         let sessions = || self.sessions.iter().map(|(_, session)| session);
@@ -44,16 +66,36 @@ impl Dispatcher {
         }
     }
 
-    /// Of the queues that have sessions, or had some.
+    /// Of the queues that are in use here, or were, in no order.
     pub fn queue_loads(&self) -> impl Iterator<Item = (QueueId, QueueLoad)> + '_ {
-        let load = |queue: &Queue| QueueLoad {
+        let completing = self.completing_of_paused();
+        let load = move |id: &QueueId, queue: &Queue| QueueLoad {
             sessions: queue.line.len(),
             credit: queue.credit,
             held: queue.held,
+            completing: completing.get(id).copied().unwrap_or(0),
             buffered: queue.buffer.len(),
+            reserved: queue.reserved,
             backlog: queue.backlog.rows(),
+            enqueued: queue.enqueued,
+            completed: queue.completed,
         };
-        self.queues.iter().map(move |(id, queue)| (*id, load(queue)))
+        let in_use = self.queues.iter().filter(|(_, queue)| queue.in_use);
+        in_use.map(move |(id, queue)| (*id, load(id, queue)))
+    }
+
+    /// Goes over all leases, if a queue is paused.
+    fn completing_of_paused(&self) -> HashMap<QueueId, usize> {
+        let mut completing = HashMap::new();
+        if self.queues.values().any(|queue| queue.rules.paused) {
+            let leases = self.sessions.iter().flat_map(|(_, session)| session.leases.values());
+            for lease in leases.filter(|lease| lease.completing) {
+                if self.queues.get(&lease.queue).is_some_and(|queue| queue.rules.paused) {
+                    *completing.entry(lease.queue).or_default() += 1;
+                }
+            }
+        }
+        completing
     }
 
     /// Jobs that no session has yet.
@@ -64,5 +106,24 @@ impl Dispatcher {
     /// Attempts that sessions hold, those completing among them.
     pub fn held_count(&self) -> usize {
         self.sessions.iter().map(|(_, session)| session.leases.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{domain::QueueRules, engine::simulation::LIMITS};
+
+    #[test]
+    fn a_queue_of_which_only_the_rules_are_known_is_not_in_use() {
+        let mut engine = Dispatcher::new(LIMITS);
+        let rules = QueueRules { version: 1, paused: false, timeout_ms: None };
+        engine.configure(Duration::from_secs(1), QueueId(1), rules, &mut Vec::new());
+        assert_eq!(engine.queue_loads().count(), 0);
+        engine.scheduled(QueueId(1));
+        let load = QueueLoad { enqueued: 1, ..QueueLoad::default() };
+        assert_eq!(engine.queue_loads().collect::<Vec<_>>(), [(QueueId(1), load)]);
     }
 }

@@ -5,12 +5,13 @@
 //! - an attempt is in one place: the buffer of its queue, or the leases of one session;
 //! - `Queue::held` and `Queue::credit` are the sums over its sessions;
 //! - a session with room has a place in the line of each of its queues, not behind its load;
-//! - a queue without attached sessions keeps nothing in memory.
+//! - a queue without attached sessions keeps nothing in memory, and a paused one nothing undelivered.
 
 mod admit;
 mod cancel;
 mod claim;
 mod complete;
+mod configure;
 mod deliver;
 mod drain;
 mod expire;
@@ -40,7 +41,7 @@ pub use self::{
 use super::{
     ClaimFrom, backlog::Backlog, buffer::Buffer, line::Line, pace::Pace, session::Session,
 };
-use crate::domain::{Attempt, JobId, JobKey, QueueId, TakenJob};
+use crate::domain::{Attempt, JobId, JobKey, QueueId, QueueRules, TakenJob};
 
 /// Names a session; chosen at random when it begins, kept by the worker over reconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -165,11 +166,19 @@ struct Queue {
     pace: Pace,
     /// The mean of the jobs of the last claim.
     claimed_bytes: usize,
-    timeout: Option<Duration>,
+    rules: QueueRules,
+    /// Since the broker started: jobs stored, attempts reported.
+    enqueued: u64,
+    completed: u64,
+    /// Whether sessions or jobs of it were here; else its rules are all that is known.
+    in_use: bool,
 }
 
 /// What a job of the backlog may take in memory, before the first was seen.
 const CLAIMED_BYTES: usize = 1 << 20;
+
+/// Of a queue of which nobody has said anything yet.
+const UNTOLD: QueueRules = QueueRules { version: -1, paused: false, timeout_ms: None };
 
 impl Queue {
     fn new() -> Self {
@@ -183,7 +192,10 @@ impl Queue {
             admitted: 0,
             pace: Pace::default(),
             claimed_bytes: CLAIMED_BYTES,
-            timeout: None,
+            rules: UNTOLD,
+            enqueued: 0,
+            completed: 0,
+            in_use: false,
         }
     }
 
@@ -199,9 +211,10 @@ impl Queue {
         self.buffer.len() + self.held + self.reserved
     }
 
-    /// How many jobs may be in memory: what the sessions can hold, and as many waiting.
+    /// How many jobs may be in memory: what the sessions can hold, and as many waiting. None of a paused
+    /// queue: so it takes nothing, claims nothing and holds no call back.
     fn cap(&self) -> usize {
-        if self.line.is_empty() { 0 } else { 2 * self.credit }
+        if self.line.is_empty() || self.rules.paused { 0 } else { 2 * self.credit }
     }
 
     fn room(&self) -> usize {
@@ -258,7 +271,9 @@ impl Dispatcher {
     }
 
     fn queue(&mut self, id: QueueId) -> &mut Queue {
-        self.queues.entry(id).or_insert_with(Queue::new)
+        let queue = self.queues.entry(id).or_insert_with(Queue::new);
+        queue.in_use = true;
+        queue
     }
 }
 
@@ -283,7 +298,8 @@ impl Dispatcher {
                 .filter(|lease| lease.queue == *id && !lease.completing)
                 .count();
             assert_eq!(queue.held, held);
-            assert!(!queue.line.is_empty() || queue.buffer.is_empty(), "kept for nobody");
+            let wanted = !queue.line.is_empty() && !queue.rules.paused;
+            assert!(wanted || queue.buffer.is_empty(), "kept for nobody");
             bytes += queue.buffer.bytes();
         }
         assert!(self.buffered_bytes >= bytes);

@@ -53,14 +53,18 @@ impl Dispatcher {
     ) {
         let touched = self.end_storing(jobs);
         for job in jobs.iter().filter(|job| !job.taken) {
-            self.queue(job.queue).backlog.note(job.priority, job.id);
+            let state = self.queue(job.queue);
+            state.enqueued += 1;
+            state.backlog.note(job.priority, job.id);
         }
         for (queue, job) in taken {
             if self.is_cancelled(job.id, job.attempt) {
                 continue;
             }
             self.buffered_bytes += job.bytes();
-            self.queue(queue).take(now, job);
+            let state = self.queue(queue);
+            state.enqueued += 1;
+            state.take(now, job);
         }
         for queue in touched {
             self.deliver_queue(now, queue, actions);

@@ -12,8 +12,7 @@ pub struct SessionRequest {
     pub session: SessionId,
     /// For people.
     pub worker: Arc<str>,
-    /// With the default timeout of each.
-    pub queues: Vec<(QueueId, Option<Duration>)>,
+    pub queues: Vec<QueueId>,
     pub max_in_flight: usize,
     pub concurrency: usize,
     /// What the worker says it holds.
@@ -82,21 +81,20 @@ impl Dispatcher {
         session.keep_alive_at = now + self.limits.keep_alive_interval;
         session.max_in_flight = request.max_in_flight;
         session.concurrency = request.concurrency;
-        session.queues = request.queues.iter().map(|(queue, _)| *queue).collect();
+        session.queues.clone_from(&request.queues);
         session.turn = 0;
         session.taken_back = 0;
         let (epoch, run_time) = (session.epoch, session.run_time);
-        for &(queue, timeout) in &request.queues {
+        for &queue in &request.queues {
             let state = self.queue(queue);
             if state.line.is_empty() {
                 state.backlog.forget();
             }
             state.line.join(index, run_time);
             state.credit += request.max_in_flight;
-            state.timeout = timeout;
         }
         self.stand_in_lines(index);
-        for (queue, _) in request.queues {
+        for queue in request.queues {
             self.deliver_queue(now, queue, actions);
         }
         for queue in before {

@@ -1,9 +1,11 @@
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use self::walk::Walk;
-use crate::domain::{JobId, Pruned, QueueId, Retention, Slice, first_id_at_ms};
+use crate::domain::{JobId, Pruned, QueueId, Retention, Slice};
 
 /// How much pruning does at once and in a second.
 #[derive(Clone, Debug)]
@@ -12,6 +14,9 @@ pub struct PrunerLimits {
     /// Rows gone over, whether they're deleted or stay.
     pub rows_per_second_max: u32,
 }
+
+/// Between two looks what is due.
+const LOOK_MS_MAX: i64 = 60_000;
 
 /// Says which jobs to go over next, to prune those that are over their retention.
 ///
@@ -23,39 +28,42 @@ pub struct PrunerLimits {
 /// Times are the database's, in milliseconds since 1970.
 #[derive(Debug)]
 pub struct Pruner {
-    retention: Retention,
-    shortest_ms: i64,
     limits: PrunerLimits,
-    /// As many as there are queues.
+    /// Of queues that say nothing, and so of those that come.
+    default_ms: Option<i64>,
+    /// As many as there are queues whose jobs aren't all kept for ever.
     walks: BTreeMap<QueueId, Walk>,
 }
 
 impl Pruner {
-    /// `None`: all jobs are kept for ever.
-    pub fn new(retention: Retention, limits: PrunerLimits) -> Option<Self> {
-        let shortest_ms = retention.shortest_ms()?;
-        Some(Self { retention, shortest_ms, limits, walks: BTreeMap::new() })
+    /// `default`: of queues that say nothing.
+    pub fn new(limits: PrunerLimits, default: Retention) -> Self {
+        Self { limits, default_ms: default.shortest_ms(), walks: BTreeMap::new() }
     }
 
     /// How often to look what is due: rarely, compared to how long jobs are kept.
     pub fn look_interval(&self) -> Duration {
-        let ms = (self.shortest_ms / 100).clamp(1000, 60_000);
+        let known = self.walks.values().map(|walk| walk.shortest_ms);
+        let shortest_ms = known.chain(self.default_ms).min();
+        let ms = shortest_ms.map_or(LOOK_MS_MAX, |ms| (ms / 100).clamp(1000, LOOK_MS_MAX));
         Duration::from_millis(ms.unsigned_abs())
     }
 
-    /// These queues are there, and no others.
-    pub fn set_queues(&mut self, now_ms: i64, queues: &[QueueId]) {
+    /// These queues are there, and no others. One whose retention has changed is walked through anew.
+    pub fn set_queues(&mut self, now_ms: i64, queues: &[(QueueId, Retention)]) {
         let mut walks = std::mem::take(&mut self.walks);
-        let mut walk = |queue: &QueueId| walks.remove(queue).unwrap_or_else(|| Walk::new(now_ms));
-        self.walks = queues.iter().map(|queue| (*queue, walk(queue))).collect();
+        let mut walk = |&(queue, retention): &(QueueId, Retention)| {
+            let known = walks.remove(&queue).filter(|walk| walk.retention == retention);
+            Some((queue, known.or_else(|| Walk::new(now_ms, retention))?))
+        };
+        self.walks = queues.iter().filter_map(&mut walk).collect();
     }
 
     /// The queues of which to ask what the first job behind the given one is.
     pub fn unknown(&mut self, now_ms: i64) -> Vec<(QueueId, JobId)> {
-        let rest_ms = (self.shortest_ms / 10).clamp(1000, 3_600_000);
         let mut unknown = Vec::new();
         for (queue, walk) in &mut self.walks {
-            walk.turn_back(now_ms, rest_ms);
+            walk.turn_back(now_ms);
             if walk.look_at_ms <= now_ms {
                 unknown.push((*queue, walk.position));
             }
@@ -74,18 +82,17 @@ impl Pruner {
             let Some(walk) = self.walks.get_mut(queue) else { continue };
             walk.next = None;
             // Whatever comes is younger than now.
-            walk.look_at_ms = now_ms + self.shortest_ms;
+            walk.look_at_ms = now_ms + walk.shortest_ms;
         }
         for (queue, next) in found {
             let Some(walk) = self.walks.get_mut(queue) else { continue };
             walk.position = JobId(next.0 - 1);
             walk.next = Some(*next);
-            walk.look_at_ms = next.created_ms() + self.shortest_ms;
+            walk.look_at_ms = next.created_ms() + walk.shortest_ms;
         }
-        let old = self.first_too_young(now_ms);
         for (queue, _) in asked {
             if let Some(walk) = self.walks.get_mut(queue)
-                && walk.next.is_none_or(|next| next >= old)
+                && walk.next.is_none_or(|next| next >= walk.first_too_young(now_ms))
             {
                 walk.arrived(now_ms);
             }
@@ -94,26 +101,27 @@ impl Pruner {
 
     /// What to go over next: in the queue whose next job is the oldest. `None`: nothing is old enough.
     pub fn next_slice(&self, now_ms: i64) -> Option<Slice> {
-        let before = self.first_too_young(now_ms);
-        let next = |(queue, walk): (&QueueId, &Walk)| Some((walk.next?, *queue, walk.position));
-        let (_, queue, after) =
-            self.walks.iter().filter_map(next).filter(|(next, ..)| *next < before).min()?;
+        let due = |(queue, walk): (&QueueId, &Walk)| {
+            Some((walk.next.filter(|next| *next < walk.first_too_young(now_ms))?, *queue))
+        };
+        let (_, queue) = self.walks.iter().filter_map(due).min()?;
+        let walk = self.walks.get(&queue)?;
         let old = |retention_ms: Option<i64>| retention_ms.map(|ms| now_ms - ms);
         Some(Slice {
             queue,
-            after,
-            before,
+            after: walk.position,
+            before: walk.first_too_young(now_ms),
             rows_max: self.limits.rows_per_slice_max,
-            succeeded_before_ms: old(self.retention.succeeded_ms),
-            cancelled_before_ms: old(self.retention.cancelled_ms),
-            dead_before_ms: old(self.retention.dead_ms),
+            succeeded_before_ms: old(walk.retention.succeeded_ms),
+            cancelled_before_ms: old(walk.retention.cancelled_ms),
+            dead_before_ms: old(walk.retention.dead_ms),
         })
     }
 
     /// A slice has been gone over.
     pub fn pruned(&mut self, now_ms: i64, slice: &Slice, pruned: &Pruned) {
         if let Some(walk) = self.walks.get_mut(&slice.queue) {
-            walk.pruned(now_ms, self.shortest_ms, slice, pruned);
+            walk.pruned(now_ms, slice, pruned);
         }
     }
 
@@ -122,254 +130,5 @@ impl Pruner {
     pub fn rest(&self, rows: usize, took: Duration) -> Duration {
         let due = Duration::from_secs_f64(rows as f64 / f64::from(self.limits.rows_per_second_max));
         due.saturating_sub(took).max(took)
-    }
-
-    fn first_too_young(&self, now_ms: i64) -> JobId {
-        first_id_at_ms(now_ms - self.shortest_ms)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const DAY: i64 = 24 * 3_600_000;
-    const NOW: i64 = 1_800_000_000_000;
-    const QUEUE: QueueId = QueueId(1);
-
-    fn pruner(dead_ms: Option<i64>) -> Pruner {
-        let retention =
-            Retention { succeeded_ms: Some(7 * DAY), cancelled_ms: Some(8 * DAY), dead_ms };
-        let limits = PrunerLimits { rows_per_slice_max: 10, rows_per_second_max: 1000 };
-        Pruner::new(retention, limits).expect("something is pruned some day")
-    }
-
-    #[derive(Clone, Copy, Debug)]
-    enum Fate {
-        Open,
-        Succeeded(i64),
-        Dead(i64),
-    }
-
-    /// A queue as the database has it; counts what is read.
-    #[derive(Default)]
-    struct Table {
-        jobs: BTreeMap<JobId, Fate>,
-        rows: usize,
-        looks: usize,
-    }
-
-    impl Table {
-        fn store(&mut self, ms: i64, fate: Fate) -> JobId {
-            let mut id = first_id_at_ms(ms);
-            while self.jobs.contains_key(&id) {
-                id = id.successor();
-            }
-            self.jobs.insert(id, fate);
-            id
-        }
-
-        fn look(&mut self, pruner: &mut Pruner, now: i64) {
-            let asked = pruner.unknown(now);
-            self.looks += asked.len();
-            let next = |(queue, id): &(QueueId, JobId)| {
-                let (next, _) = self.jobs.range(JobId(id.0 + 1)..).next()?;
-                Some((*queue, *next))
-            };
-            let found: Vec<_> = asked.iter().filter_map(next).collect();
-            pruner.set_next(now, &asked, &found);
-        }
-
-        fn prune(&mut self, slice: &Slice, now: i64) -> Pruned {
-            let mut pruned = Pruned::default();
-            let inside = self.jobs.range(JobId(slice.after.0 + 1)..slice.before);
-            let inside: Vec<_> =
-                inside.take(slice.rows_max).map(|(id, fate)| (*id, *fate)).collect();
-            for (id, fate) in inside {
-                pruned.rows += 1;
-                pruned.last = Some(id);
-                let (finished, before) = match fate {
-                    Fate::Open => {
-                        pruned.open = true;
-                        pruned.kept = pruned.kept.or(Some(id));
-                        continue;
-                    }
-                    Fate::Succeeded(at) => (at, slice.succeeded_before_ms),
-                    Fate::Dead(at) => (at, slice.dead_before_ms),
-                };
-                let Some(before) = before else { continue };
-                if finished < before {
-                    self.jobs.remove(&id);
-                    pruned.jobs += 1;
-                } else {
-                    pruned.kept = pruned.kept.or(Some(id));
-                    let ms = pruned.kept_ms.unwrap_or(i64::MAX).min(finished - before);
-                    pruned.kept_ms = Some(ms);
-                }
-            }
-            assert!(slice.before <= first_id_at_ms(now - 7 * DAY), "it reads what is too young");
-            self.rows += pruned.rows;
-            pruned
-        }
-
-        /// Looks, and prunes all that is due.
-        fn round(&mut self, pruner: &mut Pruner, now: i64) {
-            pruner.set_queues(now, &[QUEUE]);
-            self.look(pruner, now);
-            while let Some(slice) = pruner.next_slice(now) {
-                let pruned = self.prune(&slice, now);
-                pruner.pruned(now, &slice, &pruned);
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_kept_for_ever_needs_no_pruner() {
-        let retention = Retention { succeeded_ms: None, cancelled_ms: None, dead_ms: None };
-        let limits = PrunerLimits { rows_per_slice_max: 1, rows_per_second_max: 1 };
-        assert!(Pruner::new(retention, limits).is_none());
-    }
-
-    #[test]
-    fn an_empty_or_young_queue_is_looked_at_once_until_something_may_be_due() {
-        let (mut pruner, mut table) = (pruner(None), Table::default());
-        for minute in 0..7 * 24 * 60 {
-            table.round(&mut pruner, NOW + minute * 60_000);
-            if minute == 1 {
-                table.store(NOW + 60_000, Fate::Succeeded(NOW + 90_000));
-            }
-        }
-        // The rest are those from the beginning, once a day.
-        assert!(table.looks <= 7, "{} looks", table.looks);
-        table.round(&mut pruner, NOW + 7 * DAY + 2 * 60_000);
-        assert!(table.jobs.is_empty(), "{:?}", table.jobs);
-    }
-
-    #[test]
-    fn each_row_is_gone_over_once_and_what_finished_lately_stays() {
-        let (mut pruner, mut table) = (pruner(Some(30 * DAY)), Table::default());
-        let open = table.store(NOW - 20 * DAY, Fate::Open);
-        let dead = table.store(NOW - 20 * DAY, Fate::Dead(NOW - 19 * DAY));
-        let late = table.store(NOW - 20 * DAY, Fate::Succeeded(NOW - 1));
-        for _ in 0..500 {
-            table.store(NOW - 9 * DAY, Fate::Succeeded(NOW - 8 * DAY));
-        }
-        let young = table.store(NOW - 6 * DAY, Fate::Succeeded(NOW - 6 * DAY));
-        table.round(&mut pruner, NOW);
-        let stay = BTreeSet::from([open, dead, late, young]);
-        assert_eq!(table.jobs.keys().copied().collect::<BTreeSet<_>>(), stay);
-        assert_eq!(table.rows, 503);
-        // No hurry to come back: none of them is due within a day.
-        for minute in 1..24 * 60 {
-            table.round(&mut pruner, NOW + minute * 60_000);
-        }
-        assert_eq!(table.rows, 503);
-    }
-
-    #[test]
-    fn what_stayed_behind_is_pruned_when_its_time_has_come_without_reading_from_the_beginning() {
-        let (mut pruner, mut table) = (pruner(Some(30 * DAY)), Table::default());
-        for _ in 0..300 {
-            table.store(NOW - 40 * DAY, Fate::Succeeded(NOW - 40 * DAY));
-        }
-        let kept = table.store(NOW - 9 * DAY, Fate::Succeeded(NOW - 7 * DAY + 2 * 3_600_000));
-        table.store(NOW - 9 * DAY, Fate::Dead(NOW - 9 * DAY));
-        table.round(&mut pruner, NOW);
-        assert_eq!((table.rows, table.jobs.len()), (302, 2));
-        table.round(&mut pruner, NOW + 3_600_000);
-        assert_eq!(table.rows, 302);
-        let later = NOW + 2 * 3_600_000 + 1;
-        assert_eq!(pruner.unknown(later), [(QUEUE, JobId(kept.0 - 1))]);
-        table.round(&mut pruner, later);
-        assert_eq!((table.rows, table.jobs.len()), (304, 1));
-    }
-
-    #[test]
-    fn what_is_kept_for_ever_is_gone_over_once_a_day() {
-        let (mut pruner, mut table) = (pruner(None), Table::default());
-        let dead = table.store(NOW - 20 * DAY, Fate::Dead(NOW - 20 * DAY));
-        for minute in 0..24 * 60 {
-            table.round(&mut pruner, NOW + minute * 60_000);
-        }
-        assert_eq!(table.rows, 1);
-        // Somebody lets it run again, and it succeeds.
-        table.jobs.insert(dead, Fate::Succeeded(NOW + DAY));
-        for hour in 24..9 * 24 {
-            table.round(&mut pruner, NOW + hour * 3_600_000);
-        }
-        assert!(table.jobs.is_empty(), "{:?}", table.jobs);
-    }
-
-    #[test]
-    fn a_walk_that_takes_long_is_followed_by_a_longer_rest() {
-        let (mut pruner, mut table) = (pruner(Some(30 * DAY)), Table::default());
-        let kept = table.store(NOW - 9 * DAY, Fate::Succeeded(NOW - 7 * DAY + 3_600_000));
-        pruner.set_queues(NOW, &[QUEUE]);
-        table.look(&mut pruner, NOW);
-        let slice = pruner.next_slice(NOW).expect("it is old enough");
-        let pruned = table.prune(&slice, NOW);
-        let end = NOW + 2 * 3_600_000;
-        pruner.pruned(end, &slice, &pruned);
-        let behind = (QUEUE, JobId(kept.0 - 1));
-        assert!(!pruner.unknown(NOW + 20 * 3_600_000 - 1).contains(&behind));
-        assert!(pruner.unknown(NOW + 20 * 3_600_000).contains(&behind));
-    }
-
-    #[test]
-    fn the_oldest_of_all_queues_comes_first_and_a_queue_that_is_gone_is_forgotten() {
-        let mut pruner = pruner(None);
-        let (one, two) = (QueueId(1), QueueId(2));
-        pruner.set_queues(NOW, &[one, two]);
-        let asked = pruner.unknown(NOW);
-        let id = |days: i64| first_id_at_ms(NOW - days * DAY);
-        pruner.set_next(NOW, &asked, &[(one, id(8)), (two, id(9))]);
-        assert_eq!(pruner.next_slice(NOW).expect("due").queue, two);
-        pruner.set_queues(NOW, &[one]);
-        assert_eq!(pruner.next_slice(NOW).expect("due").queue, one);
-    }
-
-    #[test]
-    fn it_rests_by_its_pace_and_at_least_as_long_as_it_worked() {
-        let pruner = pruner(None);
-        let ms = Duration::from_millis;
-        assert_eq!(pruner.rest(10, ms(2)), ms(8));
-        assert_eq!(pruner.rest(10, ms(9)), ms(9));
-        assert_eq!(pruner.rest(0, ms(3)), ms(3));
-    }
-
-    proptest! {
-        /// Whatever there is: nothing goes before its time, and all goes some time after it.
-        #[test]
-        fn all_goes_after_its_time_and_nothing_before(
-            jobs in prop::collection::vec((0i64..60, 0i64..40, 0u8..3), 1..60),
-            step_hours in 1i64..40,
-        ) {
-            let (mut pruner, mut table) = (pruner(Some(30 * DAY)), Table::default());
-            let mut times = BTreeMap::new();
-            for (age, ran, fate) in jobs {
-                let stored = NOW - age * DAY;
-                let ended = stored + ran * DAY;
-                let (fate, goes) = match fate {
-                    0 => (Fate::Succeeded(ended), ended + 7 * DAY),
-                    1 => (Fate::Dead(ended), ended + 30 * DAY),
-                    _ => (Fate::Open, i64::MAX),
-                };
-                times.insert(table.store(stored, fate), goes);
-            }
-            let mut now = NOW;
-            while now < NOW + 100 * DAY {
-                table.round(&mut pruner, now);
-                for (id, goes) in &times {
-                    let there = table.jobs.contains_key(id);
-                    prop_assert!(there || *goes < now, "{id} went before its time");
-                    prop_assert!(!there || *goes > now - 2 * DAY - step_hours * 3_600_000, "{id} stays");
-                }
-                now += step_hours * 3_600_000;
-            }
-        }
     }
 }

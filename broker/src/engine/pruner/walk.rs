@@ -1,8 +1,10 @@
-use crate::domain::{JobId, Pruned, Slice};
+use crate::domain::{JobId, Pruned, Retention, Slice, first_id_at_ms};
 
 /// Where the walk through a queue is.
 #[derive(Debug)]
 pub(super) struct Walk {
+    pub(super) retention: Retention,
+    pub(super) shortest_ms: i64,
     /// It has been over all up to here.
     pub(super) position: JobId,
     /// No job behind the position has a smaller id; `None`: not known, or there is none.
@@ -26,8 +28,15 @@ const WHOLE_MS: i64 = 24 * 3_600_000;
 const REST: i64 = 10;
 
 impl Walk {
-    pub(super) fn new(now_ms: i64) -> Self {
+    /// `None`: all jobs of the queue are kept for ever.
+    pub(super) fn new(now_ms: i64, retention: Retention) -> Option<Self> {
+        Some(Self::begin(now_ms, retention, retention.shortest_ms()?))
+    }
+
+    fn begin(now_ms: i64, retention: Retention, shortest_ms: i64) -> Self {
         Self {
+            retention,
+            shortest_ms,
             position: JobId(0),
             next: None,
             look_at_ms: now_ms,
@@ -40,16 +49,23 @@ impl Walk {
     }
 
     /// Goes back to the first that stayed behind, or to the beginning, if it is time for that.
-    pub(super) fn turn_back(&mut self, now_ms: i64, rest_ms: i64) {
+    pub(super) fn turn_back(&mut self, now_ms: i64) {
         let Some(took_ms) = self.took_ms else { return };
+        let rest_ms = (self.shortest_ms / 10).clamp(1000, 3_600_000);
         if now_ms >= self.whole_ms.saturating_add(WHOLE_MS.max(REST * took_ms)) {
-            *self = Self::new(now_ms);
+            *self = Self::begin(now_ms, self.retention, self.shortest_ms);
         } else if let Some(kept) = self.kept
             && now_ms >= self.kept_until_ms.max(self.began_ms + rest_ms.max(REST * took_ms))
         {
             let whole_ms = self.whole_ms;
-            *self = Self { position: JobId(kept.0 - 1), whole_ms, ..Self::new(now_ms) };
+            let anew = Self::begin(now_ms, self.retention, self.shortest_ms);
+            *self = Self { position: JobId(kept.0 - 1), whole_ms, ..anew };
         }
+    }
+
+    /// The first job that can't be over its retention, whatever became of it.
+    pub(super) fn first_too_young(&self, now_ms: i64) -> JobId {
+        first_id_at_ms(now_ms - self.shortest_ms)
     }
 
     /// All that is old enough has been gone over.
@@ -58,9 +74,9 @@ impl Walk {
     }
 
     /// A slice of the queue has been gone over.
-    pub(super) fn pruned(&mut self, now_ms: i64, shortest_ms: i64, slice: &Slice, pruned: &Pruned) {
+    pub(super) fn pruned(&mut self, now_ms: i64, slice: &Slice, pruned: &Pruned) {
         // One that is still open finishes now at the earliest.
-        let open_ms = pruned.open.then_some(shortest_ms);
+        let open_ms = pruned.open.then_some(self.shortest_ms);
         if let Some(ms) = [pruned.kept_ms, open_ms].into_iter().flatten().min() {
             self.kept_until_ms = self.kept_until_ms.min(now_ms + ms);
         }

@@ -2,12 +2,14 @@
 //!
 //! Checked after every step: credit, one place an attempt, attempts that only grow, sums. Checked at the
 //! end, when the workers behave: every job was completed exactly once or cancelled, nothing is left in
-//! memory. What was cancelled isn't delivered once the dispatcher was told.
+//! memory. What was cancelled isn't delivered once the dispatcher was told, nor is anything of a queue
+//! while it is paused.
 //! A failing case is printed with its steps and kept by proptest for the next runs.
 #![allow(clippy::unwrap_used)]
 
 mod cancel;
 mod model;
+mod pause;
 mod steps;
 mod worker;
 
@@ -24,7 +26,7 @@ use self::{
     steps::{Step, steps},
 };
 use super::{Action, ClaimFrom, Completing, Dispatcher, SessionId, SessionRequest, Storing};
-use crate::domain::{Attempt, JobId, JobKey, QueueId};
+use crate::domain::{Attempt, JobId, JobKey, QueueId, QueueRules};
 
 const QUEUES: i32 = 3;
 const SESSIONS: u128 = 4;
@@ -39,6 +41,9 @@ struct World {
     completed: BTreeMap<JobId, usize>,
     /// Cancelled attempts of which the dispatcher hasn't heard.
     untold: Vec<(JobKey, i32)>,
+    /// As the database has them, and as the dispatcher was told.
+    rules: BTreeMap<QueueId, QueueRules>,
+    told: BTreeMap<QueueId, QueueRules>,
 }
 
 impl World {
@@ -53,6 +58,8 @@ impl World {
             workers: (1..=SESSIONS).map(|session| (session, Worker::default())).collect(),
             completed: BTreeMap::new(),
             untold: Vec::new(),
+            rules: BTreeMap::new(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -103,6 +110,12 @@ impl World {
             Step::Sleep { ms } => {
                 self.now += Duration::from_millis(ms);
                 self.dispatcher.tick(self.now, &mut actions);
+            }
+            Step::Pause { queue, paused, tells } => {
+                self.pause(QueueId(queue), paused);
+                if tells {
+                    self.tell_rules(&mut actions);
+                }
             }
             Step::Poll => {
                 for queue in self.dispatcher.hungry_queues() {
@@ -224,7 +237,7 @@ impl World {
         let request = SessionRequest {
             session: SessionId(session),
             worker: "".into(),
-            queues: worker.queues.iter().map(|queue| (*queue, None)).collect(),
+            queues: worker.queues.clone(),
             max_in_flight: credit,
             concurrency: credit.div_ceil(2),
             held,
@@ -250,6 +263,8 @@ impl World {
                     let worker = self.workers.get_mut(&session.0).unwrap();
                     assert!(worker.attached, "delivered to a session without a stream");
                     assert!(worker.queues.contains(&delivery.queue));
+                    let paused = self.told.get(&delivery.queue).is_some_and(|rules| rules.paused);
+                    assert!(!paused, "delivered though it is paused");
                     assert!(delivery.jobs.len() <= LIMITS.message_jobs_max);
                     worker.received_seq = delivery.seq;
                     for job in delivery.jobs {
@@ -308,6 +323,9 @@ impl World {
             self.step(Step::Subscribe { session, queues, credit: 5, keeps: true });
         }
         self.step(Step::Cancel { which: 0, tells: true });
+        for queue in 0..QUEUES {
+            self.step(Step::Pause { queue, paused: false, tells: true });
+        }
         for _ in 0..2000 {
             if self.open().next().is_none() && self.claims.is_empty() && self.completions.is_empty()
             {

@@ -60,6 +60,12 @@ pub(super) enum Step {
         credit: Option<usize>,
         acknowledges: bool,
     },
+    /// Somebody pauses or resumes a queue; `tells`: this broker hears of all such now.
+    Pause {
+        queue: i32,
+        paused: bool,
+        tells: bool,
+    },
     Sleep {
         ms: u64,
     },
@@ -98,6 +104,8 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
             }),
         2 => (1u64..12_000).prop_map(|ms| Step::Sleep { ms }),
         1 => Just(Step::Poll),
+        1 => (0..QUEUES, any::<bool>(), prop::bool::weighted(0.8))
+            .prop_map(|(queue, paused, tells)| Step::Pause { queue, paused, tells }),
     ];
     prop::collection::vec(step, 1..120)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use currant_proto::v1::{
     EnqueueRequest, GetRequest, NewJob, job_service_client::JobServiceClient,
-    worker_service_client::WorkerServiceClient,
+    queue_service_client::QueueServiceClient, worker_service_client::WorkerServiceClient,
 };
 use tonic::{Code, transport::Channel};
 
@@ -68,6 +68,10 @@ impl Broker {
 
     pub(crate) fn jobs(&self) -> JobServiceClient<Channel> {
         JobServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn queues(&self) -> QueueServiceClient<Channel> {
+        QueueServiceClient::new(self.channel())
     }
 
     pub(crate) fn workers(&self) -> WorkerServiceClient<Channel> {

@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use currant_proto::v1::{
-    job_service_client::JobServiceClient, token_service_client::TokenServiceClient,
-    worker_service_client::WorkerServiceClient,
+    job_service_client::JobServiceClient, queue_service_client::QueueServiceClient,
+    token_service_client::TokenServiceClient, worker_service_client::WorkerServiceClient,
 };
 use tonic::{
     Code, Request, Status,
@@ -33,6 +33,10 @@ pub(crate) type Authorized = InterceptedService<Channel, Bearer>;
 
 pub(crate) fn jobs(broker: &Broker, secret: &str) -> JobServiceClient<Authorized> {
     JobServiceClient::with_interceptor(broker.channel(), Bearer(secret.to_owned()))
+}
+
+pub(crate) fn queues(broker: &Broker, secret: &str) -> QueueServiceClient<Authorized> {
+    QueueServiceClient::with_interceptor(broker.channel(), Bearer(secret.to_owned()))
 }
 
 pub(crate) fn workers(broker: &Broker, secret: &str) -> WorkerServiceClient<Authorized> {

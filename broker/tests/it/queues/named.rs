@@ -1,8 +1,9 @@
 //! Calls that name a queue: who may, and what they find.
 
 use currant_proto::v1::{
-    CancelRequest, CancelVerdict, Change, ChangeAllRequest, DeleteRequest, EnqueueRequest,
-    GetRequest, ListRequest, RetryRequest, WatchRequest,
+    CancelRequest, CancelVerdict, Change, ChangeAllRequest, ConfigureQueueRequest, DeleteRequest,
+    DrainQueueRequest, EnqueueRequest, GetQueueRequest, GetRequest, ListQueuesRequest, ListRequest,
+    PauseQueueRequest, QueueStatsRequest, ResumeQueueRequest, RetryRequest, WatchRequest,
 };
 use tonic::Code;
 
@@ -11,7 +12,7 @@ use crate::{
     list::all,
     support::{
         Broker, Database, job,
-        token::{REQUIRED, jobs, named, refusal, token},
+        token::{REQUIRED, jobs, named, queues, refusal, token},
     },
 };
 
@@ -85,4 +86,48 @@ async fn a_call_that_names_a_queue_is_for_the_callers_queues_alone() {
     // Of all changes those jobs are written down that were found.
     let expected = [record("cancel", ids), record("delete", vec![email])];
     assert_eq!(records(&database).await, expected);
+}
+
+#[tokio::test]
+async fn queues_of_others_are_neither_seen_nor_changed() {
+    let database = Database::fresh().await;
+    let producer = token(&database, "enqueue", "*");
+    let [reader, admin] = ["read", "admin"].map(|scope| token(&database, scope, "emails*"));
+    let broker = Broker::start_with(&database, &[REQUIRED]).await;
+    for queue in ["a", "emails", "emails/eu", "other"] {
+        let jobs_of = EnqueueRequest { jobs: vec![job(queue, b"x")], ..EnqueueRequest::default() };
+        jobs(&broker, &producer).enqueue(jobs_of).await.unwrap();
+    }
+    let (mut seen, mut page_token) = (Vec::new(), String::new());
+    for _ in 0..3 {
+        let request = ListQueuesRequest { page_size: 1, page_token };
+        let page = queues(&broker, &reader).list(request).await.unwrap().into_inner();
+        seen.extend(page.queues.into_iter().map(|queue| queue.name));
+        page_token = page.next_page_token;
+    }
+    assert_eq!((seen, page_token), (vec!["emails".to_owned(), "emails/eu".to_owned()], "".into()));
+
+    let (mut client, queue) = (queues(&broker, &admin), || "other".to_owned());
+    let configure = ConfigureQueueRequest { queue: queue(), settings: None };
+    let refused = [
+        client.get(GetQueueRequest { queue: queue() }).await.map(drop),
+        client.stats(QueueStatsRequest { queue: queue() }).await.map(drop),
+        client.configure(configure).await.map(drop),
+        client.pause(PauseQueueRequest { queue: queue() }).await.map(drop),
+        client.resume(ResumeQueueRequest { queue: queue() }).await.map(drop),
+        client.drain(DrainQueueRequest { queue: queue(), wait: None }).await.map(drop),
+    ];
+    let expected = (Code::PermissionDenied, "QUEUE_FORBIDDEN".to_owned(), named("queue", "other"));
+    for answer in refused {
+        assert_eq!(refusal(&answer.unwrap_err()), expected);
+    }
+    let pause = PauseQueueRequest { queue: "emails".to_owned() };
+    let status = queues(&broker, &reader).pause(pause.clone()).await.unwrap_err();
+    assert_eq!(refusal(&status).2, named("scope", "admin"));
+    client.pause(pause).await.unwrap();
+    let records = database.connect().await;
+    let sql = "SELECT name, action, object FROM currant.audit WHERE object IS NOT NULL";
+    let rows = records.query(sql, &[]).await.unwrap();
+    let row = |column: usize| rows[0].get::<_, &str>(column);
+    assert_eq!((rows.len(), row(0), row(1), row(2)), (1, "admin", "pause_queue", "emails"));
 }

@@ -1,0 +1,147 @@
+//! Queues to messages and back; as in `convert`, every field is named.
+
+use currant_proto::v1 as pb;
+
+use super::{
+    check::{self, AHEAD_MS_MAX},
+    convert::{ATTEMPTS_MAX, TIMEOUT_MS_MAX, duration, retry_policy},
+    stored::{pb_retry_policy, timestamp},
+};
+use crate::domain::{Count, Queue, QueueSettings, QueueStats, Retention};
+
+const KEEP_MS_MIN: u64 = 60_000;
+
+/// The settings, of which `wrong` is told what can't be.
+pub(super) fn queue_settings(
+    settings: &pb::QueueSettings,
+    mut wrong: impl FnMut(&str, String),
+) -> QueueSettings {
+    let pb::QueueSettings {
+        priority,
+        max_attempts,
+        timeout,
+        retry,
+        keep_succeeded,
+        keep_cancelled,
+        keep_dead,
+    } = settings;
+    let priority = priority.map(check::priority).transpose().unwrap_or_else(|problem| {
+        wrong("priority", problem);
+        None
+    });
+    if *max_attempts > ATTEMPTS_MAX {
+        wrong("max_attempts", format!("1 to {ATTEMPTS_MAX}; this is {max_attempts}"));
+    }
+    let timeout = timeout.as_ref().map(|timeout| check::duration_ms(timeout, 1, TIMEOUT_MS_MAX));
+    let timeout_ms = timeout.transpose().unwrap_or_else(|problem| {
+        wrong("timeout", problem);
+        None
+    });
+    let retry = retry.as_ref().map_or(Ok(None), retry_policy).unwrap_or_else(|problem| {
+        wrong("retry", problem);
+        None
+    });
+    let mut kept = |field, value: &Option<prost_types::Duration>| {
+        let ms = value.as_ref().map(keep_ms).transpose();
+        ms.unwrap_or_else(|problem| {
+            wrong(field, problem);
+            None
+        })
+    };
+    QueueSettings {
+        priority,
+        max_attempts: u16::try_from(*max_attempts).ok().filter(|max| *max > 0),
+        retry,
+        timeout_ms,
+        succeeded_ms: kept("keep_succeeded", keep_succeeded),
+        cancelled_ms: kept("keep_cancelled", keep_cancelled),
+        dead_ms: kept("keep_dead", keep_dead),
+    }
+}
+
+fn keep_ms(value: &prost_types::Duration) -> Result<u64, String> {
+    check::duration_ms(value, 0, AHEAD_MS_MAX)
+        .ok()
+        .filter(|ms| *ms == 0 || *ms >= KEEP_MS_MIN)
+        .ok_or_else(|| format!("0 ms, or {KEEP_MS_MIN} ms to {AHEAD_MS_MAX} ms"))
+}
+
+pub(super) fn queue(queue: Queue) -> pb::Queue {
+    let Queue {
+        id: _,
+        name,
+        version: _,
+        paused_at,
+        own,
+        priority,
+        max_attempts,
+        retry,
+        timeout_ms,
+        retention: Retention { succeeded_ms, cancelled_ms, dead_ms },
+    } = queue;
+    let kept = |ms: Option<i64>| Some(ms.map_or(0, i64::unsigned_abs));
+    let effective = QueueSettings {
+        priority: Some(priority),
+        max_attempts: Some(max_attempts),
+        retry: Some(retry),
+        timeout_ms,
+        succeeded_ms: kept(succeeded_ms),
+        cancelled_ms: kept(cancelled_ms),
+        dead_ms: kept(dead_ms),
+    };
+    pb::Queue {
+        name,
+        paused_at: paused_at.map(timestamp),
+        settings: Some(pb_settings(own)),
+        effective: Some(pb_settings(effective)),
+    }
+}
+
+pub(super) fn stats(stats: QueueStats) -> pb::QueueStatsResponse {
+    let QueueStats {
+        scheduled,
+        ready,
+        running,
+        succeeded,
+        dead,
+        cancelled,
+        oldest_ready_ms,
+        enqueued_per_s,
+        completed_per_s,
+        sessions,
+    } = stats;
+    let count = |Count { jobs, exact }| Some(pb::JobCount { jobs, exact });
+    pb::QueueStatsResponse {
+        scheduled: count(scheduled),
+        ready: count(ready),
+        running,
+        succeeded: count(succeeded),
+        dead: count(dead),
+        cancelled: count(cancelled),
+        oldest_ready: oldest_ready_ms.map(duration),
+        enqueued_per_second: enqueued_per_s,
+        completed_per_second: completed_per_s,
+        sessions,
+    }
+}
+
+fn pb_settings(settings: QueueSettings) -> pb::QueueSettings {
+    let QueueSettings {
+        priority,
+        max_attempts,
+        retry,
+        timeout_ms,
+        succeeded_ms,
+        cancelled_ms,
+        dead_ms,
+    } = settings;
+    pb::QueueSettings {
+        priority: priority.map(i32::from),
+        max_attempts: max_attempts.map_or(0, u32::from),
+        timeout: timeout_ms.map(duration),
+        retry: retry.map(pb_retry_policy),
+        keep_succeeded: succeeded_ms.map(duration),
+        keep_cancelled: cancelled_ms.map(duration),
+        keep_dead: dead_ms.map(duration),
+    }
+}

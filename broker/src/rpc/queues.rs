@@ -1,0 +1,63 @@
+use currant_proto::v1::{self as pb, queue_service_server::QueueService};
+use tonic::{Request, Response, Status};
+
+use super::{Context, access::caller};
+
+#[tonic::async_trait]
+impl QueueService for Context {
+    async fn list(
+        &self,
+        request: Request<pb::ListQueuesRequest>,
+    ) -> Result<Response<pb::ListQueuesResponse>, Status> {
+        let caller = caller(&request);
+        self.list_queues(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get(
+        &self,
+        request: Request<pb::GetQueueRequest>,
+    ) -> Result<Response<pb::GetQueueResponse>, Status> {
+        let caller = caller(&request);
+        self.get_queue(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn configure(
+        &self,
+        request: Request<pb::ConfigureQueueRequest>,
+    ) -> Result<Response<pb::ConfigureQueueResponse>, Status> {
+        let caller = caller(&request);
+        self.configure_queue(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn pause(
+        &self,
+        request: Request<pb::PauseQueueRequest>,
+    ) -> Result<Response<pb::PauseQueueResponse>, Status> {
+        let caller = caller(&request);
+        self.pause_queue(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn resume(
+        &self,
+        request: Request<pb::ResumeQueueRequest>,
+    ) -> Result<Response<pb::ResumeQueueResponse>, Status> {
+        let caller = caller(&request);
+        self.resume_queue(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn drain(
+        &self,
+        request: Request<pb::DrainQueueRequest>,
+    ) -> Result<Response<pb::DrainQueueResponse>, Status> {
+        let caller = caller(&request);
+        self.drain_queue(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn stats(
+        &self,
+        request: Request<pb::QueueStatsRequest>,
+    ) -> Result<Response<pb::QueueStatsResponse>, Status> {
+        let caller = caller(&request);
+        self.queue_stats(&caller, request.into_inner()).await.map(Response::new)
+    }
+}

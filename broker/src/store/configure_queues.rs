@@ -1,0 +1,79 @@
+use super::{Client, StoreError, statement::Statement};
+use crate::domain::QueueSettings;
+
+// A trigger gives each change its version and tells all brokers: see V5__queues.sql.
+
+const CONFIGURE: Statement = Statement::new(
+    "configure_queue",
+    "/* configure_queue */
+UPDATE currant.queue
+SET priority = $2::smallint, max_attempts = $3::smallint, timeout_ms = $4::bigint,
+    retry_base_ms = $5::bigint, retry_max_ms = $6::bigint, retry_factor = $7::float8,
+    retry_jitter = $8::float8, succeeded_ms = $9::bigint, cancelled_ms = $10::bigint,
+    dead_ms = $11::bigint
+WHERE name = $1::text",
+);
+
+const PAUSE: Statement = Statement::new(
+    "pause_queue",
+    "/* pause_queue */
+UPDATE currant.queue SET paused_at = now() WHERE name = $1::text AND paused_at IS NULL",
+);
+
+const RESUME: Statement = Statement::new(
+    "resume_queue",
+    "/* resume_queue */
+UPDATE currant.queue SET paused_at = NULL WHERE name = $1::text AND paused_at IS NOT NULL",
+);
+
+pub(super) const STATEMENTS: [Statement; 3] = [CONFIGURE, PAUSE, RESUME];
+
+/// Replaces all settings of a queue.
+pub async fn configure_queue(
+    client: &Client,
+    name: &str,
+    settings: &QueueSettings,
+) -> Result<(), StoreError> {
+    let QueueSettings {
+        priority,
+        max_attempts,
+        retry,
+        timeout_ms,
+        succeeded_ms,
+        cancelled_ms,
+        dead_ms,
+    } = settings;
+    let ms = |value: Option<u64>| value.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
+    let retry = retry.as_ref();
+    CONFIGURE
+        .execute(
+            client,
+            &[
+                &name,
+                priority,
+                &max_attempts.map(u16::cast_signed),
+                &ms(*timeout_ms),
+                &ms(retry.map(|retry| retry.base_ms)),
+                &ms(retry.map(|retry| retry.max_ms)),
+                &retry.map(|retry| retry.factor),
+                &retry.map(|retry| retry.jitter),
+                &ms(*succeeded_ms),
+                &ms(*cancelled_ms),
+                &ms(*dead_ms),
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Pauses a queue unless it is.
+pub async fn pause_queue(client: &Client, name: &str) -> Result<(), StoreError> {
+    PAUSE.execute(client, &[&name]).await?;
+    Ok(())
+}
+
+/// Resumes a queue if it is paused.
+pub async fn resume_queue(client: &Client, name: &str) -> Result<(), StoreError> {
+    RESUME.execute(client, &[&name]).await?;
+    Ok(())
+}

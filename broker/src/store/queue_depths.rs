@@ -1,0 +1,119 @@
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+
+use super::{Client, StoreError, statement::Statement};
+use crate::domain::{QueueId, Sampled};
+
+const PAGES: Statement = Statement::new(
+    "job_pages",
+    "/* job_pages */
+SELECT pg_relation_size('currant.job') / current_setting('block_size')::bigint",
+);
+
+const SAMPLE: Statement = Statement::new(
+    "sample_jobs",
+    "/* sample_jobs */
+SELECT queue_id, count(*) FILTER (WHERE phase = 0 AND outcome IS NULL),
+       count(*) FILTER (WHERE phase = 1 AND outcome IS NULL), count(*) FILTER (WHERE outcome = 1),
+       count(*) FILTER (WHERE outcome = 2), count(*) FILTER (WHERE outcome = 3)
+FROM currant.job TABLESAMPLE SYSTEM ($1::real) GROUP BY queue_id",
+);
+
+const SCHEDULED: Statement = Statement::new(
+    "next_scheduled",
+    "/* next_scheduled */
+SELECT queue_id FROM currant.job WHERE phase = 0 ORDER BY run_at LIMIT $1::bigint",
+);
+
+const READY: Statement = Statement::new(
+    "count_ready",
+    "/* count_ready */
+SELECT count(*) FROM (SELECT FROM currant.job WHERE queue_id = $1::int AND phase = 1
+                      ORDER BY priority DESC, id LIMIT $2::bigint) r",
+);
+
+const DEAD: Statement = Statement::new(
+    "count_dead",
+    "/* count_dead */
+SELECT count(*) FROM (SELECT FROM currant.dead_job WHERE queue_id = $1::int
+                      ORDER BY id LIMIT $2::bigint) d",
+);
+
+/// From the first job of each priority to that of the next lower one.
+const OLDEST: Statement = Statement::new(
+    "oldest_ready",
+    "/* oldest_ready */
+WITH RECURSIVE head AS (
+    (SELECT priority, id, run_at FROM currant.job WHERE queue_id = $1::int AND phase = 1
+     ORDER BY priority DESC, id LIMIT 1)
+  UNION ALL
+    SELECT n.priority, n.id, n.run_at
+    FROM head h, LATERAL (SELECT priority, id, run_at FROM currant.job
+                          WHERE queue_id = $1::int AND phase = 1 AND priority < h.priority
+                          ORDER BY priority DESC, id LIMIT 1) n
+)
+SELECT min(greatest(to_timestamp((id >> 22) / 1000.0), run_at)) FROM head",
+);
+
+pub(super) const STATEMENTS: [Statement; 6] = [PAGES, SAMPLE, SCHEDULED, READY, DEAD, OLDEST];
+
+/// How many pages the table of jobs has.
+pub async fn job_pages(client: &Client) -> Result<u64, StoreError> {
+    let rows = PAGES.query(client, &[]).await?;
+    Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
+}
+
+/// The jobs of all queues in a random share of the pages: 1 is all of them.
+pub async fn sample_jobs(
+    client: &Client,
+    share: f64,
+) -> Result<HashMap<QueueId, Sampled>, StoreError> {
+    let rows = SAMPLE.query(client, &[&((share * 100.0) as f32)]).await?;
+    let count = |row: &tokio_postgres::Row, column| row.get::<_, i64>(column).unsigned_abs();
+    let sampled = |row: &tokio_postgres::Row| Sampled {
+        scheduled: count(row, 1),
+        ready: count(row, 2),
+        succeeded: count(row, 3),
+        dead: count(row, 4),
+        cancelled: count(row, 5),
+    };
+    Ok(rows.iter().map(|row| (QueueId(row.get(0)), sampled(row))).collect())
+}
+
+/// The queues of the next jobs that are due, of all queues: at most `limit`.
+pub async fn next_scheduled(client: &Client, limit: u64) -> Result<Vec<QueueId>, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = SCHEDULED.query(client, &[&limit]).await?;
+    Ok(rows.iter().map(|row| QueueId(row.get(0))).collect())
+}
+
+/// How many jobs of a queue are ready, counted up to `limit`.
+pub async fn count_ready(client: &Client, queue: QueueId, limit: u64) -> Result<u64, StoreError> {
+    count(READY, client, queue, limit).await
+}
+
+/// How many jobs of a queue are dead, counted up to `limit`.
+pub async fn count_dead(client: &Client, queue: QueueId, limit: u64) -> Result<u64, StoreError> {
+    count(DEAD, client, queue, limit).await
+}
+
+async fn count(
+    statement: Statement,
+    client: &Client,
+    queue: QueueId,
+    limit: u64,
+) -> Result<u64, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement.query(client, &[&queue.0, &limit]).await?;
+    Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
+}
+
+/// Since when the job that has waited longest has been ready, of the first jobs of each priority.
+pub async fn oldest_ready(
+    client: &Client,
+    queue: QueueId,
+) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let rows = OLDEST.query(client, &[&queue.0]).await?;
+    Ok(rows.first().and_then(|row| row.get(0)))
+}

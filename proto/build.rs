@@ -5,9 +5,10 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message;
 
 /// What these import is compiled too.
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "currant/v1/job.proto",
     "currant/v1/queue.proto",
+    "currant/v1/schedule.proto",
     "currant/v1/token.proto",
     "currant/v1/worker.proto",
 ];

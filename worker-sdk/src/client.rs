@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use currant_proto::v1::{
     GetRequest, GetResponse, job_service_client::JobServiceClient,
-    queue_service_client::QueueServiceClient,
+    queue_service_client::QueueServiceClient, schedule_service_client::ScheduleServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -29,6 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Client {
     pub(crate) inner: JobServiceClient<Channel>,
     pub(crate) queues: QueueServiceClient<Channel>,
+    pub(crate) schedules: ScheduleServiceClient<Channel>,
     pub(crate) deadline: Duration,
     /// Empty: not said.
     pub(crate) queue: String,
@@ -48,8 +49,10 @@ impl Client {
     pub fn from_channel(channel: Channel) -> Client {
         let queues =
             QueueServiceClient::new(channel.clone()).max_decoding_message_size(DECODE_BYTES_MAX);
+        let schedules =
+            ScheduleServiceClient::new(channel.clone()).max_decoding_message_size(DECODE_BYTES_MAX);
         let inner = JobServiceClient::new(channel).max_decoding_message_size(DECODE_BYTES_MAX);
-        Client { inner, queues, deadline: DEADLINE, queue: String::new() }
+        Client { inner, queues, schedules, deadline: DEADLINE, queue: String::new() }
     }
 
     /// How long a call is repeated before it fails with [`Error::GaveUp`]. Default 30 s.

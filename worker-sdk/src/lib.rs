@@ -104,6 +104,7 @@ mod listing;
 mod new_job;
 mod queue;
 mod retry;
+mod schedule;
 mod stored_job;
 mod time;
 mod timer;
@@ -125,6 +126,7 @@ pub use crate::{
     listing::{JobFilter, Listing},
     new_job::{NewJob, RetryPolicy},
     queue::{JobCount, Keep, Queue, QueueSettings, QueueStats},
+    schedule::{CatchUp, Overlap, Schedule, StoredSchedule},
     stored_job::{FailedAttempt, JobError, JobState, StoredJob},
     watch::{WaitError, Watch},
     worker::{Running, Verdict, Worker, WorkerBuilder},
@@ -139,6 +141,11 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/jobs.md")]
 struct Jobs;
+
+/// And those of docs/schedules.md.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/schedules.md")]
+struct Schedules;
 
 /// And those of docs/queues.md.
 #[cfg(doctest)]

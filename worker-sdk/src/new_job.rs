@@ -134,7 +134,7 @@ impl NewJob {
         self
     }
 
-    fn into_proto(self) -> v1::NewJob {
+    pub(crate) fn into_proto(self) -> v1::NewJob {
         let NewJob { queue, kind, payload, content_type, priority, start, .. } = self;
         let NewJob { max_attempts, retry, timeout, tags, metadata, traceparent, .. } = self;
         v1::NewJob {

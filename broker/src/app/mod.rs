@@ -1,5 +1,6 @@
 //! Builds a broker from its settings, runs it, drains it.
 
+mod schedules;
 pub mod tokens;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -52,6 +53,7 @@ pub async fn serve(
     if core.access.is_required() {
         core.look_for_tokens().await.context("reading the tokens")?;
     }
+    schedules::follow_file(&core, &config).await.context("schedules.file")?;
 
     let [stop, dead, draining, closed] = std::array::from_fn(|_| CancellationToken::new());
     timers::start(&core, &timer_settings(&config), &stop, &dead);

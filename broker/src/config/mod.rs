@@ -7,6 +7,7 @@
 mod check;
 mod load;
 mod reference;
+mod schedules;
 mod schema;
 mod secret;
 mod sections;
@@ -14,9 +15,10 @@ mod sections;
 pub use self::{
     load::ConfigError,
     reference::{example, reference},
+    schedules::{CatchUpKey, OverlapKey, ScheduleEntry, load_schedules},
     secret::Secret,
     sections::{
         Access, Broker, Complete, Config, Database, Dispatch, Enqueue, Grpc, Http, Log, LogFormat,
-        QueueDefaults, Retention, Session,
+        QueueDefaults, Retention, Schedules, Session,
     },
 };

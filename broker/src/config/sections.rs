@@ -37,6 +37,8 @@ pub struct Config {
     /// hasn't finished is never deleted. An idempotency key is remembered for as long as the job that it
     /// came with: keep jobs for longer than callers may repeat a call.
     pub retention: Retention,
+    /// Recurring jobs.
+    pub schedules: Schedules,
     /// Log lines, on standard error.
     pub log: Log,
 }
@@ -457,6 +459,16 @@ impl Default for Retention {
             rows_per_slice_max: 2000,
         }
     }
+}
+
+/// See [`Config::schedules`].
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Schedules {
+    /// A TOML file of schedules (docs/schedules.md), which hold from the broker's start. Those of an
+    /// earlier file that aren't in it any more are deleted; give all brokers of a database the same one.
+    /// Empty: none, and schedules are left as they are.
+    pub file: String,
 }
 
 /// See [`Config::log`].

@@ -2,29 +2,37 @@
 
 mod access;
 mod change;
+mod cron;
 mod id;
 mod job;
 mod listing;
+mod name;
 mod outcome;
 mod queue;
 mod retention;
 mod retry;
+mod schedule;
 mod secret;
 mod settle;
 mod stats;
 
 pub use access::{Grant, NewToken, QueuePattern, Scope, Token, TokenId};
 pub use change::{CancelVerdict, DeleteVerdict, RetryVerdict};
+pub use cron::CronRule;
 pub use id::{IdMaker, JobId, first_id_at_ms};
 pub use job::{
     Attempt, JobKey, JobOptions, NewJob, PRIORITY_MAX, PRIORITY_MIN, Start, State, StoredJob,
     TakenJob,
 };
 pub use listing::Listing;
+pub use name::{NAME_CHARS_MAX, is_name};
 pub use outcome::{Completion, FailedAttempt, Failure, Outcome, Verdict};
 pub use queue::{Queue, QueueId, QueueRules, QueueSettings};
 pub use retention::{Pruned, Retention, Slice};
 pub use retry::RetryPolicy;
+pub use schedule::{
+    CatchUp, Firing, JobTemplate, NewSchedule, Overlap, Schedule, ScheduleRules, Standing, fire,
+};
 pub use secret::{TokenHash, TokenSecret};
 pub use settle::{Budget, Next, settle};
 pub use stats::{Count, QueueStats, Sampled};

@@ -59,7 +59,7 @@ const fn family(
 
 /// All that a broker measures, in the order of the reference.
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 57] = [
+pub const FAMILIES: [Family; 58] = [
     // By queue; written by `text`.
     family("currant_jobs_enqueued_total", Counter, "jobs", BY_QUEUE,
         "Stored by a call of a client, scheduled ones among them. Jobs that SQL stores aren't counted."),
@@ -106,6 +106,8 @@ pub const FAMILIES: [Family; 57] = [
         "Attempts that didn't succeed, by how their job goes on."),
     family("currant_jobs_promoted_total", Counter, "jobs", &[],
         "Scheduled jobs that were made ready at their time."),
+    family("currant_schedule_fires_total", Counter, "jobs", &[],
+        "Stored by schedules at their times, by this broker. `RunNow` is a call of a client."),
     family("currant_cancels_total", Counter, "jobs", &[Label { name: "verdict", values: &["cancelled", "requested", "finished", "not_found"] }],
         "Jobs of calls of `Cancel`, by what they were answered."),
     family("currant_jobs_retried_total", Counter, "jobs", &[],

@@ -267,7 +267,7 @@ impl Core {
         note.await.map_err(not_noted)
     }
 
-    /// The same for a queue, by its name.
+    /// The same for a queue or a schedule, by its name.
     pub(super) async fn note_action_on(
         &self,
         caller: &Caller,

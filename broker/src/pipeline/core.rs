@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     Access, AccessLimits, Budget, CoalescerLimits, QueueRegistry, change::CHANGES_AT_A_TIME,
     change_all::CHANGES_OF_ALL_MAX, channel::channel, coalescer::coalesce, complete::SuccessCall,
-    dispatch::Dispatch, enqueue::EnqueueCall, metrics::Metrics, orphans::Orphans,
+    dispatch::Dispatch, due::Due, enqueue::EnqueueCall, metrics::Metrics, orphans::Orphans,
     settle::SettleCall, stats::Depths, wakeup::Wakeup, watch::Watches,
 };
 use crate::{
@@ -48,6 +48,8 @@ pub struct Core {
     pub broker: BrokerRow,
     pub queues: QueueRegistry,
     pub access: Access,
+    /// When the next fire of a schedule is due.
+    pub schedules: Due,
     pub(super) limits: CoreLimits,
     pub(super) metrics: Metrics,
     pub(super) ids: Mutex<IdMaker>,
@@ -93,6 +95,7 @@ impl Core {
             queues: QueueRegistry::new(defaults, limits.queues_max),
             metrics: Metrics::new(),
             access: Access::new(limits.access.clone()),
+            schedules: Due::default(),
             ids: Mutex::new(IdMaker::new(broker.slot)),
             dispatch: Mutex::new(Dispatch {
                 engine: Dispatcher::new(limits.engine.clone()),

@@ -15,6 +15,7 @@ mod configure;
 mod core;
 mod delete;
 mod dispatch;
+mod due;
 mod enqueue;
 mod error;
 mod get;
@@ -26,6 +27,7 @@ mod orphans;
 mod persist;
 mod queues;
 mod retry;
+mod schedules;
 mod settle;
 mod stats;
 mod subscribe;
@@ -44,6 +46,7 @@ pub use self::{
     list::Page,
     orphans::Suspect,
     queues::QueueRegistry,
+    schedules::Written,
     subscribe::{Subscription, SubscriptionRequest},
     tokens::{Created, create_token},
     watch::{Seen, Watcher},

@@ -2,7 +2,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Core, error::log};
+use super::{Core, due::Due, error::log};
 use crate::{
     domain::{JobId, QueueId},
     store,
@@ -31,9 +31,8 @@ pub(super) struct Wakeup {
     telling: AtomicBool,
     /// Wakes the look for cancelled attempts of this broker.
     cancels: Notify,
-    /// When the next scheduled job that we know of is due, in microseconds since 1970.
-    next_due: AtomicI64,
-    due: Notify,
+    /// When the next scheduled job is due.
+    due: Due,
 }
 
 impl Default for Wakeup {
@@ -44,8 +43,7 @@ impl Default for Wakeup {
             untold_cancels: AtomicBool::new(false),
             telling: AtomicBool::new(false),
             cancels: Notify::new(),
-            next_due: AtomicI64::new(i64::MAX),
-            due: Notify::new(),
+            due: Due::default(),
         }
     }
 }
@@ -167,40 +165,11 @@ impl Core {
 
     /// A job will be due at this time, in microseconds since 1970.
     pub(super) fn will_be_due(&self, at: i64) {
-        if at < self.wakeup.next_due.fetch_min(at, Ordering::AcqRel) {
-            self.wakeup.due.notify_one();
-        }
+        self.wakeup.due.will_be(at);
     }
 
-    /// Somebody else scheduled jobs: look when the next one is due.
-    pub fn something_scheduled(&self) {
-        self.will_be_due(i64::MIN);
-    }
-
-    /// When to look for due jobs next, in microseconds since 1970; forgets it.
-    pub fn take_next_due(&self) -> i64 {
-        self.wakeup.next_due.swap(i64::MAX, Ordering::AcqRel)
-    }
-
-    /// The database says that the next job is due then.
-    pub fn set_next_due(&self, at: i64) {
-        self.wakeup.next_due.fetch_min(at, Ordering::AcqRel);
-    }
-
-    /// Waits until a job is due, as far as is known, at most for `most`.
-    pub async fn wait_until_due(&self, most: Duration) {
-        let wait = async {
-            loop {
-                let due = self.wakeup.due.notified();
-                let at = self.wakeup.next_due.load(Ordering::Acquire);
-                let micros = at.saturating_sub(self.clock.database_micros());
-                let Ok(micros) = u64::try_from(micros) else { return };
-                if micros == 0 {
-                    return;
-                }
-                let _ = tokio::time::timeout(Duration::from_micros(micros), due).await;
-            }
-        };
-        let _ = tokio::time::timeout(most, wait).await;
+    /// When the next scheduled job is due.
+    pub fn due(&self) -> &Due {
+        &self.wakeup.due
     }
 }

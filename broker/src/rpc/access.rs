@@ -29,7 +29,7 @@ pub enum Needs {
 }
 
 /// Every RPC of the port. One that isn't here can't be called where tokens are required.
-pub const ACCESS: [(&str, Needs); 26] = [
+pub const ACCESS: [(&str, Needs); 35] = [
     ("/currant.v1.JobService/Enqueue", Needs::Scope(Scope::Enqueue)),
     ("/currant.v1.JobService/EnqueueStream", Needs::Scope(Scope::Enqueue)),
     ("/currant.v1.JobService/Get", Needs::Scope(Scope::Read)),
@@ -46,6 +46,15 @@ pub const ACCESS: [(&str, Needs); 26] = [
     ("/currant.v1.QueueService/Pause", Needs::Scope(Scope::Admin)),
     ("/currant.v1.QueueService/Resume", Needs::Scope(Scope::Admin)),
     ("/currant.v1.QueueService/Drain", Needs::Scope(Scope::Admin)),
+    ("/currant.v1.ScheduleService/List", Needs::Scope(Scope::Read)),
+    ("/currant.v1.ScheduleService/Get", Needs::Scope(Scope::Read)),
+    ("/currant.v1.ScheduleService/NextFires", Needs::Scope(Scope::Read)),
+    ("/currant.v1.ScheduleService/Create", Needs::Scope(Scope::Admin)),
+    ("/currant.v1.ScheduleService/Update", Needs::Scope(Scope::Admin)),
+    ("/currant.v1.ScheduleService/Delete", Needs::Scope(Scope::Admin)),
+    ("/currant.v1.ScheduleService/Pause", Needs::Scope(Scope::Admin)),
+    ("/currant.v1.ScheduleService/Resume", Needs::Scope(Scope::Admin)),
+    ("/currant.v1.ScheduleService/RunNow", Needs::Scope(Scope::Admin)),
     ("/currant.v1.WorkerService/Subscribe", Needs::Scope(Scope::Work)),
     ("/currant.v1.WorkerService/Complete", Needs::Scope(Scope::Work)),
     ("/currant.v1.WorkerService/Heartbeat", Needs::Scope(Scope::Work)),

@@ -4,16 +4,18 @@ use tonic::Status;
 
 use super::status::Violations;
 use crate::{
-    domain::{JobId, PRIORITY_MAX, PRIORITY_MIN},
+    domain::{JobId, NAME_CHARS_MAX, PRIORITY_MAX, PRIORITY_MIN, is_name},
     engine::SessionId,
 };
 
-pub(super) const NAME_CHARS_MAX: usize = 128;
 pub(super) const MS_PER_YEAR: u64 = 365 * 24 * 3600 * 1000;
 /// Of anything that lies ahead.
 pub(super) const AHEAD_MS_MAX: u64 = 10 * MS_PER_YEAR;
 /// 2000-01-01.
 pub(super) const TIME_MICROS_MIN: i64 = 946_684_800_000_000;
+
+const PAGE_SIZE: usize = 100;
+const PAGE_SIZE_MAX: usize = 1000;
 
 /// Jobs that one call may change.
 const JOBS_PER_CHANGE_MAX: usize = 1000;
@@ -28,14 +30,23 @@ pub(super) fn job_ids(ids: Vec<i64>) -> Result<Vec<JobId>, Status> {
     Ok(ids.into_iter().map(JobId).collect())
 }
 
+/// How long a page is, and whether its token is the name that the page before ended with.
+pub(super) fn page(size: u32, token: &str) -> Result<usize, Status> {
+    let limit = if size == 0 { PAGE_SIZE } else { size as usize };
+    let mut violations = Violations::default();
+    if let Err(problem) = count(limit, 1, PAGE_SIZE_MAX) {
+        violations.add("page_size", problem);
+    }
+    if !token.is_empty() && !is_name(token) {
+        violations.add("page_token", "as in the answer before");
+    }
+    violations.into_result()?;
+    Ok(limit)
+}
+
 /// A queue's or a kind's name.
 pub(super) fn name(value: &str) -> Result<(), String> {
-    let bytes = value.as_bytes();
-    let inner = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:/-".contains(byte);
-    let good = (1..=NAME_CHARS_MAX).contains(&bytes.len())
-        && bytes[0].is_ascii_alphanumeric()
-        && bytes.iter().all(inner);
-    if good {
+    if is_name(value) {
         return Ok(());
     }
     Err(format!(

@@ -9,8 +9,6 @@ use crate::{
     pipeline::{Caller, PipelineError},
 };
 
-const PAGE_SIZE: usize = 100;
-const PAGE_SIZE_MAX: usize = 1000;
 const DRAIN_MS: u64 = 20_000;
 const DRAIN_MS_MAX: u64 = 60_000;
 
@@ -21,16 +19,7 @@ impl Context {
         request: pb::ListQueuesRequest,
     ) -> Result<pb::ListQueuesResponse, Status> {
         let pb::ListQueuesRequest { page_size, page_token } = request;
-        let limit = if page_size == 0 { PAGE_SIZE } else { page_size as usize };
-        let mut violations = Violations::default();
-        if let Err(problem) = check::count(limit, 1, PAGE_SIZE_MAX) {
-            violations.add("page_size", problem);
-        }
-        // The name of the last queue of the page before.
-        if !page_token.is_empty() && check::name(&page_token).is_err() {
-            violations.add("page_token", "as in the answer before");
-        }
-        violations.into_result()?;
+        let limit = check::page(page_size, &page_token)?;
         let queues = self.core.list_queues(caller, &page_token, limit).await;
         let queues = queues.map_err(|error| status::of(&error))?;
         let last = queues.last().filter(|_| queues.len() == limit);

@@ -12,7 +12,7 @@ use crate::{
 
 /// Requests of one EnqueueStream that may be unanswered.
 const UNANSWERED_MAX: usize = 64;
-const KEY_CHARS_MAX: usize = 64;
+pub(super) const KEY_CHARS_MAX: usize = 64;
 
 impl Context {
     pub(super) async fn enqueue(

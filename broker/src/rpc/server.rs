@@ -3,7 +3,8 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use currant_proto::v1::{
     job_service_server::JobServiceServer, queue_service_server::QueueServiceServer,
-    token_service_server::TokenServiceServer, worker_service_server::WorkerServiceServer,
+    schedule_service_server::ScheduleServiceServer, token_service_server::TokenServiceServer,
+    worker_service_server::WorkerServiceServer,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -40,12 +41,15 @@ pub async fn serve(
     let jobs = JobServiceServer::new(context.clone()).max_decoding_message_size(message_bytes_max);
     let queues =
         QueueServiceServer::new(context.clone()).max_decoding_message_size(message_bytes_max);
+    let schedules =
+        ScheduleServiceServer::new(context.clone()).max_decoding_message_size(message_bytes_max);
     let tokens = TokenServiceServer::new(context.clone());
     let workers = WorkerServiceServer::new(context).max_decoding_message_size(message_bytes_max);
 
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<JobServiceServer<Context>>().await;
     health_reporter.set_serving::<QueueServiceServer<Context>>().await;
+    health_reporter.set_serving::<ScheduleServiceServer<Context>>().await;
     health_reporter.set_serving::<TokenServiceServer<Context>>().await;
     health_reporter.set_serving::<WorkerServiceServer<Context>>().await;
     let reporter = async move {
@@ -53,6 +57,7 @@ pub async fn serve(
         health_reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         health_reporter.set_not_serving::<JobServiceServer<Context>>().await;
         health_reporter.set_not_serving::<QueueServiceServer<Context>>().await;
+        health_reporter.set_not_serving::<ScheduleServiceServer<Context>>().await;
         health_reporter.set_not_serving::<TokenServiceServer<Context>>().await;
         health_reporter.set_not_serving::<WorkerServiceServer<Context>>().await;
         std::future::pending::<()>().await;
@@ -74,6 +79,7 @@ pub async fn serve(
         .layer(RouteLayer { jobs, workers })
         .trace_fn(|request| tracing::debug_span!("rpc", path = request.uri().path()))
         .add_service(queues)
+        .add_service(schedules)
         .add_service(tokens)
         .add_service(health)
         .add_service(reflection().build_v1().context("reflection v1")?)

@@ -58,6 +58,13 @@ pub(super) fn full(message: impl Into<String>, retry_after: Duration) -> Status 
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+pub(super) fn already_exists(kind: &str, name: impl Into<String>) -> Status {
+    let name = name.into();
+    let message = format!("there is a {kind} {name} already");
+    let details = ErrorDetails::with_resource_info(kind, name, "", message.clone());
+    Status::with_error_details(Code::AlreadyExists, message, details)
+}
+
 pub(super) fn not_found(kind: &str, name: impl Into<String>) -> Status {
     let name = name.into();
     let message = format!("there is no {kind} {name}");

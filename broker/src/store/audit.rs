@@ -37,7 +37,7 @@ pub async fn note_action(
     Ok(())
 }
 
-/// The same of a queue, by its name.
+/// The same of a queue or a schedule, by its name.
 pub async fn note_action_on(
     client: &Client,
     actor: Actor<'_>,

@@ -22,6 +22,8 @@ pub struct Heartbeat {
     pub cancels: bool,
     /// Of the last change of a queue.
     pub queue_version: i64,
+    /// When a schedule fires next.
+    pub next_fire: Option<DateTime<Utc>>,
 }
 
 const SUPERSEDE: Statement = Statement::new(
@@ -58,7 +60,9 @@ WITH beat AS (
 SELECT EXISTS (SELECT FROM beat), clock_timestamp(),
        (SELECT count(*) FROM currant.broker WHERE id <> $1::int),
        EXISTS (SELECT FROM currant.cancel WHERE owner = $1::int),
-       (SELECT version FROM currant.queue_change)",
+       (SELECT version FROM currant.queue_change),
+       (SELECT min(CASE WHEN waiting_at IS NULL THEN next_at ELSE now() END) FROM currant.schedule
+        WHERE paused_at IS NULL)",
 );
 
 const RETIRE: Statement = Statement::new(
@@ -128,6 +132,7 @@ pub async fn heartbeat_broker(
         others: row.get(2),
         cancels: row.get(3),
         queue_version: row.get(4),
+        next_fire: row.get(5),
     })
 }
 

@@ -21,6 +21,8 @@ pub enum Notice {
     Tokens,
     /// Queues were changed.
     Queues,
+    /// Schedules were written.
+    Schedules,
 }
 
 /// A connection of its own that only listens, and is always read: one that isn't would hold back
@@ -77,17 +79,15 @@ fn notice(
     }
 }
 
-/// A payload is `scheduled`, `tokens` or `queues`, or a queue's number or `cancelled`, each with the broker's
-/// number or without: `queue/broker`.
+/// A payload is `scheduled`, `tokens`, `queues` or `schedules`, or a queue's number or `cancelled`, each with
+/// the broker's number or without: `queue/broker`.
 fn parse(payload: &str, me: i32) -> Option<Notice> {
-    if payload == "scheduled" {
-        return Some(Notice::Scheduled);
-    }
-    if payload == "tokens" {
-        return Some(Notice::Tokens);
-    }
-    if payload == "queues" {
-        return Some(Notice::Queues);
+    match payload {
+        "scheduled" => return Some(Notice::Scheduled),
+        "tokens" => return Some(Notice::Tokens),
+        "queues" => return Some(Notice::Queues),
+        "schedules" => return Some(Notice::Schedules),
+        _ => {}
     }
     let (queue, broker) = payload.split_once('/').unwrap_or((payload, ""));
     if broker.parse() == Ok(me) {
@@ -118,6 +118,7 @@ mod tests {
         assert_eq!(parse("7/1", 1), None, "said by this broker");
         assert_eq!(parse("scheduled", 1), Some(Notice::Scheduled));
         assert_eq!(parse("tokens", 1), Some(Notice::Tokens));
+        assert_eq!(parse("schedules", 1), Some(Notice::Schedules));
         assert_eq!(parse("queues", 1), Some(Notice::Queues));
         assert_eq!(parse("cancelled/2", 1), Some(Notice::Cancelled));
         assert_eq!(parse("cancelled/1", 1), None, "said by this broker");

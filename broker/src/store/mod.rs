@@ -23,6 +23,7 @@ mod copy;
 mod delete_jobs;
 mod duties;
 mod error;
+mod fire_schedules;
 mod get_job;
 mod insert_jobs;
 mod list_jobs;
@@ -39,6 +40,7 @@ mod ready_queues;
 mod rescue_jobs;
 mod retry_jobs;
 mod row;
+mod schedules;
 mod settle_jobs;
 mod statement;
 mod tokens;
@@ -58,6 +60,7 @@ pub use connect::{Client, Settings, Store};
 pub use delete_jobs::delete_jobs;
 pub use duties::take_duty;
 pub use error::{StoreError, Violation};
+pub use fire_schedules::{DueSchedule, due_schedules, fire_schedule, next_schedule};
 pub use get_job::{failed_attempts, get_job};
 pub use insert_jobs::{InsertRow, StoredCall, find_idempotent, insert_jobs};
 pub use list_jobs::{Found, list_jobs};
@@ -81,6 +84,10 @@ pub use queues::{
 pub use ready_queues::ready_queues;
 pub use rescue_jobs::{Rescued, held_jobs, rescue_jobs};
 pub use retry_jobs::retry_jobs;
+pub use schedules::{
+    count_schedules, create_schedule, delete_other_schedules, delete_schedule, get_schedule,
+    list_schedules, pause_schedule, resume_schedule, update_schedule,
+};
 pub use settle_jobs::{Settled, Settlement, settle_jobs};
 pub use statement::Statement;
 pub use tokens::{
@@ -90,7 +97,7 @@ pub use watched_jobs::{Changed, watched_jobs};
 
 /// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
 pub fn statements() -> Vec<Statement> {
-    let others: [&[Statement]; 24] = [
+    let others: [&[Statement]; 26] = [
         &adopt_jobs::STATEMENTS,
         &audit::STATEMENTS,
         &brokers::STATEMENTS,
@@ -99,6 +106,7 @@ pub fn statements() -> Vec<Statement> {
         &configure_queues::STATEMENTS,
         &delete_jobs::STATEMENTS,
         &duties::STATEMENTS,
+        &fire_schedules::STATEMENTS,
         &get_job::STATEMENTS,
         &insert_jobs::STATEMENTS,
         &list_jobs::STATEMENTS,
@@ -112,6 +120,7 @@ pub fn statements() -> Vec<Statement> {
         &ready_queues::STATEMENTS,
         &rescue_jobs::STATEMENTS,
         &retry_jobs::STATEMENTS,
+        &schedules::STATEMENTS,
         &settle_jobs::STATEMENTS,
         &tokens::STATEMENTS,
         &watched_jobs::STATEMENTS,

@@ -29,6 +29,9 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
                 if beat.cancels {
                     core.note_cancels();
                 }
+                if let Some(at) = beat.next_fire {
+                    core.schedules.will_be(at.timestamp_micros());
+                }
                 if beat.queue_version > core.queues.version() {
                     core.queues.note_change();
                 }

@@ -70,17 +70,19 @@ async fn hear(
                 for queue in core.hungry_queues() {
                     core.notified(queue);
                 }
-                core.something_scheduled();
+                core.due().may_be();
                 core.note_cancels();
                 core.access.look();
                 core.queues.note_change();
+                core.schedules.may_be();
             }
             Notice::Ready(_) if mutation::on(Mutation::LostWakeup) => {}
             Notice::Ready(queue) => core.notified(queue),
-            Notice::Scheduled => core.something_scheduled(),
+            Notice::Scheduled => core.due().may_be(),
             Notice::Cancelled => core.note_cancels(),
             Notice::Tokens => core.access.look(),
             Notice::Queues => core.queues.note_change(),
+            Notice::Schedules => core.schedules.may_be(),
         }
     }
     Ok(())

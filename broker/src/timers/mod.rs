@@ -11,6 +11,7 @@ mod promote;
 mod prune;
 mod queues;
 mod rescue;
+mod schedules;
 mod tick;
 mod tokens;
 mod watch;
@@ -54,7 +55,7 @@ pub fn start(
     dead: &CancellationToken,
 ) {
     let listening = listen::Listening::default();
-    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 12] = [
+    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 13] = [
         Box::pin(tick::tick(Arc::clone(core))),
         Box::pin(heartbeat::heartbeat(Arc::clone(core), settings.clone(), dead.clone())),
         Box::pin(listen::listen(Arc::clone(core), settings.clone(), listening.clone())),
@@ -67,6 +68,7 @@ pub fn start(
         Box::pin(watch::watch(Arc::clone(core))),
         Box::pin(queues::queues(Arc::clone(core))),
         Box::pin(loads::loads(Arc::clone(core), settings.loads_interval)),
+        Box::pin(schedules::schedules(Arc::clone(core), settings.clone())),
     ];
     for duty in duties {
         let stop = stop.clone();

@@ -13,17 +13,17 @@ const BATCH: usize = 1000;
 /// Makes scheduled jobs ready, timed to the next that is due; the slow poll finds what other brokers
 /// scheduled and didn't promote.
 pub(super) async fn promote(core: Arc<Core>, settings: TimerSettings, listening: Listening) {
-    core.something_scheduled();
+    core.due().may_be();
     loop {
         let most = if listening.works() { settings.sweep_interval } else { settings.poll_interval };
-        core.wait_until_due(jittered(most)).await;
-        let expected = core.take_next_due();
+        core.due().wait(&core.clock, jittered(most)).await;
+        let expected = core.due().take();
         if let Err(error) = promote_due(&core).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "due jobs could not be promoted; it is tried again"
             );
-            core.set_next_due(expected);
+            core.due().set(expected);
             tokio::time::sleep(settings.poll_interval).await;
         }
     }
@@ -47,7 +47,7 @@ async fn promote_due(core: &Arc<Core>) -> Result<(), StoreError> {
         }
     }
     if let Some(at) = store::next_due(&client).await? {
-        core.set_next_due(at.timestamp_micros());
+        core.due().set(at.timestamp_micros());
     }
     Ok(())
 }

@@ -8,11 +8,13 @@ use std::{
 use bytes::{Buf, BufMut, Bytes};
 use currant_proto::v1::{
     Attempt, CancelRequest, Change, ChangeAllRequest, CompleteRequest, Completion,
-    ConfigureQueueRequest, CreateTokenRequest, DeleteRequest, DrainQueueRequest, EnqueueRequest,
-    EnqueueStreamRequest, Failed, GetQueueRequest, GetRequest, HeartbeatRequest, ListQueuesRequest,
-    ListRequest, ListTokensRequest, PauseQueueRequest, QueueSettings, QueueStatsRequest,
-    ResumeQueueRequest, RetryRequest, RevokeTokenRequest, Scope, SubscribeRequest, Verdict,
-    WatchRequest, completion::Outcome,
+    ConfigureQueueRequest, CreateScheduleRequest, CreateTokenRequest, DeleteRequest,
+    DeleteScheduleRequest, DrainQueueRequest, EnqueueRequest, EnqueueStreamRequest, Failed,
+    GetQueueRequest, GetRequest, GetScheduleRequest, HeartbeatRequest, ListQueuesRequest,
+    ListRequest, ListSchedulesRequest, ListTokensRequest, NextFiresRequest, PauseQueueRequest,
+    PauseScheduleRequest, QueueSettings, QueueStatsRequest, ResumeQueueRequest,
+    ResumeScheduleRequest, RetryRequest, RevokeTokenRequest, RunScheduleNowRequest, Schedule,
+    Scope, SubscribeRequest, UpdateScheduleRequest, Verdict, WatchRequest, completion::Outcome,
 };
 use prost::Message;
 use tonic::{
@@ -83,7 +85,7 @@ pub(crate) async fn call(
 }
 
 /// Every RPC, with a message that it takes.
-fn rpcs() -> [(&'static str, Vec<u8>); 22] {
+fn rpcs() -> [(&'static str, Vec<u8>); 31] {
     let enqueue = EnqueueRequest { jobs: vec![job("q", b"payload")], ..Default::default() };
     let held = vec![Attempt { job_id: 1 << 60, attempt: 1 }];
     let session_id = "0123456789abcdef0123456789abcdef".to_owned();
@@ -122,6 +124,11 @@ fn rpcs() -> [(&'static str, Vec<u8>); 22] {
     let settings = QueueSettings { priority: Some(3), ..Default::default() };
     let configure = ConfigureQueueRequest { queue: queue(), settings: Some(settings) };
     let drain = DrainQueueRequest { queue: queue(), wait: Some(Default::default()) };
+    let (name, cron) = (queue, "0 0 1 1 *".to_owned());
+    let schedule = Schedule { name: name(), cron, job: Some(job("q", b"x")), ..Default::default() };
+    let schedule = Some(schedule);
+    let create_schedule = CreateScheduleRequest { schedule: schedule.clone() };
+    let run = RunScheduleNowRequest { name: name(), ..Default::default() };
     let heartbeat = HeartbeatRequest { session_id, epoch: 1, held, ..Default::default() };
     [
         ("/currant.v1.JobService/Enqueue", enqueue.encode_to_vec()),
@@ -158,6 +165,27 @@ fn rpcs() -> [(&'static str, Vec<u8>); 22] {
         ("/currant.v1.QueueService/Drain", drain.encode_to_vec()),
         ("/currant.v1.QueueService/Stats", QueueStatsRequest { queue: queue() }.encode_to_vec()),
         ("/currant.v1.QueueService/Resume", ResumeQueueRequest { queue: queue() }.encode_to_vec()),
+        ("/currant.v1.ScheduleService/Create", create_schedule.encode_to_vec()),
+        ("/currant.v1.ScheduleService/Update", UpdateScheduleRequest { schedule }.encode_to_vec()),
+        ("/currant.v1.ScheduleService/Get", GetScheduleRequest { name: name() }.encode_to_vec()),
+        ("/currant.v1.ScheduleService/List", ListSchedulesRequest::default().encode_to_vec()),
+        (
+            "/currant.v1.ScheduleService/NextFires",
+            NextFiresRequest { name: name(), count: 1 }.encode_to_vec(),
+        ),
+        (
+            "/currant.v1.ScheduleService/Pause",
+            PauseScheduleRequest { name: name() }.encode_to_vec(),
+        ),
+        (
+            "/currant.v1.ScheduleService/Resume",
+            ResumeScheduleRequest { name: name() }.encode_to_vec(),
+        ),
+        ("/currant.v1.ScheduleService/RunNow", run.encode_to_vec()),
+        (
+            "/currant.v1.ScheduleService/Delete",
+            DeleteScheduleRequest { name: name() }.encode_to_vec(),
+        ),
         ("/currant.v1.TokenService/CreateToken", create.encode_to_vec()),
         ("/currant.v1.TokenService/ListTokens", ListTokensRequest::default().encode_to_vec()),
         (

@@ -11,6 +11,7 @@ mod cancel;
 mod change_all;
 mod cli;
 mod crash;
+mod cron;
 mod database;
 mod dispatch;
 mod enqueue;

@@ -59,6 +59,7 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
             ("job_ready", "queue_id = $1"),
             ("job_ready", "queue_id = $1 AND priority < h.priority"),
         ],
+        "due_schedules" => &[("job_pkey", "queue_id = s.queue_id AND id = s.last_job")],
         "ready_queues" => &[("job_ready", "queue_id = v.q")],
         "prune_jobs" => &[
             ("job_pkey", "queue_id = $1 AND id > $2 AND id < $3"),
@@ -82,17 +83,64 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
             &[("job_pkey", "queue_id = ANY ARRAY[s.queue_id] AND id >= s.id AND id <= s.id")]
         }
         // They read no jobs.
-        "insert_jobs" | "insert_tagged_jobs" | "broker_lives" | "delete_rare"
-        | "failed_attempts" | "notify_ready" | "find_queues" | "queues_by_id" | "create_queues"
-        | "count_queues" | "all_queues" | "list_queues" | "changed_queues" | "job_pages"
-        | "count_dead" | "tell_loads" | "follow_queues" | "queue_load" | "brokers_behind"
-        | "queue_retentions" | "configure_queue" | "pause_queue" | "resume_queue"
-        | "database_time" | "register_broker" | "supersede_broker" | "retire_broker"
-        | "heartbeat_broker" | "lower_watermark" | "bury_brokers" | "find_cancels"
-        | "forget_cancels" | "notify_cancelled" | "take_duty" | "forget_dead"
-        | "next_dead_broker" | "note_rescue" | "forget_broker" | "create_token" | "list_tokens"
-        | "valid_tokens" | "revoke_token" | "touch_tokens" | "prune_tokens" | "note_action"
-        | "note_action_on" | "prune_audit" => &[],
+        "insert_jobs"
+        | "insert_tagged_jobs"
+        | "broker_lives"
+        | "delete_rare"
+        | "failed_attempts"
+        | "notify_ready"
+        | "find_queues"
+        | "queues_by_id"
+        | "create_queues"
+        | "count_queues"
+        | "all_queues"
+        | "list_queues"
+        | "changed_queues"
+        | "job_pages"
+        | "count_dead"
+        | "tell_loads"
+        | "follow_queues"
+        | "queue_load"
+        | "brokers_behind"
+        | "get_schedule"
+        | "list_schedules"
+        | "count_schedules"
+        | "create_schedule"
+        | "update_schedule"
+        | "delete_schedule"
+        | "pause_schedule"
+        | "resume_schedule"
+        | "delete_other_schedules"
+        | "fire_schedule"
+        | "next_schedule"
+        | "queue_retentions"
+        | "configure_queue"
+        | "pause_queue"
+        | "resume_queue"
+        | "database_time"
+        | "register_broker"
+        | "supersede_broker"
+        | "retire_broker"
+        | "heartbeat_broker"
+        | "lower_watermark"
+        | "bury_brokers"
+        | "find_cancels"
+        | "forget_cancels"
+        | "notify_cancelled"
+        | "take_duty"
+        | "forget_dead"
+        | "next_dead_broker"
+        | "note_rescue"
+        | "forget_broker"
+        | "create_token"
+        | "list_tokens"
+        | "valid_tokens"
+        | "revoke_token"
+        | "touch_tokens"
+        | "prune_tokens"
+        | "note_action"
+        | "note_action_on"
+        | "prune_audit" => &[],
         other => panic!("{other} is new: say here which indexes of currant.job it reads"),
     }
 }
@@ -233,7 +281,7 @@ fn names_in(source: &str) -> BTreeSet<String> {
         let end = piece.find(|c: char| !c.is_ascii_lowercase() && c != '_')?;
         Some(piece[..end].to_owned()).filter(|name| !name.is_empty())
     };
-    let marks = ["\"/* ", "claim!(\"", "list!(\"", "queues!(\""];
+    let marks = ["\"/* ", "claim!(\"", "list!(\"", "queues!(\"", "schedules!(\""];
     marks.into_iter().flat_map(after).filter_map(name).collect()
 }
 

@@ -8,7 +8,8 @@ use std::{
 
 use currant_proto::v1::{
     EnqueueRequest, GetRequest, NewJob, job_service_client::JobServiceClient,
-    queue_service_client::QueueServiceClient, worker_service_client::WorkerServiceClient,
+    queue_service_client::QueueServiceClient, schedule_service_client::ScheduleServiceClient,
+    worker_service_client::WorkerServiceClient,
 };
 use tonic::{Code, transport::Channel};
 
@@ -72,6 +73,10 @@ impl Broker {
 
     pub(crate) fn queues(&self) -> QueueServiceClient<Channel> {
         QueueServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn schedules(&self) -> ScheduleServiceClient<Channel> {
+        ScheduleServiceClient::new(self.channel())
     }
 
     pub(crate) fn workers(&self) -> WorkerServiceClient<Channel> {

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use currant_proto::v1::{
     job_service_client::JobServiceClient, queue_service_client::QueueServiceClient,
-    token_service_client::TokenServiceClient, worker_service_client::WorkerServiceClient,
+    schedule_service_client::ScheduleServiceClient, token_service_client::TokenServiceClient,
+    worker_service_client::WorkerServiceClient,
 };
 use tonic::{
     Code, Request, Status,
@@ -37,6 +38,10 @@ pub(crate) fn jobs(broker: &Broker, secret: &str) -> JobServiceClient<Authorized
 
 pub(crate) fn queues(broker: &Broker, secret: &str) -> QueueServiceClient<Authorized> {
     QueueServiceClient::with_interceptor(broker.channel(), Bearer(secret.to_owned()))
+}
+
+pub(crate) fn schedules(broker: &Broker, secret: &str) -> ScheduleServiceClient<Authorized> {
+    ScheduleServiceClient::with_interceptor(broker.channel(), Bearer(secret.to_owned()))
 }
 
 pub(crate) fn workers(broker: &Broker, secret: &str) -> WorkerServiceClient<Authorized> {

@@ -7,7 +7,8 @@ use currant_proto::v1::{
 use tonic::transport::Channel;
 
 use crate::{
-    channel::{DECODE_BYTES_MAX, endpoint},
+    channel::{DECODE_BYTES_MAX, endpoint, is_tls},
+    credentials::{Tls, Token, Transport},
     enqueue_stream::EnqueueStream,
     error::Error,
     job::JobId,
@@ -27,9 +28,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// stores nothing twice.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pub(crate) inner: JobServiceClient<Channel>,
-    pub(crate) queues: QueueServiceClient<Channel>,
-    pub(crate) schedules: ScheduleServiceClient<Channel>,
+    pub(crate) inner: JobServiceClient<Transport>,
+    pub(crate) queues: QueueServiceClient<Transport>,
+    pub(crate) schedules: ScheduleServiceClient<Transport>,
+    channel: Channel,
     pub(crate) deadline: Duration,
     /// Empty: not said.
     pub(crate) queue: String,
@@ -39,20 +41,50 @@ impl Client {
     /// Connects to a broker at a URL like `http://127.0.0.1:7070`. Lost connections are made anew by
     /// themselves later; the first one has to succeed: [`Error::Endpoint`], [`Error::Connect`].
     pub async fn connect(url: impl AsRef<str>) -> Result<Client, Error> {
-        let url = url.as_ref();
-        let endpoint =
-            endpoint(url).map_err(|source| Error::Endpoint { url: url.to_owned(), source })?;
-        Ok(Client::from_channel(endpoint.connect().await.map_err(Error::Connect)?))
+        Client::open(url.as_ref(), &Tls::new()).await
     }
 
-    /// Uses a channel that the caller has made, for example with TLS.
+    /// The same at a URL of `https://`, with certificates of your own. [`Error::WithoutTls`] at another.
+    pub async fn connect_tls(url: impl AsRef<str>, tls: Tls) -> Result<Client, Error> {
+        let url = url.as_ref();
+        if !is_tls(url) {
+            return Err(Error::WithoutTls { url: url.to_owned() });
+        }
+        Client::open(url, &tls).await
+    }
+
+    /// Uses a channel that the caller has made.
     pub fn from_channel(channel: Channel) -> Client {
-        let queues =
-            QueueServiceClient::new(channel.clone()).max_decoding_message_size(DECODE_BYTES_MAX);
-        let schedules =
-            ScheduleServiceClient::new(channel.clone()).max_decoding_message_size(DECODE_BYTES_MAX);
-        let inner = JobServiceClient::new(channel).max_decoding_message_size(DECODE_BYTES_MAX);
-        Client { inner, queues, schedules, deadline: DEADLINE, queue: String::new() }
+        Client::with(channel, Token::default())
+    }
+
+    /// Sends this token with every call, its secret as `currant-broker token create` prints it.
+    /// [`Error::Token`] if that can't be one.
+    pub fn token(self, secret: impl AsRef<str>) -> Result<Client, Error> {
+        let token = Token::new(secret.as_ref()).ok_or(Error::Token)?;
+        let Client { inner, queues, schedules, channel, .. } = Client::with(self.channel, token);
+        Ok(Client { inner, queues, schedules, channel, ..self })
+    }
+
+    fn with(channel: Channel, token: Token) -> Client {
+        let transport = token.on(channel.clone());
+        Client {
+            inner: JobServiceClient::new(transport.clone())
+                .max_decoding_message_size(DECODE_BYTES_MAX),
+            queues: QueueServiceClient::new(transport.clone())
+                .max_decoding_message_size(DECODE_BYTES_MAX),
+            schedules: ScheduleServiceClient::new(transport)
+                .max_decoding_message_size(DECODE_BYTES_MAX),
+            channel,
+            deadline: DEADLINE,
+            queue: String::new(),
+        }
+    }
+
+    async fn open(url: &str, tls: &Tls) -> Result<Client, Error> {
+        let endpoint =
+            endpoint(url, tls).map_err(|source| Error::Endpoint { url: url.to_owned(), source })?;
+        Ok(Client::from_channel(endpoint.connect().await.map_err(Error::Connect)?))
     }
 
     /// How long a call is repeated before it fails with [`Error::GaveUp`]. Default 30 s.

@@ -18,11 +18,12 @@ use tokio::{
     time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Response, Status, Streaming, transport::Channel};
+use tonic::{Code, Response, Status, Streaming};
 
 use crate::{
     client::ids,
     clock,
+    credentials::Transport,
     error::Error,
     job::JobId,
     new_job::{NewJob, fresh_key, request},
@@ -47,7 +48,7 @@ pub struct EnqueueStream {
 }
 
 impl EnqueueStream {
-    pub(crate) fn open(client: JobServiceClient<Channel>, deadline: Duration) -> EnqueueStream {
+    pub(crate) fn open(client: JobServiceClient<Transport>, deadline: Duration) -> EnqueueStream {
         let (requests, receiver) = mpsc::channel(1);
         tokio::spawn(Driver::new(client, receiver, deadline).run());
         EnqueueStream { requests, deadline }
@@ -112,7 +113,7 @@ enum Event {
 }
 
 struct Driver {
-    client: JobServiceClient<Channel>,
+    client: JobServiceClient<Transport>,
     deadline: Duration,
     requests: mpsc::Receiver<Unanswered>,
     /// By tag, which is the order of sending: the broker answers in that order.
@@ -128,7 +129,7 @@ struct Driver {
 
 impl Driver {
     fn new(
-        client: JobServiceClient<Channel>,
+        client: JobServiceClient<Transport>,
         requests: mpsc::Receiver<Unanswered>,
         deadline: Duration,
     ) -> Driver {

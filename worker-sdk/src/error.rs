@@ -15,6 +15,15 @@ pub enum Error {
         /// What is wrong with it.
         source: tonic::transport::Error,
     },
+    /// Certificates are of no use for a URL that isn't `https://…`.
+    #[error("{url:?} is an address without TLS")]
+    WithoutTls {
+        /// What was given.
+        url: String,
+    },
+    /// A token has other characters than ASCII's, or a line break.
+    #[error("that can't be a token")]
+    Token,
     /// No connection could be made.
     #[error("cannot connect to the broker")]
     Connect(#[source] tonic::transport::Error),

@@ -82,6 +82,13 @@
 //! Handlers are [tower](https://docs.rs/tower) services of [`Job<Bytes>`](Job). What wraps services
 //! wraps handlers: time-outs, limits, tracing spans, codecs; see [`WorkerBuilder::layer`].
 //!
+//! # Who calls
+//!
+//! Where the broker wants a token, [`WorkerBuilder::token`] and [`Client::token`] put it into every call. A
+//! URL of `https://` trusts the system's certificates; [`WorkerBuilder::tls`] and [`Client::connect_tls`]
+//! trust others, or show one of the program's own. A worker whose token is revoked ends with
+//! [`WorkerError::Refused`].
+//!
 //! # The end
 //!
 //! [`Running::shutdown`], or the token given to [`Worker::run`], gives back what waits, lets what
@@ -95,6 +102,7 @@ mod change_all;
 mod channel;
 mod client;
 mod clock;
+mod credentials;
 mod enqueue_stream;
 mod error;
 mod handler;
@@ -118,6 +126,7 @@ pub use crate::{
     change::{CancelVerdict, DeleteVerdict, RetryVerdict},
     change_all::{ChangeAll, Progress},
     client::Client,
+    credentials::Tls,
     enqueue_stream::{EnqueueStream, Enqueued},
     error::{Error, FieldViolation, WorkerError},
     handler::{HandlerFuture, HandlerService},

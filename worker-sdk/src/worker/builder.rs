@@ -11,7 +11,8 @@ use super::{
     verdict::{Observer, Verdict},
 };
 use crate::{
-    channel::endpoint,
+    channel::{endpoint, is_tls},
+    credentials::{Tls, Token},
     error::WorkerError,
     handler::HandlerService,
     handler_error::HandlerError,
@@ -36,6 +37,7 @@ pub(super) enum Target {
 #[must_use = "a builder does nothing until it is built"]
 pub struct WorkerBuilder {
     target: Result<Target, String>,
+    token: Option<Token>,
     name: String,
     queues: Vec<String>,
     concurrency: u32,
@@ -47,9 +49,7 @@ pub struct WorkerBuilder {
 
 impl WorkerBuilder {
     pub(super) fn with_url(url: &str) -> WorkerBuilder {
-        let target = endpoint(url).map(|endpoint| Target::Endpoint(Box::new(endpoint)));
-        let wrong = |error: &dyn Display| format!("{url:?} is not an address of a broker: {error}");
-        WorkerBuilder::new(target.map_err(|error| wrong(&error)))
+        WorkerBuilder::new(at(url, &Tls::new()))
     }
 
     pub(super) fn with_channel(channel: Channel) -> WorkerBuilder {
@@ -59,6 +59,7 @@ impl WorkerBuilder {
     fn new(target: Result<Target, String>) -> WorkerBuilder {
         WorkerBuilder {
             target,
+            token: Some(Token::default()),
             name: String::new(),
             queues: Vec::new(),
             concurrency: CONCURRENCY,
@@ -67,6 +68,24 @@ impl WorkerBuilder {
             handlers: Vec::new(),
             observer: None,
         }
+    }
+
+    /// Sends this token with every call, its secret as `currant-broker token create` prints it.
+    pub fn token(mut self, secret: impl AsRef<str>) -> WorkerBuilder {
+        self.token = Token::new(secret.as_ref());
+        self
+    }
+
+    /// Certificates of your own, for a URL of `https://`.
+    pub fn tls(mut self, tls: Tls) -> WorkerBuilder {
+        self.target = match self.target {
+            Ok(Target::Endpoint(endpoint)) if is_tls(&endpoint.uri().to_string()) => {
+                at(&endpoint.uri().to_string(), &tls)
+            }
+            Ok(_) => Err("certificates are for a URL of https://".to_owned()),
+            Err(problem) => Err(problem),
+        };
+        self
     }
 
     /// For people: shown in the broker's logs and listings. At most 128 characters; default empty.
@@ -175,8 +194,9 @@ impl WorkerBuilder {
     }
 
     fn check(self) -> Result<Worker, String> {
-        let WorkerBuilder { target, name, queues, concurrency, prefetch, .. } = self;
+        let WorkerBuilder { target, token, name, queues, concurrency, prefetch, .. } = self;
         let target = target?;
+        let token = token.ok_or("that can't be a token")?;
         if name.chars().count() > NAME_CHARS_MAX {
             return Err(format!("the worker's name has more than {NAME_CHARS_MAX} characters"));
         }
@@ -200,8 +220,14 @@ impl WorkerBuilder {
             observer: self.observer,
             open: CancellationToken::new(),
         };
-        Ok(Worker { target, settings, handlers: by_kind(self.handlers)? })
+        Ok(Worker { target, token, settings, handlers: by_kind(self.handlers)? })
     }
+}
+
+fn at(url: &str, tls: &Tls) -> Result<Target, String> {
+    let target = endpoint(url, tls).map(|endpoint| Target::Endpoint(Box::new(endpoint)));
+    let wrong = |error: &dyn Display| format!("{url:?} is not an address of a broker: {error}");
+    target.map_err(|error| wrong(&error))
 }
 
 fn by_kind(
@@ -260,6 +286,8 @@ mod tests {
         assert!(refused(builder().concurrency(0)).contains("concurrency"));
         assert!(refused(builder().concurrency(u32::MAX)).contains("too large"));
         assert!(refused(builder().name("x".repeat(129))).contains("128"));
+        assert!(refused(builder().token("a\nb")).contains("token"));
+        assert!(refused(builder().tls(Tls::new())).contains("https"));
         let twice = builder().raw_handler("send", |job: Job<Bytes>| async { Ok(job.payload) });
         assert!(refused(twice).contains("two handlers"));
         let none = WorkerBuilder::with_url("http://127.0.0.1:1").queue("emails");

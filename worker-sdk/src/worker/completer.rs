@@ -4,7 +4,7 @@ use currant_proto::v1::{
     CompleteRequest, CompleteResponse, Completion, worker_service_client::WorkerServiceClient,
 };
 use tokio::time::Instant;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 use super::{
     call::Call,
@@ -14,7 +14,7 @@ use super::{
     run_time::RunTime,
     verdict::{Observer, Verdict},
 };
-use crate::{job::JobId, retry::Backoff, time::to_proto};
+use crate::{credentials::Transport, job::JobId, retry::Backoff, time::to_proto};
 
 /// The Complete calls of a session, one at a time.
 pub(super) struct Completer {
@@ -51,7 +51,7 @@ impl Completer {
     pub(super) fn flush(
         &mut self,
         now: Instant,
-        client: &WorkerServiceClient<Channel>,
+        client: &WorkerServiceClient<Transport>,
         session_id: &str,
         received_seq: u64,
     ) {

@@ -7,9 +7,9 @@ use currant_proto::v1::{
     worker_service_client::WorkerServiceClient,
 };
 use tokio::time::{Instant, timeout};
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
-use crate::retry::Backoff;
+use crate::{credentials::Transport, retry::Backoff};
 
 /// A Subscribe without a Welcome after so long is given up.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(20);
@@ -98,7 +98,7 @@ impl Link {
 
     pub(super) fn open(
         &mut self,
-        mut client: WorkerServiceClient<Channel>,
+        mut client: WorkerServiceClient<Transport>,
         request: SubscribeRequest,
     ) {
         let opening = async move {

@@ -46,13 +46,14 @@ use tonic::transport::Channel;
 
 use self::{builder::Target, session::Session, verdict::Observer};
 pub use self::{builder::WorkerBuilder, verdict::Verdict};
-use crate::{error::WorkerError, handler::HandlerService};
+use crate::{credentials::Token, error::WorkerError, handler::HandlerService};
 
 /// Takes jobs of some queues and runs their handlers.
 #[derive(Debug)]
 #[must_use = "a worker does nothing until it is started"]
 pub struct Worker {
     target: Target,
+    token: Token,
     settings: Settings,
     handlers: HashMap<String, HandlerService>,
 }
@@ -75,7 +76,7 @@ impl Worker {
         WorkerBuilder::with_url(url.as_ref())
     }
 
-    /// A worker on a channel that the caller has made: shared with others, or with TLS.
+    /// A worker on a channel that the caller has made, to be shared with others for instance.
     pub fn builder_with_channel(channel: Channel) -> WorkerBuilder {
         WorkerBuilder::with_channel(channel)
     }
@@ -99,7 +100,7 @@ impl Worker {
             Target::Endpoint(endpoint) => endpoint.connect_lazy(),
             Target::Channel(channel) => channel,
         };
-        Session::new(self.settings, self.handlers, channel).run(stop).await
+        Session::new(self.settings, self.handlers, self.token.on(channel)).run(stop).await
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 use super::{
     Settings,
@@ -30,8 +30,8 @@ use super::{
     shutdown::{Due, Shutdown},
 };
 use crate::{
-    channel::DECODE_BYTES_MAX, clock, error::WorkerError, handler::HandlerService,
-    retry::is_transient, timer::Timer,
+    channel::DECODE_BYTES_MAX, clock, credentials::Transport, error::WorkerError,
+    handler::HandlerService, retry::is_transient, timer::Timer,
 };
 
 /// More the broker doesn't take in one message (default).
@@ -49,7 +49,7 @@ enum Event {
 /// Everything about one session; owned by its task.
 pub(super) struct Session {
     settings: Settings,
-    client: WorkerServiceClient<Channel>,
+    client: WorkerServiceClient<Transport>,
     queues: Vec<Arc<str>>,
     /// Empty before the first Welcome.
     session_id: String,
@@ -77,7 +77,7 @@ impl Session {
     pub(super) fn new(
         settings: Settings,
         handlers: HashMap<String, HandlerService>,
-        channel: Channel,
+        transport: Transport,
     ) -> Session {
         let (runner, commands) = unbounded_channel();
         let (completions, finished) = unbounded_channel();
@@ -88,7 +88,7 @@ impl Session {
         tokio::spawn(runs.run());
         let now = clock::now();
         Session {
-            client: WorkerServiceClient::new(channel).max_decoding_message_size(DECODE_BYTES_MAX),
+            client: WorkerServiceClient::new(transport).max_decoding_message_size(DECODE_BYTES_MAX),
             queues: settings.queues.iter().map(|queue| queue.as_str().into()).collect(),
             session_id: String::new(),
             epoch: 0,

@@ -3,6 +3,7 @@
 use std::{
     future::IntoFuture,
     io,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,14 +13,19 @@ use std::{
 
 use axum::{
     Router,
-    extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
-    response::IntoResponse,
+    extract::{ConnectInfo, State, connect_info::Connected},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{AUTHORIZATION, CONTENT_TYPE},
+    },
+    response::{IntoResponse, Response},
     routing::get,
+    serve::IncomingStream,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::port::{Connection, Listener, Peer};
 
 /// How often recorded samples are folded into their buckets, whether somebody scrapes or not.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -50,18 +56,24 @@ pub struct Metrics {
     /// Called for each answer, before the recorder is asked: sets gauges, and returns what the recorder
     /// doesn't keep, in Prometheus' text form.
     pub measure: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Whether somebody with this header `authorization` and this certificate may see it.
+    pub may_read: Arc<MayRead>,
 }
+
+/// See [`Metrics::may_read`].
+pub type MayRead = dyn Fn(Option<&[u8]>, &Peer) -> Result<(), StatusCode> + Send + Sync;
 
 /// Answers until the shutdown, then lets open connections finish for up to a second.
 ///
-/// - `GET /metrics`: 200, Prometheus' text form.
+/// - `GET /metrics`: 200, Prometheus' text form; 401 and 403 without a token for reading, if one is
+///   required.
 /// - `GET /health/live`: 200 as long as the process answers.
 /// - `GET /health/ready`: 200 or 503, as `readiness` says.
 ///
 /// # Errors
 /// When the listener fails for good.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     readiness: Readiness,
     metrics: Metrics,
     shutdown: CancellationToken,
@@ -70,10 +82,10 @@ pub async fn serve(
         .route("/metrics", get(render))
         .with_state(metrics.clone())
         .route("/health/live", get(async || "live\n"))
-        .merge(Router::new().route("/health/ready", get(ready)).with_state(readiness));
-    let served = axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned())
-        .into_future();
+        .merge(Router::new().route("/health/ready", get(ready)).with_state(readiness))
+        .into_make_service_with_connect_info::<Peer>();
+    let stopped = shutdown.clone().cancelled_owned();
+    let served = axum::serve(listener, router).with_graceful_shutdown(stopped).into_future();
     let closed = async {
         shutdown.cancelled().await;
         tokio::time::sleep(CLOSE_TIME_MAX).await;
@@ -85,10 +97,37 @@ pub async fn serve(
     }
 }
 
-async fn render(State(metrics): State<Metrics>) -> impl IntoResponse {
+impl axum::serve::Listener for Listener {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        Self::accept(self).await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Self::local_addr(self)
+    }
+}
+
+impl Connected<IncomingStream<'_, Listener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+        stream.io().peer()
+    }
+}
+
+async fn render(
+    State(metrics): State<Metrics>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Response {
+    let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    if let Err(refusal) = (metrics.may_read)(authorization, &peer) {
+        return refusal.into_response();
+    }
     let measured = (metrics.measure)();
     let text = metrics.recorded.render() + &measured;
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 async fn ready(State(readiness): State<Readiness>) -> (StatusCode, &'static str) {
@@ -112,12 +151,13 @@ async fn keep_up(metrics: &PrometheusHandle) {
 mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
+        net::{TcpListener, TcpStream},
     };
 
     use super::*;
+    use crate::port::{Limits, Port};
 
-    async fn get_path(address: std::net::SocketAddr, path: &str) -> String {
+    async fn get_path(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.expect("connected");
         let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
@@ -130,10 +170,13 @@ mod tests {
     async fn it_tells_health_and_metrics_and_ends_with_a_connection_open() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("an address");
+        let limits = Limits { connections_max: 10, silence_max: Duration::from_secs(60) };
+        let listener = Listener::new(listener, Port::Http, None, limits);
         let (readiness, shutdown) = (Readiness::default(), CancellationToken::new());
         let metrics = Metrics {
             recorded: crate::telemetry::metrics(),
             measure: Arc::new(|| "currant_measured_test 1\n".to_owned()),
+            may_read: Arc::new(|_, _| Ok(())),
         };
         let server = tokio::spawn(serve(listener, readiness.clone(), metrics, shutdown.clone()));
 

@@ -13,6 +13,7 @@ pub mod http;
 pub mod meters;
 pub mod mutation;
 pub mod pipeline;
+pub mod port;
 pub mod private_postgres;
 pub mod rpc;
 pub mod store;

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
 
-use crate::{chaos, figures, peers};
+use crate::{channels::Token, chaos, figures, peers};
 
 /// Load tests for Currant. With no argument: a private Postgres, a broker process, 100,000 jobs
 /// through 5 workers, every one of them checked, and a report.
@@ -112,6 +112,18 @@ pub(crate) struct Options {
     /// out. No TLS.
     #[arg(long, value_name = "URL", requires = "endpoint")]
     pub(crate) database_url: Option<String>,
+    /// The secret of a token that --endpoint wants, with the scopes enqueue and work.
+    #[arg(
+        long,
+        value_name = "SECRET",
+        env = "CURRANT_TOKEN",
+        hide_env_values = true,
+        requires = "endpoint"
+    )]
+    pub(crate) token: Option<Token>,
+    /// Authorities that the certificate of an https:// endpoint may be of, in PEM [default: the system's].
+    #[arg(long, value_name = "PATH", requires = "endpoint")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Jobs to run [default: 100000; with --duration: until it is over; latency: rate × duration;
     /// mixed: of the backlog].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]

@@ -36,16 +36,25 @@ impl Sender {
         recorder: &Arc<Recorder>,
     ) -> Result<Vec<Sender>> {
         let connections = settings.channels.max(1).min(settings.producers);
-        let channels = channels::open(endpoint, connections).await?;
+        let channels = channels::open(endpoint, settings.ca_file.as_deref(), connections).await?;
         // Static, so that a job needs no copy of its queue's name; a run has few.
         let queues: Arc<[&'static str]> = queues.iter().map(|name| &*name.clone().leak()).collect();
-        let senders = (0..settings.producers as usize).map(|producer| Sender {
-            client: Client::from_channel(channels[producer % channels.len()].clone()),
-            recorder: Arc::clone(recorder),
-            queues: Arc::clone(&queues),
-            payload_bytes: settings.payload_bytes,
+        let client = |producer: usize| {
+            let client = Client::from_channel(channels[producer % channels.len()].clone());
+            match &settings.token {
+                Some(token) => client.token(token.secret()),
+                None => Ok(client),
+            }
+        };
+        let senders = (0..settings.producers as usize).map(|producer| {
+            Ok(Sender {
+                client: client(producer)?,
+                recorder: Arc::clone(recorder),
+                queues: Arc::clone(&queues),
+                payload_bytes: settings.payload_bytes,
+            })
         });
-        Ok(senders.collect())
+        senders.collect()
     }
 
     /// One call with the jobs `first..first + count`. True if it was answered.

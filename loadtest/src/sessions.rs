@@ -15,7 +15,10 @@ use tokio::{
 };
 use tonic::{Streaming, transport::Channel};
 
-use crate::{channels, settings::Settings};
+use crate::{
+    channels::{self, Token},
+    settings::Settings,
+};
 
 /// Sessions being opened at the same time.
 const OPENING_MAX: usize = 64;
@@ -33,8 +36,13 @@ impl Sessions {
         queues: &[String],
     ) -> Result<Sessions> {
         // With --channels 0 each connects for itself.
-        let shared = channels::open(endpoint, settings.channels.min(settings.workers)).await?;
-        let own = channels::endpoint(endpoint)?;
+        let shared = channels::open(
+            endpoint,
+            settings.ca_file.as_deref(),
+            settings.channels.min(settings.workers),
+        )
+        .await?;
+        let own = channels::endpoint(endpoint, settings.ca_file.as_deref())?;
         let open = |number: u32| {
             let (shared, own) = (&shared, &own);
             async move {
@@ -66,6 +74,7 @@ impl Sessions {
 }
 
 struct Session {
+    token: Option<Token>,
     client: WorkerServiceClient<Channel>,
     stream: Streaming<SubscribeResponse>,
     welcome: Welcome,
@@ -87,9 +96,15 @@ impl Session {
             session_id: String::new(),
             held: Vec::new(),
         };
-        let mut stream = client.subscribe(request).await?.into_inner();
+        let mut stream = client
+            .subscribe(channels::request(settings.token.as_ref(), request)?)
+            .await?
+            .into_inner();
         match stream.message().await?.and_then(|response| response.message) {
-            Some(Message::Welcome(welcome)) => Ok(Session { client, stream, welcome }),
+            Some(Message::Welcome(welcome)) => {
+                let token = settings.token.clone();
+                Ok(Session { token, client, stream, welcome })
+            }
             other => bail!("a stream began with {other:?}, not with a Welcome"),
         }
     }
@@ -115,6 +130,7 @@ impl Session {
                         held: Vec::new(),
                         max_in_flight: None,
                     };
+                    let request = channels::request(self.token.as_ref(), request)?;
                     self.client.heartbeat(request).await?;
                 }
             }

@@ -1,9 +1,14 @@
 //! The options with their defaults filled in, as they stand in the report.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
-use crate::cli::{Cli, Command, Options};
+use crate::{
+    channels::Token,
+    cli::{Cli, Command, Options},
+};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -41,6 +46,10 @@ pub(crate) struct Settings {
     /// May hold a password: never in the report.
     #[serde(skip)]
     pub(crate) database_url: Option<String>,
+    #[serde(skip)]
+    pub(crate) token: Option<Token>,
+    #[serde(skip)]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Upper bound; what `duration_seconds` leaves unsent doesn't count. `mixed`: the backlog's.
     pub(crate) jobs: u64,
     pub(crate) workers: u32,
@@ -132,6 +141,8 @@ impl Settings {
             mode,
             endpoint: o.endpoint.clone(),
             database_url: o.database_url.clone(),
+            token: o.token.clone(),
+            ca_file: o.ca_file.clone(),
             jobs,
             workers: o.workers.unwrap_or(if mode == Mode::Idle { 100 } else { 5 }),
             concurrency: o.concurrency.unwrap_or(100),
@@ -267,6 +278,8 @@ mod tests {
             "latency --sql --endpoint http://127.0.0.1:7070",
             "--database-url postgres://localhost",
             "--payload-bytes 15",
+            "--token currant_1_00",
+            "--ca-file ca.pem",
             "--history 5 --endpoint http://127.0.0.1:7070",
             "--old-snapshot --endpoint http://127.0.0.1:7070",
             "--set dispatch.hold_ms_max",

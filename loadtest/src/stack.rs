@@ -1,6 +1,9 @@
 //! What is tested: a private Postgres and a broker process, or a broker that already runs.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use currant_broker::{
@@ -54,7 +57,7 @@ impl Stack {
             None => Stack::private(settings, queues).await?,
         };
         let Stack { endpoint, broker, .. } = &mut stack;
-        until_serving(endpoint, broker.as_mut()).await?;
+        until_serving(endpoint, settings.ca_file.as_deref(), broker.as_mut()).await?;
         Ok(stack)
     }
 
@@ -63,7 +66,7 @@ impl Stack {
         let database_url = postgres.dsn();
         if settings.history > 0 {
             // Before the broker, so that it starts with what it would find after a restart.
-            store::migrate(&database_url).await?;
+            store::migrate(&database_url.as_str().into()).await?;
             history::write(settings, queues, &database_url).await?;
         }
         let broker = BrokerProcess::serve(&database_url, &settings.broker_settings)?;
@@ -123,6 +126,7 @@ impl Stack {
 /// Waits until a broker is ready to be used; an error with the end of its log if it has died.
 pub(crate) async fn until_serving(
     endpoint: &str,
+    ca_file: Option<&Path>,
     mut broker: Option<&mut BrokerProcess>,
 ) -> Result<()> {
     let deadline = Instant::now() + READY_MAX;
@@ -130,7 +134,7 @@ pub(crate) async fn until_serving(
         if let Some(broker) = &mut broker {
             broker.check_running()?;
         }
-        let problem = match serving_status(endpoint).await {
+        let problem = match serving_status(endpoint, ca_file).await {
             Ok(ServingStatus::Serving) => return Ok(()),
             Ok(status) => anyhow::anyhow!("its health is {}", status.as_str_name()),
             Err(error) => error,
@@ -157,8 +161,8 @@ pub(crate) async fn start_postgres(settings: &[(&str, &str)]) -> Result<PrivateP
     started.context("can't start a private Postgres")
 }
 
-async fn serving_status(endpoint: &str) -> Result<ServingStatus> {
-    let channel = channels::endpoint(endpoint)?.connect().await?;
+async fn serving_status(endpoint: &str, ca_file: Option<&Path>) -> Result<ServingStatus> {
+    let channel = channels::endpoint(endpoint, ca_file)?.connect().await?;
     let request = HealthCheckRequest { service: String::new() };
     let answer = HealthClient::new(channel).check(request).await?.into_inner();
     Ok(answer.status())

@@ -32,7 +32,12 @@ impl Workers {
     ) -> Result<Workers> {
         let own = settings.channels == 0;
         let connections = if own { settings.workers } else { settings.channels };
-        let channels = channels::open(endpoint, connections.min(settings.workers)).await?;
+        let channels = channels::open(
+            endpoint,
+            settings.ca_file.as_deref(),
+            connections.min(settings.workers),
+        )
+        .await?;
         let running = (0..settings.workers as usize)
             .map(|number| {
                 let channel = channels[number % channels.len()].clone();
@@ -91,6 +96,9 @@ fn worker(
             let ids = attempts.iter().map(|(id, _)| id.0);
             recorder.completed(ids.zip(verdicts.iter().map(|verdict| answer(*verdict))));
         });
+    if let Some(token) = &settings.token {
+        builder = builder.token(token.secret());
+    }
     for queue in queues {
         builder = builder.queue(queue);
     }

@@ -146,6 +146,11 @@ pub use crate::{
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+/// And those of docs/security.md.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/security.md")]
+struct Security;
+
 /// And those of docs/jobs.md.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/jobs.md")]

@@ -1,23 +1,25 @@
 //! Builds a broker from its settings, runs it, drains it.
 
+mod ports;
 mod schedules;
 pub mod tokens;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::ports::Ports;
 use crate::{
     clock::Clock,
     config::{self, Config},
-    domain::{Queue, QueueId, QueueSettings, Retention, RetryPolicy, first_id_at_ms},
+    domain::{Queue, QueueId, QueueSettings, Retention, RetryPolicy, Scope, first_id_at_ms},
     engine,
     http::{self, Metrics, Readiness},
     pipeline::{AccessLimits, CoalescerLimits, Core, CoreLimits},
+    port::Peer,
     rpc::{self, RpcSettings},
-    store::{self, Settings, Store},
+    store::{self, Address, Settings, Store},
     telemetry,
     timers::{self, TimerSettings},
 };
@@ -46,8 +48,7 @@ pub async fn serve(
     for migration in migrate(&config).await? {
         tracing::info!(migration, "the schema was brought up to date");
     }
-    let grpc = bind("grpc.listen", config.grpc.listen).await?;
-    let http = bind("http.listen", config.http.listen).await?;
+    let Ports { grpc, http } = ports::open(&config).await?;
     let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
     let core = connect(&config, grpc_address.port()).await?;
     if core.access.is_required() {
@@ -59,12 +60,13 @@ pub async fn serve(
     timers::start(&core, &timer_settings(&config), &stop, &dead);
     let readiness = Readiness::default();
     let measured = Arc::clone(&core);
-    let mut http = tokio::spawn(http::serve(
-        http,
-        readiness.clone(),
-        Metrics { recorded, measure: Arc::new(move || measured.measure()) },
-        closed.clone(),
-    ));
+    let asked = Arc::clone(&core);
+    let metrics = Metrics {
+        recorded,
+        measure: Arc::new(move || measured.measure()),
+        may_read: Arc::new(move |authorization, peer| may_read(&asked, authorization, peer)),
+    };
+    let mut http = tokio::spawn(http::serve(http, readiness.clone(), metrics, closed.clone()));
     let mut grpc = tokio::spawn(rpc::serve(
         grpc,
         Arc::clone(&core),
@@ -113,16 +115,35 @@ pub async fn serve(
 /// # Errors
 /// When the database can't be reached or has an unknown version.
 pub async fn migrate(config: &Config) -> anyhow::Result<Vec<String>> {
-    store::migrate(config.database.url.expose()).await.context("database.url")
+    store::migrate(&address(config)).await.context("database.url")
 }
 
-async fn bind(key: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{key} = {address}"))
+fn address(config: &Config) -> Address {
+    let ca_file = Some(config.database.ca_file.clone()).filter(|file| !file.is_empty());
+    Address { url: config.database.url.expose().to_owned(), ca_file }
+}
+
+fn may_read(
+    core: &Core,
+    authorization: Option<&[u8]>,
+    peer: &Peer,
+) -> Result<(), ::http::StatusCode> {
+    if !core.access.is_required() {
+        return Ok(());
+    }
+    match core.access.caller(&core.clock, authorization, peer.names()) {
+        Err(_) => Err(::http::StatusCode::UNAUTHORIZED),
+        Ok(caller) if caller.allows(Scope::Read) => Ok(()),
+        Ok(_) => Err(::http::StatusCode::FORBIDDEN),
+    }
 }
 
 /// Registers this broker, which answers on this port, and starts all but its servers.
 async fn connect(config: &Config, port: u16) -> anyhow::Result<Arc<Core>> {
     let store = open(config, config.database.pool_size)?;
+    if address(config).is_exposed() {
+        tracing::warn!("the connection to Postgres is readable on its way; see sslmode=require");
+    }
     store.fill().await.context("database.url")?;
     let client = store.client().await.context("database.url")?;
     let now = store::database_time(&client).await.context("database.url")?;
@@ -137,7 +158,7 @@ async fn connect(config: &Config, port: u16) -> anyhow::Result<Arc<Core>> {
 
 fn open(config: &Config, pool_size: usize) -> anyhow::Result<Store> {
     let settings = Settings {
-        url: config.database.url.expose().to_owned(),
+        address: address(config),
         pool_size,
         connect_timeout: ms(config.database.connect_timeout_ms),
         statement_timeout: ms(config.database.statement_timeout_ms),
@@ -250,6 +271,7 @@ fn rpc_settings(config: &Config) -> RpcSettings {
     let Config { grpc, enqueue, complete, session, .. } = config;
     RpcSettings {
         message_bytes_max: grpc.message_bytes_max,
+        streams_per_connection_max: grpc.streams_per_connection_max,
         concurrent_requests_max: grpc.concurrent_requests_max,
         jobs_per_request_max: enqueue.jobs_per_request_max,
         payload_bytes_max: enqueue.payload_bytes_max,
@@ -269,9 +291,10 @@ const STRAGGLER_MARGIN: Duration = Duration::from_secs(60);
 
 fn timer_settings(config: &Config) -> TimerSettings {
     let Config { access, database, broker, dispatch, retention, .. } = config;
-    let listen_url = database.listen_url.as_ref().unwrap_or(&database.url).expose();
+    let listen_url = database.listen_url.as_ref().unwrap_or(&database.url).expose().to_owned();
     TimerSettings {
-        listen_url: Some(listen_url.to_owned()).filter(|url| !url.is_empty()),
+        listen_address: Some(Address { url: listen_url, ..address(config) })
+            .filter(|address| !address.url.is_empty()),
         connect_timeout: ms(database.connect_timeout_ms),
         heartbeat_interval: ms(broker.heartbeat_interval_ms),
         dead_after: ms(broker.dead_after_ms),

@@ -23,7 +23,7 @@ pub(super) fn run(options: Dev) -> anyhow::Result<()> {
         .context("starting the private Postgres")?;
     config.database.url = postgres.dsn().into();
     config.database.listen_url = None;
-    config.check()?;
+    config.check_to_serve()?;
 
     let served = runtime::serve(config, |addresses| println!("{}", greeting(addresses, &postgres)));
     let stopped = postgres.stop().context("stopping the private Postgres");

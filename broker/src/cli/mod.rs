@@ -108,6 +108,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn serve(settings: &Settings) -> anyhow::Result<()> {
     let config = checked(settings.file.as_deref())?;
+    config.check_to_serve()?;
     telemetry::log(&config.log)?;
     runtime::serve(config, |_| {})
 }
@@ -127,7 +128,7 @@ fn migrate(settings: &Settings) -> anyhow::Result<()> {
 
 fn health(settings: &Settings) -> anyhow::Result<()> {
     let config = Config::load(settings.file.as_deref(), environment()?)?;
-    health::run(config.http.listen)
+    health::run(config.http.listen, config.tls.is_on())
 }
 
 fn print(command: &ConfigCommand) -> anyhow::Result<()> {
@@ -135,7 +136,7 @@ fn print(command: &ConfigCommand) -> anyhow::Result<()> {
         ConfigCommand::Reference => print!("{}", config::reference()),
         ConfigCommand::Example => print!("{}", config::example()),
         ConfigCommand::Check(settings) => {
-            checked(settings.file.as_deref())?;
+            checked(settings.file.as_deref())?.check_to_serve()?;
             println!("the settings are valid");
         }
     }

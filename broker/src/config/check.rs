@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use serde_json::Value;
+use tokio_postgres::config::SslMode;
 
 use super::{Config, Secret, load::ConfigError, schema};
 
@@ -12,11 +13,27 @@ impl Config {
     /// # Errors
     /// One, with a line for each thing that is wrong, each naming key, value and limit.
     pub fn check(&self) -> Result<(), ConfigError> {
+        all_well(self.problems())
+    }
+
+    /// The same, and that the ports don't let in everybody who reaches them over a network: for who is
+    /// about to open them.
+    ///
+    /// # Errors
+    /// As `check`.
+    pub fn check_to_serve(&self) -> Result<(), ConfigError> {
+        let mut problems = self.problems();
+        self.check_exposure(&mut problems);
+        all_well(problems)
+    }
+
+    fn problems(&self) -> Vec<String> {
         let mut problems = out_of_range(&schema::values(self));
         self.check_database(&mut problems);
         self.check_relations(&mut problems);
+        self.check_tls(&mut problems);
         self.check_log(&mut problems);
-        if problems.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(problems)) }
+        problems
     }
 
     /// The name of this broker: the one set, else the host's name and the gRPC port that it has got.
@@ -33,9 +50,42 @@ impl Config {
             problems.push("database.url is not set (environment: CURRANT_DATABASE__URL)".into());
         } else {
             check_url("database.url", &self.database.url, problems);
+            let by_tls = tokio_postgres::Config::from_str(self.database.url.expose())
+                .is_ok_and(|config| config.get_ssl_mode() == SslMode::Require);
+            if !self.database.ca_file.is_empty() && !by_tls {
+                problems.push(
+                    "database.ca_file is set, but database.url isn't by TLS: add sslmode=require"
+                        .into(),
+                );
+            }
         }
         if let Some(url) = self.database.listen_url.as_ref().filter(|url| !url.is_empty()) {
             check_url("database.listen_url", url, problems);
+        }
+    }
+
+    fn check_tls(&self, problems: &mut Vec<String>) {
+        let tls = &self.tls;
+        if tls.certificate_file.is_empty() != tls.key_file.is_empty() {
+            problems.push("tls.certificate_file and tls.key_file: one needs the other".into());
+        }
+        if !tls.is_on() && !tls.client_ca_file.is_empty() {
+            problems.push("tls.client_ca_file is set, but there is no tls.certificate_file".into());
+        }
+    }
+
+    /// What is not for this machine alone is by TLS and for those with tokens.
+    fn check_exposure(&self, problems: &mut Vec<String>) {
+        let Self { grpc, http, tls, access, .. } = self;
+        let secure = access.required && tls.is_on();
+        for (key, listen) in [("grpc.listen", grpc.listen), ("http.listen", http.listen)] {
+            if !(listen.ip().is_loopback() || secure || access.insecure) {
+                problems.push(format!(
+                    "{key} is {listen}, which others can reach; set tls.certificate_file, \
+                     tls.key_file and access.required = true, or access.insecure = true to let \
+                     everybody in"
+                ));
+            }
         }
     }
 
@@ -109,6 +159,10 @@ impl Config {
     }
 }
 
+fn all_well(problems: Vec<String>) -> Result<(), ConfigError> {
+    if problems.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(problems)) }
+}
+
 /// Of a retention that isn't for ever.
 const RETENTION_MS_MIN: u64 = 60_000;
 
@@ -146,7 +200,9 @@ pub(super) fn limit(bound: Option<f64>) -> String {
 
 /// Never shows the value: it has a password in it.
 fn check_url(key: &str, url: &Secret, problems: &mut Vec<String>) {
-    if tokio_postgres::Config::from_str(url.expose()).is_err() {
+    if url.expose().contains("sslmode=verify") {
+        problems.push(format!("{key}: sslmode=require verifies everything; use that"));
+    } else if tokio_postgres::Config::from_str(url.expose()).is_err() {
         problems.push(format!(
             "{key} is no connection string; it must be \
              postgres://user:password@host/database or host=… user=… dbname=…"
@@ -168,7 +224,7 @@ mod tests {
     fn problems(change: impl FnOnce(&mut Config)) -> Vec<String> {
         let mut config = valid();
         change(&mut config);
-        match config.check() {
+        match config.check_to_serve() {
             Ok(()) => Vec::new(),
             Err(ConfigError::Invalid(problems)) => problems,
             Err(other) => panic!("{other}"),
@@ -216,6 +272,54 @@ mod tests {
             assert_eq!(told.len(), 1, "{key}: {told:?}");
             assert!(told[0].starts_with(key), "{told:?}");
         }
+    }
+
+    #[test]
+    fn others_are_let_in_by_tls_and_tokens_or_in_so_many_words() {
+        let open = |tls: bool, tokens: bool, insecure: bool| {
+            problems(|config| {
+                config.grpc.listen = ([0, 0, 0, 0], 7070).into();
+                if tls {
+                    config.tls.certificate_file = "c.pem".into();
+                    config.tls.key_file = "k.pem".into();
+                }
+                config.access.required = tokens;
+                config.access.insecure = insecure;
+            })
+        };
+        for (tls, tokens) in [(false, false), (true, false), (false, true)] {
+            let told = open(tls, tokens, false);
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(told[0].starts_with("grpc.listen is 0.0.0.0:7070"), "{told:?}");
+            assert!(told[0].contains("access.insecure = true"), "{told:?}");
+            assert!(open(tls, tokens, true).is_empty());
+        }
+        assert!(open(true, true, false).is_empty());
+        let told = problems(|c| c.http.listen = ([192, 0, 2, 1], 7071).into());
+        assert!(told[0].starts_with("http.listen"), "{told:?}");
+        assert!(problems(|c| c.grpc.listen = "[::1]:7070".parse().expect("loopback")).is_empty());
+        assert_eq!(problems(|c| c.tls.key_file = "k.pem".into()).len(), 1);
+        assert_eq!(problems(|c| c.tls.client_ca_file = "ca.pem".into()).len(), 1);
+    }
+
+    #[test]
+    fn a_mode_of_tls_that_is_not_supported_is_named() {
+        let url = |url: &str| Secret::from(url.to_owned());
+        for mode in ["verify-full", "verify-ca"] {
+            let told = problems(|c| c.database.url = url(&format!("host=h sslmode={mode}")));
+            assert_eq!(told, ["database.url: sslmode=require verifies everything; use that"]);
+        }
+        for bad in ["host=h sslmode=allow", "host=h sslrootcert=ca.pem", "postgres://h/d?sslcert=c"]
+        {
+            assert_eq!(problems(|c| c.database.url = url(bad)).len(), 1, "{bad}");
+        }
+        let told = problems(|c| c.database.ca_file = "ca.pem".into());
+        assert!(told[0].contains("sslmode=require"), "{told:?}");
+        let by_tls = problems(|c| {
+            c.database.url = url("host=h sslmode=require");
+            c.database.ca_file = "ca.pem".into();
+        });
+        assert!(by_tls.is_empty(), "{by_tls:?}");
     }
 
     #[test]

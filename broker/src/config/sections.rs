@@ -19,6 +19,8 @@ pub struct Config {
     pub grpc: Grpc,
     /// The port with `/metrics`, `/health/live` and `/health/ready`.
     pub http: Http,
+    /// TLS of both ports. The files are read again when they change.
+    pub tls: Tls,
     /// Who may call.
     pub access: Access,
     /// This broker among the brokers of one database.
@@ -48,13 +50,18 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
     /// Where the database is: `postgres://user:password@host/database` or
-    /// `host=… user=… dbname=…`. Required. May lead through a pooler that keeps sessions.
+    /// `host=… user=… dbname=…`. Required. May lead through a pooler that keeps sessions. With
+    /// `sslmode=require` the connection is by TLS, and always verified: the certificate must be of a
+    /// trusted authority and for the host's name. Without, it is not by TLS. Other modes and options of
+    /// TLS aren't supported.
     #[schemars(with = "String")]
     pub url: Secret,
     /// Where to LISTEN, when `url` leads through a pooler that doesn't let it. Unset: the same as
     /// `url`. Empty: no LISTEN, the broker looks every `dispatch.poll_interval_ms`.
     #[schemars(with = "Option<String>")]
     pub listen_url: Option<Secret>,
+    /// Authorities that the database's certificate may be of, in PEM. Empty: the system's.
+    pub ca_file: String,
     /// Connections, whatever the number of workers; one more is for LISTEN.
     #[schemars(range(min = 2, max = 64))]
     pub pool_size: usize,
@@ -75,6 +82,7 @@ impl Default for Database {
         Self {
             url: Secret::default(),
             listen_url: None,
+            ca_file: String::new(),
             pool_size: 6,
             connect_timeout_ms: 5000,
             statement_timeout_ms: 30_000,
@@ -100,6 +108,16 @@ pub struct Grpc {
     /// Watch calls that wait for jobs at once. A further one is refused with RESOURCE_EXHAUSTED.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub watches_max: usize,
+    /// Connections at once. A further one is closed, and so is one that the process's limit on
+    /// descriptors leaves no room for: the broker raises that as far as it may when it starts.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_max: usize,
+    /// How long a connection may take to begin with HTTP/2, its TLS handshake included, in milliseconds.
+    #[schemars(range(min = 10, max = 600_000))]
+    pub opening_ms_max: u64,
+    /// Calls and streams at once on one connection; a client waits with further ones.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub streams_per_connection_max: u32,
 }
 
 impl Default for Grpc {
@@ -109,6 +127,9 @@ impl Default for Grpc {
             message_bytes_max: 4 << 20,
             concurrent_requests_max: 4096,
             watches_max: 10_000,
+            connections_max: 20_000,
+            opening_ms_max: 10_000,
+            streams_per_connection_max: 20_000,
         }
     }
 }
@@ -124,11 +145,58 @@ pub struct Http {
     /// all others are summed as `_other`. Each costs some 50 series.
     #[schemars(range(min = 0, max = 10_000))]
     pub metered_queues_max: usize,
+    /// Connections at once. A further one is closed.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub connections_max: usize,
+    /// How long a connection is kept on which nothing is answered, in milliseconds: more than the
+    /// interval at which metrics are read.
+    #[schemars(range(min = 10, max = 3_600_000))]
+    pub idle_ms_max: u64,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7071)), metered_queues_max: 100 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7071)),
+            metered_queues_max: 100,
+            connections_max: 256,
+            idle_ms_max: 75_000,
+        }
+    }
+}
+
+/// See [`Config::tls`].
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// The certificate, and those between it and its root, in PEM. Empty: no TLS.
+    pub certificate_file: String,
+    /// The certificate's private key, in PEM.
+    pub key_file: String,
+    /// Authorities of clients' certificates, in PEM. A client with a certificate of theirs may call
+    /// without a token, if something is granted to a name in it: `currant-broker token create
+    /// --certificate`. Empty: clients' certificates aren't looked at.
+    pub client_ca_file: String,
+    /// How often the files are looked at, in milliseconds.
+    #[schemars(range(min = 100, max = 86_400_000))]
+    pub look_interval_ms: u64,
+}
+
+impl Tls {
+    /// Whether the ports are by TLS.
+    pub fn is_on(&self) -> bool {
+        !self.certificate_file.is_empty()
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            certificate_file: String::new(),
+            key_file: String::new(),
+            client_ca_file: String::new(),
+            look_interval_ms: 10_000,
+        }
     }
 }
 
@@ -138,6 +206,9 @@ impl Default for Http {
 pub struct Access {
     /// Whether calls need a token. Make the first one with `currant-broker token create`.
     pub required: bool,
+    /// Lets the broker listen on other addresses than the loopback interface's without TLS or without
+    /// tokens. Everybody who reaches the ports may then do everything, or read everything.
+    pub insecure: bool,
     /// Valid tokens that there may be, in the database and in memory.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub tokens_max: usize,
@@ -155,6 +226,7 @@ impl Default for Access {
     fn default() -> Self {
         Self {
             required: false,
+            insecure: false,
             tokens_max: 10_000,
             look_interval_ms: 10_000,
             audit_ms: 7_776_000_000,

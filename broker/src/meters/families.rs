@@ -59,7 +59,7 @@ const fn family(
 
 /// All that a broker measures, in the order of the reference.
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 58] = [
+pub const FAMILIES: [Family; 63] = [
     // By queue; written by `text`.
     family("currant_jobs_enqueued_total", Counter, "jobs", BY_QUEUE,
         "Stored by a call of a client, scheduled ones among them. Jobs that SQL stores aren't counted."),
@@ -167,6 +167,14 @@ pub const FAMILIES: [Family; 58] = [
         "Valid at the last look; 0 where none are required."),
     family("currant_callers_refused_total", Counter, "calls", &[Label { name: "code", values: &["unauthenticated", "permission_denied", "unimplemented"] }],
         "Calls that their caller may not make, by what they were answered. Queues that a token isn't for aren't counted."),
+    family("currant_connections", Gauge, "connections", &[Label { name: "port", values: &["grpc", "http"] }],
+        "Open at each port, those in their handshake among them."),
+    family("currant_connections_max", Gauge, "connections", &[Label { name: "port", values: &["grpc", "http"] }],
+        "Beyond it they are closed: `grpc.connections_max`, or as many as the limit on descriptors leaves room for; `http.connections_max`."),
+    family("currant_connections_refused_total", Counter, "connections", &[Label { name: "reason", values: &["full", "descriptors", "silence", "handshake"] }],
+        "Closed before they were of use: by `connections_max`; for lack of descriptors (each time that none could be accepted); for saying nothing, or nothing that can be answered, for too long; by a failed handshake of TLS."),
+    family("currant_certificates_read_total", Counter, "times", &[Label { name: "result", values: &["changed", "failed"] }],
+        "Certificates were read anew, or couldn't be at a look: then those from before stay in use."),
     family("currant_listening", Gauge, "0 or 1", &[],
         "Whether LISTEN works; without it the backlog is polled."),
     family("currant_listener_failures_total", Counter, "failures", &[],
@@ -180,6 +188,8 @@ pub const FAMILIES: [Family; 58] = [
     // The process.
     family("currant_build_info", Gauge, "1", &[Label { name: "version", values: &[env!("CARGO_PKG_VERSION")] }],
         "The version of the broker."),
+    family("currant_tasks", Gauge, "tasks", &[],
+        "Of the runtime: some for each connection, stream and call, and those that are always there."),
     family("currant_draining", Gauge, "0 or 1", &[],
         "Whether the broker takes no work any more."),
 ];

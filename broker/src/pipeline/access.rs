@@ -78,6 +78,13 @@ impl Caller {
     }
 }
 
+/// Why a caller isn't known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stranger {
+    NoToken,
+    BadToken,
+}
+
 #[derive(Default)]
 struct Members {
     by_id: HashMap<TokenId, Arc<Member>>,
@@ -108,8 +115,26 @@ impl Access {
         self.limits.tokens_max
     }
 
+    /// Who calls, by the header `authorization`, or else by the names in a certificate that was verified.
+    pub fn caller(
+        &self,
+        clock: &Clock,
+        authorization: Option<&[u8]>,
+        names: &[String],
+    ) -> Result<Caller, Stranger> {
+        let known = match authorization {
+            Some(header) => {
+                let secret = header.strip_prefix(b"Bearer ").map(std::str::from_utf8);
+                secret.and_then(Result::ok).and_then(|secret| self.by_secret(clock, secret))
+            }
+            None if names.is_empty() => return Err(Stranger::NoToken),
+            None => names.iter().find_map(|name| self.by_certificate(clock, name)),
+        };
+        known.ok_or(Stranger::BadToken)
+    }
+
     /// Whose secret this is, if it is a valid token's.
-    pub fn by_secret(&self, clock: &Clock, secret: &str) -> Option<Caller> {
+    fn by_secret(&self, clock: &Clock, secret: &str) -> Option<Caller> {
         let secret = TokenSecret::parse(secret)?;
         let member = self.members.read().by_id.get(&secret.token).cloned()?;
         (member.hash? == secret.hash()).then_some(())?;
@@ -117,7 +142,7 @@ impl Access {
     }
 
     /// To whom something is granted by a name in his certificate, which has been verified.
-    pub fn by_certificate(&self, clock: &Clock, name: &str) -> Option<Caller> {
+    fn by_certificate(&self, clock: &Clock, name: &str) -> Option<Caller> {
         let member = self.members.read().by_certificate.get(name).cloned()?;
         admit(clock, member)
     }

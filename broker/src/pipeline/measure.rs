@@ -37,6 +37,9 @@ impl Core {
         for (state, connections) in [("idle", pool.idle), ("in_use", pool.in_use)] {
             metrics::gauge!("currant_pool_connections", "state" => state).set(connections as f64);
         }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            count("currant_tasks", runtime.metrics().num_alive_tasks());
+        }
         metrics::gauge!("currant_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         meters::by_queue(&queues)
     }

@@ -36,7 +36,7 @@ mod wakeup;
 mod watch;
 
 pub use self::{
-    access::{Access, AccessLimits, Caller},
+    access::{Access, AccessLimits, Caller, Stranger},
     change_all::{Change, ChangeAll, Progress},
     coalescer::{Budget, CoalescerLimits},
     core::{Core, CoreLimits},

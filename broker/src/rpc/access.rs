@@ -8,13 +8,15 @@ use std::{
 };
 
 use futures_util::{FutureExt, Stream, StreamExt, future::Either, stream, stream::BoxStream};
+use http::HeaderValue;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::status;
 use crate::{
     domain::Scope,
-    pipeline::{Caller, Core},
+    pipeline::{Caller, Core, Stranger},
+    port::Peer,
 };
 
 /// What a call needs of its caller.
@@ -63,7 +65,7 @@ pub const ACCESS: [(&str, Needs); 35] = [
     ("/currant.v1.TokenService/RevokeToken", Needs::AdminOfAll),
     // For load balancers, which have no token.
     ("/grpc.health.v1.Health/Check", Needs::Nothing),
-    ("/grpc.health.v1.Health/Watch", Needs::Nothing),
+    ("/grpc.health.v1.Health/Watch", Needs::Token),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Needs::Token),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Needs::Token),
 ];
@@ -87,11 +89,10 @@ impl AccessLayer {
             return Ok(Caller::default());
         }
         let header = request.headers().get(http::header::AUTHORIZATION);
-        let Some(header) = header else { return Err(status::no_token()) };
-        let secret = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
+        let names = request.extensions().get().map(Peer::names).unwrap_or_default();
         let Core { access, clock, .. } = &*self.core;
-        let caller = secret.and_then(|secret| access.by_secret(clock, secret));
-        let caller = caller.ok_or_else(status::bad_token)?;
+        let caller = access.caller(clock, header.map(HeaderValue::as_bytes), names);
+        let caller = caller.map_err(status::stranger)?;
         let (scope, all_queues) = match needs {
             Some(Needs::Nothing | Needs::Token) => return Ok(caller),
             Some(Needs::Scope(scope)) => (scope, false),
@@ -174,7 +175,8 @@ pub(super) fn while_valid<T: Send + 'static>(
 ) -> BoxStream<'static, Result<T, Status>> {
     let Some(ended) = caller.ended() else { return stream.boxed() };
     let refusal = ended.clone();
-    let refusal = async move { refusal.is_cancelled().then(|| Err(status::bad_token())) };
+    let refusal =
+        async move { refusal.is_cancelled().then(|| Err(status::stranger(Stranger::BadToken))) };
     let refusal = stream::once(refusal).filter_map(ready);
     stream.take_until(ended.cancelled_owned().boxed()).chain(refusal).boxed()
 }

@@ -1,19 +1,23 @@
 use std::{
     convert::Infallible,
     task::{self, Poll},
+    time::Duration,
 };
 
 use currant_proto::v1::{
     job_service_server::JobServiceServer, worker_service_server::WorkerServiceServer,
 };
 use futures_util::future::BoxFuture;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
 use super::Context;
 
 pub(super) const JOBS: &str = "/currant.v1.JobService/";
 const WORKERS: &str = "/currant.v1.WorkerService/";
+const HEALTH: &str = "/grpc.health.v1.Health/";
+/// For the message of a health check, which strangers may send: they needn't be waited for.
+const HEALTH_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Leads calls of our own services straight to them. The router beneath, which serves everything else on
 /// the port, takes a call's path to pieces and wraps its request and its answer several times, which a
@@ -58,6 +62,12 @@ where
             self.services.jobs.call(request)
         } else if path.starts_with(WORKERS) {
             self.services.workers.call(request)
+        } else if path.starts_with(HEALTH) {
+            let answer = tokio::time::timeout(HEALTH_TIME_MAX, self.others.call(request));
+            Box::pin(async move {
+                let late = || Status::deadline_exceeded("the call has no message").into_http();
+                answer.await.unwrap_or_else(|_| Ok(late()))
+            })
         } else {
             Box::pin(self.others.call(request))
         }

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use currant_proto::v1::{
@@ -6,35 +6,45 @@ use currant_proto::v1::{
     schedule_service_server::ScheduleServiceServer, token_service_server::TokenServiceServer,
     worker_service_server::WorkerServiceServer,
 };
-use tokio::net::TcpListener;
+use futures_util::stream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::transport::{Server, server::Connected};
 
 use super::{
     Context, RpcSettings, access::AccessLayer, admission::AdmissionLayer, route::RouteLayer,
 };
-use crate::pipeline::Core;
+use crate::{
+    pipeline::Core,
+    port::{Connection, Listener, Peer},
+};
 
 /// HTTP/2 closes a connection on which many small frames stay unread; the bound is a share of the
 /// window.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-/// Streams of one connection: workers that share it, and calls in flight.
-const STREAMS_PER_CONNECTION_MAX: u32 = 20_000;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Of the message of a health check, which has a service's name.
+const HEALTH_BYTES_MAX: usize = 1024;
+/// Of a call's metadata, its token among it. A call with more is refused (431).
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// Streams of a connection that were reset before the broker came to look at them, and those that it
+/// reset itself since they break the rules of HTTP/2. A connection with more is closed.
+const RESET_UNSEEN_MAX: usize = 20;
+const RESET_BY_ERROR_MAX: usize = 1024;
 
 /// Answers until the shutdown. `serving`: what gRPC health says, for as long as it isn't cancelled.
 ///
 /// # Errors
 /// When the listener fails for good.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     core: Arc<Core>,
     settings: RpcSettings,
     draining: CancellationToken,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let message_bytes_max = settings.message_bytes_max;
+    let streams_max = settings.streams_per_connection_max;
     let admission = AdmissionLayer::new(settings.concurrent_requests_max);
     let access = AccessLayer::new(Arc::clone(&core));
     let context = Context { core, settings: Arc::new(settings) };
@@ -47,6 +57,7 @@ pub async fn serve(
     let workers = WorkerServiceServer::new(context).max_decoding_message_size(message_bytes_max);
 
     let (health_reporter, health) = tonic_health::server::health_reporter();
+    let health = health.max_decoding_message_size(HEALTH_BYTES_MAX);
     health_reporter.set_serving::<JobServiceServer<Context>>().await;
     health_reporter.set_serving::<QueueServiceServer<Context>>().await;
     health_reporter.set_serving::<ScheduleServiceServer<Context>>().await;
@@ -70,7 +81,10 @@ pub async fn serve(
     let served = Server::builder()
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .max_concurrent_streams(streams_max)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESET_UNSEEN_MAX))
+        .http2_max_local_error_reset_streams(Some(RESET_BY_ERROR_MAX))
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_INTERVAL))
         // The outer one: a stranger's call takes no place.
@@ -83,13 +97,22 @@ pub async fn serve(
         .add_service(tokens)
         .add_service(health)
         .add_service(reflection().build_v1().context("reflection v1")?)
-        .add_service(reflection().build_v1alpha().context("reflection v1alpha")?)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            shutdown.cancelled(),
-        );
+        .add_service(reflection().build_v1alpha().context("reflection v1alpha")?);
+    let incoming = stream::unfold(listener, async |mut listener| {
+        let (connection, _) = listener.accept().await;
+        Some((Ok::<_, Infallible>(connection), listener))
+    });
+    let served = served.serve_with_incoming_shutdown(incoming, shutdown.cancelled());
     tokio::select! {
         served = served => served.context("the gRPC server"),
         () = reporter => Ok(()),
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer()
     }
 }

@@ -5,7 +5,10 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::{domain::Scope, pipeline::PipelineError};
+use crate::{
+    domain::Scope,
+    pipeline::{PipelineError, Stranger},
+};
 
 /// What was wrong with a request: field by field.
 #[derive(Debug, Default)]
@@ -75,17 +78,14 @@ pub(super) fn not_found(kind: &str, name: impl Into<String>) -> Status {
 /// Names who gives the reasons of an ErrorInfo.
 const DOMAIN: &str = "currant";
 
-pub(super) fn no_token() -> Status {
-    let message = "a token is needed: authorization: Bearer currant_…";
-    unknown_caller("TOKEN_MISSING", message)
-}
-
 /// Doesn't tell a token that was revoked from one that never was.
-pub(super) fn bad_token() -> Status {
-    unknown_caller("TOKEN_INVALID", "the token isn't valid")
-}
-
-fn unknown_caller(reason: &str, message: &str) -> Status {
+pub(super) fn stranger(stranger: Stranger) -> Status {
+    let (reason, message) = match stranger {
+        Stranger::NoToken => {
+            ("TOKEN_MISSING", "a token is needed: authorization: Bearer currant_…")
+        }
+        Stranger::BadToken => ("TOKEN_INVALID", "the token isn't valid"),
+    };
     let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
     Status::with_error_details(Code::Unauthenticated, message, details)
 }

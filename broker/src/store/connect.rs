@@ -1,18 +1,17 @@
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
     Runtime, Timeouts,
 };
 use futures_util::future::try_join_all;
-use tokio_postgres::NoTls;
 
-use super::{StoreError, complete_jobs, error::CONNECT};
+use super::{Address, AddressError, StoreError, complete_jobs, error::CONNECT};
 
 /// How to reach the database.
 #[derive(Clone)]
 pub struct Settings {
-    pub url: String,
+    pub address: Address,
     /// Connections of the pool.
     pub pool_size: usize,
     pub connect_timeout: Duration,
@@ -44,15 +43,15 @@ pub struct PoolUse {
 
 impl Store {
     /// Checks the settings; connects on first use.
-    pub fn new(settings: &Settings) -> Result<Self, tokio_postgres::Error> {
-        let mut config = tokio_postgres::Config::from_str(&settings.url)?;
+    pub fn new(settings: &Settings) -> Result<Self, AddressError> {
+        let (mut config, tls) = settings.address.parse()?;
         config.application_name("currant-broker");
         config.connect_timeout(settings.connect_timeout);
         config.keepalives_idle(Duration::from_secs(30));
         config.tcp_user_timeout(settings.statement_timeout);
         let manager = Manager::from_config(
             config,
-            NoTls,
+            tls,
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
         let set_up = session_settings(settings);

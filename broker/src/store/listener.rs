@@ -1,9 +1,9 @@
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
-use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_postgres::AsyncMessage;
 
-use super::{StoreError, notify::CHANNEL};
+use super::{Address, StoreError, notify::CHANNEL};
 use crate::domain::QueueId;
 
 /// What the listener heard.
@@ -33,16 +33,19 @@ impl Listener {
     /// Connects and listens; the stream ends with an error when the connection does.
     /// Leaves out what the broker `me` said itself.
     pub async fn listen(
-        url: &str,
+        address: &Address,
         me: i32,
         connect_timeout: Duration,
     ) -> Result<impl Stream<Item = Result<Notice, StoreError>> + Unpin + use<>, StoreError> {
         let failed = |error| StoreError::of("listen", error);
-        let mut config = tokio_postgres::Config::from_str(url).map_err(failed)?;
+        let (mut config, tls) = address.parse().map_err(|source| StoreError::Unavailable {
+            statement: "listen",
+            source: source.into(),
+        })?;
         config.application_name("currant-broker listener");
         config.connect_timeout(connect_timeout);
         config.keepalives_idle(Duration::from_secs(10));
-        let (client, mut connection) = config.connect(NoTls).await.map_err(failed)?;
+        let (client, mut connection) = config.connect(tls).await.map_err(failed)?;
         let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx)).boxed();
         let mut listen = Box::pin(async move {
             client.batch_execute(&format!("/* listen */ LISTEN {CHANNEL}")).await.map(|()| client)

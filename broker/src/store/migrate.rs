@@ -1,7 +1,6 @@
-use std::str::FromStr;
-
 use refinery::error::Kind;
-use tokio_postgres::NoTls;
+
+use super::{Address, AddressError};
 
 mod embedded {
     refinery::embed_migrations!("../migrations");
@@ -10,6 +9,8 @@ mod embedded {
 /// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
+    #[error("the database's address can't be used")]
+    Address(#[from] AddressError),
     #[error("the database can't be reached")]
     Connect(#[source] tokio_postgres::Error),
     #[error("the schema \"currant\" can't be prepared")]
@@ -28,9 +29,9 @@ const LOCK: i64 = 0x0063_7572_7261_6e74;
 
 /// Applies what is missing, one process at a time, and returns the names of what it applied.
 /// Refuses a database with an unknown or changed version.
-pub async fn migrate(url: &str) -> Result<Vec<String>, MigrateError> {
-    let config = tokio_postgres::Config::from_str(url).map_err(MigrateError::Connect)?;
-    let (mut client, connection) = config.connect(NoTls).await.map_err(MigrateError::Connect)?;
+pub async fn migrate(address: &Address) -> Result<Vec<String>, MigrateError> {
+    let (config, tls) = address.parse()?;
+    let (mut client, connection) = config.connect(tls).await.map_err(MigrateError::Connect)?;
     // Ends with the client; the lock ends with the connection.
     let driver = tokio::spawn(connection);
     let result = apply(&mut client).await;

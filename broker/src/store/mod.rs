@@ -8,6 +8,7 @@
 //! by the session's settings in `connect`, in an UPDATE's join by `job_by_key`, in a SELECT by
 //! `LATERAL (… OFFSET 0)`, a look into the table for each row beside it.
 
+mod address;
 mod adopt_jobs;
 mod audit;
 #[doc(hidden)]
@@ -46,6 +47,7 @@ mod statement;
 mod tokens;
 mod watched_jobs;
 
+pub use address::{Address, AddressError};
 pub use adopt_jobs::adopt_jobs;
 pub use audit::{note_action, note_action_on, prune_audit};
 pub use brokers::{

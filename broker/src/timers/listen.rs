@@ -13,7 +13,7 @@ use super::TimerSettings;
 use crate::{
     mutation::{self, Mutation},
     pipeline::Core,
-    store::{Listener, Notice, StoreError},
+    store::{Address, Listener, Notice, StoreError},
 };
 
 /// Whether the listener hears.
@@ -29,7 +29,7 @@ impl Listening {
 /// One connection listens for all queues. It reconnects with backoff, and after each connect it looks
 /// at what it may have missed.
 pub(super) async fn listen(core: Arc<Core>, settings: TimerSettings, listening: Listening) {
-    let Some(url) = settings.listen_url.clone() else { return };
+    let Some(address) = settings.listen_address.clone() else { return };
     let policy = ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(Duration::from_secs(5))
@@ -37,7 +37,7 @@ pub(super) async fn listen(core: Arc<Core>, settings: TimerSettings, listening: 
         .without_max_times();
     let mut waits = policy.build();
     loop {
-        let Err(error) = hear(&core, &url, settings.connect_timeout, &listening).await else {
+        let Err(error) = hear(&core, &address, settings.connect_timeout, &listening).await else {
             continue;
         };
         if listening.0.swap(false, Ordering::Relaxed) {
@@ -56,11 +56,11 @@ pub(super) async fn listen(core: Arc<Core>, settings: TimerSettings, listening: 
 
 async fn hear(
     core: &Arc<Core>,
-    url: &str,
+    address: &Address,
     connect_timeout: Duration,
     listening: &Listening,
 ) -> Result<(), StoreError> {
-    let mut notices = Listener::listen(url, core.broker.id, connect_timeout).await?;
+    let mut notices = Listener::listen(address, core.broker.id, connect_timeout).await?;
     while let Some(notice) = notices.next().await {
         metrics::counter!("currant_notices_total").increment(1);
         match notice? {

@@ -20,13 +20,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{engine::PrunerLimits, pipeline::Core};
+use crate::{engine::PrunerLimits, pipeline::Core, store::Address};
 
 /// Intervals; see the configuration reference.
 #[derive(Clone, Debug)]
 pub struct TimerSettings {
     /// Where to LISTEN; `None`: poll only.
-    pub listen_url: Option<String>,
+    pub listen_address: Option<Address>,
     pub connect_timeout: Duration,
     pub heartbeat_interval: Duration,
     pub dead_after: Duration,

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod abuse;
 mod access;
 mod brokers;
 mod cancel;
@@ -40,6 +41,7 @@ mod shutdown;
 mod smoke;
 mod sql;
 mod support;
+mod tls;
 mod tokens;
 mod verdicts;
 mod watch;

@@ -10,7 +10,7 @@ use crate::support::Database;
 /// Connections as the broker has them, but only one.
 fn store(database: &Database) -> Store {
     let settings = Settings {
-        url: database.url.clone(),
+        address: database.url.as_str().into(),
         pool_size: 1,
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(30),

@@ -7,8 +7,8 @@ use super::{
 
 /// Each module of the broker and what it may use. `main -> cli -> app -> rpc, http, timers ->
 /// pipeline -> store | engine -> domain`; beside them stand `clock`, `config`, `meters`, `mutation`,
-/// `private_postgres` and `telemetry`.
-const LAYERS: [(&str, &[&str]); 15] = [
+/// `port`, `private_postgres` and `telemetry`.
+const LAYERS: [(&str, &[&str]); 16] = [
     ("cli", &["app", "config", "private_postgres", "telemetry"]),
     (
         "app",
@@ -22,11 +22,12 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "domain",
             "clock",
             "config",
+            "port",
             "telemetry",
         ],
     ),
-    ("rpc", &["pipeline", "store", "engine", "domain", "clock"]),
-    ("http", &[]),
+    ("rpc", &["pipeline", "store", "engine", "domain", "clock", "port"]),
+    ("http", &["port"]),
     ("timers", &["pipeline", "store", "engine", "domain", "clock", "mutation"]),
     ("pipeline", &["store", "engine", "domain", "clock", "meters", "mutation"]),
     ("store", &["domain", "clock", "mutation"]),
@@ -35,6 +36,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("clock", &[]),
     ("config", &[]),
     ("mutation", &[]),
+    ("port", &[]),
     ("private_postgres", &["clock"]),
     ("meters", &["engine", "domain"]),
     ("telemetry", &["config", "meters"]),

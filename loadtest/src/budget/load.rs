@@ -22,7 +22,7 @@ const MESSAGE_MAX: Duration = Duration::from_secs(30);
 
 /// Takes so many batches from Enqueue to their completion.
 pub(super) async fn run(endpoint: &str, shape: Shape, batches: u32) -> Result<()> {
-    let channel = channels::open(endpoint, 1).await?.remove(0);
+    let channel = channels::open(endpoint, None, 1).await?.remove(0);
     let mut producer = Producer { client: JobServiceClient::new(channel.clone()) };
     match shape {
         Shape::Direct | Shape::Single => {

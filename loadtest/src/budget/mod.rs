@@ -77,7 +77,7 @@ pub(crate) async fn run() -> Result<bool> {
     );
     let bounds = Bounds::read()?;
     let postgres = stack::start_postgres(&POSTGRES_SETTINGS).await?;
-    store::migrate(&postgres.dsn()).await?;
+    store::migrate(&postgres.dsn().as_str().into()).await?;
     let probe = CountersProbe::connect(&postgres).await?;
     let mut within = true;
     for shape in SHAPES {
@@ -104,7 +104,7 @@ async fn measure(
     let before = probe.look().await?;
     let mut broker = BrokerProcess::serve(&postgres.dsn(), &BROKER_SETTINGS)?;
     let endpoint = broker.endpoint();
-    stack::until_serving(&endpoint, Some(&mut broker)).await?;
+    stack::until_serving(&endpoint, None, Some(&mut broker)).await?;
     load::run(&endpoint, shape, batches).await?;
     let allocations = spawn_blocking(|| broker.stop()).await??;
     let after = probe.look().await?;

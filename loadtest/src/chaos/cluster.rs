@@ -149,7 +149,7 @@ impl Cluster {
         let process = loop {
             tries += 1;
             let mut process = BrokerProcess::serve_logging_to(&url, &settings, broker.log.clone())?;
-            match stack::until_serving(&process.endpoint(), Some(&mut process)).await {
+            match stack::until_serving(&process.endpoint(), None, Some(&mut process)).await {
                 Ok(()) => break process,
                 Err(error) if tries == STARTS_MAX => return Err(error),
                 Err(_) => {}

@@ -143,7 +143,7 @@ async fn measure(options: &Options) -> Result<(Limits, Vec<(String, String)>)> {
     );
     let postgres = start_postgres(&[]).await?;
     let url = postgres.dsn();
-    store::migrate(&url).await?;
+    store::migrate(&url.as_str().into()).await?;
     let probe = PostgresProbe::connect(&url, Some(postgres.postmaster_pid())).await?;
     let config = url.parse().context("the private server's address can't be read")?;
     set_up(&config, options).await?;

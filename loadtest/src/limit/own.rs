@@ -34,7 +34,7 @@ impl OwnStore {
     /// Opens all connections, each with the broker's settings and prepared statements.
     pub(super) async fn open(url: &str, connections: u32) -> Result<OwnStore> {
         let store = Store::new(&Settings {
-            url: url.to_owned(),
+            address: url.into(),
             pool_size: connections as usize,
             connect_timeout: CONNECT_TIMEOUT,
             statement_timeout: STATEMENT_TIMEOUT,

@@ -47,7 +47,7 @@ async fn measure(settings: &Settings) -> Result<Histogram<u32>> {
     let jobs = settings.jobs.min(u64::from(rate) * SECONDS_MAX);
     eprintln!("measuring what Postgres takes alone, {} s", jobs / u64::from(rate));
     let postgres = start_postgres(&[]).await?;
-    store::migrate(&postgres.dsn()).await?;
+    store::migrate(&postgres.dsn().as_str().into()).await?;
     let own = OwnStore::open(&postgres.dsn(), CONNECTIONS).await?;
     let payload = binary_batch(0, 1, 0, settings.payload_bytes).next().unwrap_or_default();
     let latencies = Arc::new(Latencies::new(settings.load_threads as usize));

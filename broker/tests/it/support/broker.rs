@@ -13,7 +13,7 @@ use currant_proto::v1::{
 };
 use tonic::{Code, transport::Channel};
 
-use super::{Database, PATIENCE, http_get};
+use super::{Database, PATIENCE, http_get_as};
 
 /// A broker process on free ports; killed when dropped.
 pub(crate) struct Broker {
@@ -35,7 +35,19 @@ impl Broker {
 
     /// With settings, such as `("SESSION__TIMEOUT_MS", "500")`.
     pub(crate) async fn start_with(database: &Database, settings: &[(&str, &str)]) -> Self {
-        let mut child = spawn(&database.url, settings);
+        Self::watch(spawn(program(), &database.url, settings)).await
+    }
+
+    /// With so many descriptors and no more.
+    pub(crate) async fn start_with_descriptors(database: &Database, max: u32) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -n \"$1\" && shift && exec \"$@\"", "sh", &max.to_string()]);
+        shell.arg(env!("CARGO_BIN_EXE_currant-broker"));
+        Self::watch(spawn(shell, &database.url, &[])).await
+    }
+
+    /// Waits until it answers.
+    async fn watch(mut child: Child) -> Self {
         let log = Log::default();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let sink = Arc::clone(&log);
@@ -52,7 +64,7 @@ impl Broker {
 
     /// Expects that it doesn't start, and returns what it says before it ends with an error.
     pub(crate) async fn refused_with(url: &str, settings: &[(&str, &str)]) -> String {
-        let child = spawn(url, settings);
+        let child = spawn(program(), url, settings);
         let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
         let output = tokio::time::timeout(PATIENCE, output).await.expect("it runs").unwrap();
         assert_eq!(output.status.code(), Some(1));
@@ -104,7 +116,12 @@ impl Broker {
 
     /// What `/metrics` shows.
     pub(crate) async fn metrics(&self) -> String {
-        let (status, metrics) = http_get(&self.http, "/metrics").await;
+        self.metrics_as("").await
+    }
+
+    /// The same with a token's secret.
+    pub(crate) async fn metrics_as(&self, secret: &str) -> String {
+        let (status, metrics) = http_get_as(&self.http, "/metrics", secret).await;
         assert_eq!(status, 200);
         metrics
     }
@@ -114,11 +131,13 @@ impl Broker {
         self.log.lock().unwrap().iter().any(|line| line["message"] == message)
     }
 
-    /// The value of a metric without labels, if it is there.
+    /// The value of a metric, with its labels if it has some, if it is there.
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
-        let text = self.metrics().await;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        Some(line.parse().unwrap())
+        value(&self.metrics().await, name)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// As after a crash: SIGKILL.
@@ -134,7 +153,7 @@ impl Broker {
 
     /// A signal by its name, such as `STOP`.
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.pid().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
@@ -171,8 +190,12 @@ impl Drop for Broker {
     }
 }
 
-fn spawn(url: &str, settings: &[(&str, &str)]) -> Child {
+fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_currant-broker"))
+}
+
+fn spawn(mut program: Command, url: &str, settings: &[(&str, &str)]) -> Child {
+    program
         .arg("serve")
         .env("CURRANT_DATABASE__URL", url)
         .env("CURRANT_GRPC__LISTEN", "127.0.0.1:0")
@@ -185,15 +208,30 @@ fn spawn(url: &str, settings: &[(&str, &str)]) -> Child {
         .unwrap()
 }
 
-/// Where it listens, once it says that it is ready.
+/// Of a metric, among those that were served.
+pub(crate) fn value(metrics: &str, name: &str) -> Option<f64> {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    Some(line.parse().unwrap())
+}
+
+const READY: &str = "the broker is ready";
+
+/// Where it listens, once it says that it is ready, as text or as JSON.
 async fn addresses(child: &mut Child, log: &Log) -> (String, String) {
     let wait = async {
         loop {
             let lines = log.lock().unwrap().clone();
-            if let Some(ready) = lines.iter().find(|line| line["message"] == "the broker is ready")
-            {
+            if let Some(ready) = lines.iter().find(|line| line["message"] == READY) {
                 let address = |key: &str| ready[key].as_str().unwrap().to_owned();
                 return (address("grpc"), address("http"));
+            }
+            let mut texts = lines.iter().filter_map(|line| line.as_str());
+            if let Some(ready) = texts.find(|text| text.contains(READY)) {
+                let address = |key: &str| {
+                    let mut words = ready.split_whitespace();
+                    words.find_map(|word| word.strip_prefix(key)).unwrap().to_owned()
+                };
+                return (address("grpc="), address("http="));
             }
             let ended = child.try_wait().unwrap();
             assert!(ended.is_none(), "the broker ended with {ended:?}: {lines:#?}");

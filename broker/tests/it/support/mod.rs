@@ -2,6 +2,7 @@
 
 mod broker;
 mod database;
+pub(crate) mod frames;
 mod load;
 mod refusal;
 mod stall;
@@ -17,7 +18,7 @@ use tokio::{
 };
 
 pub(crate) use self::{
-    broker::Broker,
+    broker::{Broker, value},
     database::{Database, connect, cut},
     load::{Clients, Ledger, progress, start_worker},
     refusal::{assert_full, assert_invalid},
@@ -45,8 +46,18 @@ pub(crate) async fn get(broker: &Broker, id: i64) -> Job {
 
 /// Status and body.
 pub(crate) async fn http_get(address: &str, path: &str) -> (u16, String) {
+    http_get_as(address, path, "").await
+}
+
+/// The same with a token's secret.
+pub(crate) async fn http_get_as(address: &str, path: &str, secret: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    let authorization = match secret {
+        "" => String::new(),
+        secret => format!("Authorization: Bearer {secret}\r\n"),
+    };
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: test\r\n{authorization}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

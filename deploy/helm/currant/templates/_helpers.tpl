@@ -34,6 +34,27 @@ readOnlyRootFilesystem: true
 capabilities: { drop: [ALL] }
 {{- end }}
 
+{{- define "currant.accessEnv" -}}
+{{- if .Values.tls.existingSecret -}}
+- { name: CURRANT_TLS__CERTIFICATE_FILE, value: /etc/currant/tls/tls.crt }
+- { name: CURRANT_TLS__KEY_FILE, value: /etc/currant/tls/tls.key }
+{{- if .Values.tls.clientCertificates }}
+- { name: CURRANT_TLS__CLIENT_CA_FILE, value: /etc/currant/tls/ca.crt }
+{{- end }}
+{{- else if not .Values.access.insecure }}
+{{- fail "set tls.existingSecret, or access.insecure to let in everybody who reaches the pods" }}
+{{- end }}
+{{- if .Values.access.insecure }}
+- { name: CURRANT_ACCESS__INSECURE, value: "true" }
+{{- else }}
+- { name: CURRANT_ACCESS__REQUIRED, value: "true" }
+{{- end }}
+{{- end }}
+
+{{- define "currant.scheme" -}}
+{{ if .Values.tls.existingSecret }}HTTPS{{ else }}HTTP{{ end }}
+{{- end }}
+
 {{- define "currant.databaseEnv" -}}
 {{- $secret := required "database.existingSecret is not set" .Values.database.existingSecret -}}
 - name: CURRANT_DATABASE__URL

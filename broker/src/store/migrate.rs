@@ -1,4 +1,5 @@
 use refinery::error::Kind;
+use tokio_postgres::error::SqlState;
 
 use super::{Address, AddressError};
 
@@ -47,11 +48,14 @@ async fn apply(client: &mut tokio_postgres::Client) -> Result<Vec<String>, Migra
         .execute("/* lock_migrations */ SELECT pg_advisory_lock($1)", &[&LOCK])
         .await
         .map_err(MigrateError::Prepare)?;
+    let mut runner = embedded::migrations::runner();
+    if applied(client).await? == known(&runner) {
+        return Ok(Vec::new());
+    }
     client
         .batch_execute("/* create_schema */ CREATE SCHEMA IF NOT EXISTS currant")
         .await
         .map_err(MigrateError::Prepare)?;
-    let mut runner = embedded::migrations::runner();
     runner.set_migration_table_name("currant.schema_history");
     let report = runner
         .set_abort_missing(true)
@@ -60,6 +64,30 @@ async fn apply(client: &mut tokio_postgres::Client) -> Result<Vec<String>, Migra
         .await
         .map_err(of_refinery)?;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+}
+
+/// Version, name and checksum of each migration.
+type Versions = Vec<(i64, String, String)>;
+
+fn known(runner: &refinery::Runner) -> Versions {
+    let of = |one: &refinery::Migration| {
+        (i64::from(one.version()), one.name().to_owned(), one.checksum().to_string())
+    };
+    let mut known: Versions = runner.get_migrations().iter().map(of).collect();
+    known.sort_unstable();
+    known
+}
+
+/// What is there, to be read by whoever may: a broker whose role can't change the schema starts if
+/// nothing is missing.
+async fn applied(client: &tokio_postgres::Client) -> Result<Versions, MigrateError> {
+    let sql = "/* applied_migrations */
+SELECT version::bigint, name::text, checksum::text FROM currant.schema_history ORDER BY version";
+    match client.query(sql, &[]).await {
+        Ok(rows) => Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(Vec::new()),
+        Err(error) => Err(MigrateError::Prepare(error)),
+    }
 }
 
 fn of_refinery(error: refinery::Error) -> MigrateError {

@@ -33,6 +33,7 @@ mod rare;
 mod reflection;
 mod refusals;
 mod retry;
+mod roles;
 mod schedule;
 mod schema;
 mod sdk;

@@ -1,4 +1,4 @@
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 /// Stands for the statement where no connection was had.
 pub(super) const CONNECT: &str = "connect";
@@ -25,7 +25,7 @@ pub enum StoreError {
     Refused {
         statement: &'static str,
         #[source]
-        source: tokio_postgres::Error,
+        source: Refusal,
     },
     /// Stored data is not what this broker writes.
     #[error("{table}.{column} of {key}: {problem}")]
@@ -38,6 +38,25 @@ pub enum Violation {
     JobId,
     IdempotencyKey,
     Other,
+}
+
+/// What the database says, but for its details: they show values of the row, payloads among them.
+#[derive(Debug, thiserror::Error)]
+#[error("{severity}: {message} ({code})")]
+pub struct Refusal {
+    severity: String,
+    message: String,
+    code: String,
+}
+
+impl From<&DbError> for Refusal {
+    fn from(error: &DbError) -> Self {
+        Self {
+            severity: error.severity().to_owned(),
+            message: error.message().to_owned(),
+            code: error.code().code().to_owned(),
+        }
+    }
 }
 
 impl StoreError {
@@ -66,10 +85,11 @@ impl StoreError {
             || *code == SqlState::READ_ONLY_SQL_TRANSACTION
             || *code == SqlState::LOCK_NOT_AVAILABLE
             || *code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE;
+        let refusal = Refusal::from(error);
         if passing {
-            Self::Unavailable { statement, source: source.into() }
+            Self::Unavailable { statement, source: refusal.into() }
         } else {
-            Self::Refused { statement, source }
+            Self::Refused { statement, source: refusal }
         }
     }
 

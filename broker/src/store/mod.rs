@@ -61,7 +61,7 @@ pub use configure_queues::{configure_queue, pause_queue, resume_queue};
 pub use connect::{Client, Settings, Store};
 pub use delete_jobs::delete_jobs;
 pub use duties::take_duty;
-pub use error::{StoreError, Violation};
+pub use error::{Refusal, StoreError, Violation};
 pub use fire_schedules::{DueSchedule, due_schedules, fire_schedule, next_schedule};
 pub use get_job::{failed_attempts, get_job};
 pub use insert_jobs::{InsertRow, StoredCall, find_idempotent, insert_jobs};

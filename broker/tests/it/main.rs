@@ -37,6 +37,7 @@ mod roles;
 mod schedule;
 mod schema;
 mod sdk;
+mod secrets;
 mod sessions;
 mod shutdown;
 mod smoke;

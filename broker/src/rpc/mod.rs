@@ -2,6 +2,8 @@
 
 mod access;
 mod admission;
+#[cfg(test)]
+mod arbitrary;
 #[doc(hidden)]
 pub mod bench;
 mod cancel;
@@ -16,6 +18,8 @@ mod convert_token;
 mod delete;
 mod enqueue;
 mod filter;
+#[doc(hidden)]
+pub mod fuzz;
 mod get;
 mod heartbeat;
 mod jobs;

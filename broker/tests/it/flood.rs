@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use currant_proto::v1::{
-    CompleteRequest, Completion, EnqueueRequest, NewJob, SubscribeRequest, Succeeded, Verdict,
-    completion::Outcome,
+    CompleteRequest, Completion, CreateScheduleRequest, EnqueueRequest, NewJob, Schedule,
+    SubscribeRequest, Succeeded, Verdict, completion::Outcome,
 };
 use tonic::Status;
 use tonic_health::pb::{
@@ -214,5 +214,78 @@ async fn queues_beyond_the_limit_are_refused() {
     assert_eq!(database.number("SELECT count(*) FROM currant.queue").await, 3);
     for _ in 0..3 {
         broker.enqueue(["c", "a", "b"].map(|queue| job(queue, b""))).await;
+    }
+}
+
+#[tokio::test]
+async fn schedules_beyond_the_limit_are_refused() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let create = async |name: &str| {
+        let schedule = Schedule {
+            name: name.to_owned(),
+            cron: "0 0 0 1 1 *".to_owned(),
+            job: Some(job("q", b"")),
+            ..Schedule::default()
+        };
+        broker.schedules().create(CreateScheduleRequest { schedule: Some(schedule) }).await
+    };
+    create("first").await.unwrap();
+    let others =
+        "INSERT INTO currant.schedule (name, cron, time_zone, catch_up, window_ms, overlap,
+                      from_file, queue_id, kind, payload)
+                  SELECT 'other' || n, cron, time_zone, catch_up, window_ms, overlap,
+                      from_file, queue_id, kind, payload
+                  FROM currant.schedule, generate_series(1, 9999) n";
+    database.connect().await.batch_execute(others).await.unwrap();
+    assert_full(&create("one-more").await.unwrap_err());
+}
+
+/// 16 KiB.
+const LARGE: &[u8] = &[7; 16 << 10];
+
+#[tokio::test]
+async fn no_more_is_on_its_way_to_a_worker_than_the_limit_until_it_acknowledges() {
+    let database = Database::fresh().await;
+    let settings = [
+        ("SESSION__UNACKNOWLEDGED_BYTES_MAX", "65536"),
+        ("ENQUEUE__PAYLOAD_BYTES_MAX", "16384"),
+        ("SESSION__KEEP_ALIVE_INTERVAL_MS", "100"),
+    ];
+    let broker = Broker::start_with(&database, &settings).await;
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 100).await;
+    broker.enqueue((0..40).map(|_| job("q", LARGE))).await;
+    let mut left = 40;
+    while left > 0 {
+        let mut jobs = worker.take(1).await;
+        // Whatever would come has come by then.
+        worker.keep_alives(2).await;
+        jobs.extend(worker.received());
+        assert!(jobs.len() <= 5, "{} jobs are on their way", jobs.len());
+        left -= worker.succeed(&jobs).await.len();
+    }
+}
+
+#[tokio::test]
+async fn memory_holds_no_more_bytes_of_jobs_than_the_limit_and_the_rest_comes_later() {
+    let database = Database::fresh().await;
+    let limit = 1 << 20;
+    let settings = [("DISPATCH__BUFFERED_BYTES_MAX", "1048576"), ("DISPATCH__HOLD_MS_MAX", "0")];
+    let broker = Broker::start_with(&database, &settings).await;
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 500).await;
+    worker.set_credit(0).await;
+    for _ in 0..4 {
+        broker.enqueue((0..100).map(|_| job("q", LARGE))).await;
+    }
+    let bytes = broker.metric("currant_buffered_bytes").await.unwrap();
+    assert!(bytes <= f64::from(limit), "{bytes} bytes");
+    worker.set_credit(500).await;
+    let mut left = 400;
+    while left > 0 {
+        let job = worker.job().await;
+        let jobs: Vec<_> = std::iter::once(job).chain(worker.received()).collect();
+        left -= worker.succeed(&jobs).await.len();
+        let bytes = broker.metric("currant_buffered_bytes").await.unwrap();
+        assert!(bytes <= f64::from(limit), "{bytes} bytes");
     }
 }

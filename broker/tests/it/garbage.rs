@@ -1,11 +1,13 @@
 //! Bytes that no client of ours would send.
 
 use std::{
+    collections::BTreeSet,
     io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpStream},
 };
 
 use bytes::{Buf, BufMut, Bytes};
+use currant_broker::rpc::ACCESS;
 use currant_proto::v1::{
     Attempt, CancelRequest, Change, ChangeAllRequest, CompleteRequest, Completion,
     ConfigureQueueRequest, CreateScheduleRequest, CreateTokenRequest, DeleteRequest,
@@ -208,6 +210,9 @@ async fn random_bodies_are_answered_and_the_broker_goes_on() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
+    let ours = ACCESS.iter().map(|(path, _)| *path).filter(|path| path.starts_with("/currant."));
+    let called: BTreeSet<_> = rpcs().iter().map(|(path, _)| *path).collect();
+    assert_eq!(called, ours.collect(), "every RPC, and no other");
     for (path, good) in rpcs() {
         // It is the one that the RPC takes, or at least understands.
         let understood = call(&broker, path, vec![good.clone().into()]).await;

@@ -16,6 +16,7 @@ mod cron;
 mod database;
 mod dispatch;
 mod enqueue;
+mod errors;
 mod flood;
 mod garbage;
 mod http;

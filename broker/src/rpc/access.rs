@@ -12,7 +12,7 @@ use http::HeaderValue;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::status;
+use super::{Context, status};
 use crate::{
     domain::Scope,
     pipeline::{Caller, Core, Stranger},
@@ -158,9 +158,20 @@ where
     }
 }
 
-/// Who calls, as the layer found out.
-pub(super) fn caller<T>(request: &tonic::Request<T>) -> Caller {
-    request.extensions().get().cloned().unwrap_or_default()
+impl Context {
+    /// Who calls, as the layer found out.
+    pub(super) fn caller<T>(&self, request: &tonic::Request<T>) -> Result<Caller, Status> {
+        known(request.extensions().get(), self.core.access.is_required())
+    }
+}
+
+/// Where tokens are required, whoever isn't known is nobody, however he came past the layer.
+fn known(caller: Option<&Caller>, is_required: bool) -> Result<Caller, Status> {
+    match caller {
+        Some(caller) => Ok(caller.clone()),
+        None if is_required => Err(status::stranger(Stranger::NoToken)),
+        None => Ok(Caller::default()),
+    }
 }
 
 /// Refuses a queue that isn't the caller's.
@@ -189,6 +200,14 @@ mod tests {
     use prost_types::FileDescriptorSet;
 
     use super::*;
+
+    #[test]
+    fn who_is_not_known_is_let_in_only_where_everybody_is() {
+        assert!(known(Some(&Caller::default()), true).is_ok());
+        assert!(known(None, false).is_ok());
+        let refused = known(None, true).expect_err("nobody knows him");
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
 
     #[test]
     fn every_rpc_of_the_contract_has_its_line() {

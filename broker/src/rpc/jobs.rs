@@ -2,10 +2,7 @@ use currant_proto::v1::{self as pb, job_service_server::JobService};
 use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    Context,
-    access::{caller, while_valid},
-};
+use super::{Context, access::while_valid};
 
 #[tonic::async_trait]
 impl JobService for Context {
@@ -13,7 +10,7 @@ impl JobService for Context {
         &self,
         request: Request<pb::EnqueueRequest>,
     ) -> Result<Response<pb::EnqueueResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         Context::enqueue(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -23,7 +20,7 @@ impl JobService for Context {
         &self,
         request: Request<Streaming<pb::EnqueueStreamRequest>>,
     ) -> Result<Response<Self::EnqueueStreamStream>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         let responses = Context::enqueue_stream(self.clone(), caller.clone(), request.into_inner());
         Ok(Response::new(while_valid(&caller, responses)))
     }
@@ -32,7 +29,7 @@ impl JobService for Context {
         &self,
         request: Request<pb::GetRequest>,
     ) -> Result<Response<pb::GetResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         Context::get(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -40,7 +37,7 @@ impl JobService for Context {
         &self,
         request: Request<pb::ListRequest>,
     ) -> Result<Response<pb::ListResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         Context::list(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -50,7 +47,7 @@ impl JobService for Context {
         &self,
         request: Request<pb::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         let changes = Context::watch(self, &caller, request.into_inner()).await?;
         Ok(Response::new(while_valid(&caller, changes)))
     }
@@ -59,7 +56,7 @@ impl JobService for Context {
         &self,
         request: Request<pb::CancelRequest>,
     ) -> Result<Response<pb::CancelResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         Context::cancel(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -67,7 +64,7 @@ impl JobService for Context {
         &self,
         request: Request<pb::RetryRequest>,
     ) -> Result<Response<pb::RetryResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         Context::retry(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -75,7 +72,7 @@ impl JobService for Context {
         &self,
         request: Request<pb::DeleteRequest>,
     ) -> Result<Response<pb::DeleteResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         Context::delete(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -85,7 +82,7 @@ impl JobService for Context {
         &self,
         request: Request<pb::ChangeAllRequest>,
     ) -> Result<Response<Self::ChangeAllStream>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         let progress = Context::change_all(self, &caller, request.into_inner()).await?;
         Ok(Response::new(while_valid(&caller, progress)))
     }

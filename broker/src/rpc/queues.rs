@@ -1,7 +1,7 @@
 use currant_proto::v1::{self as pb, queue_service_server::QueueService};
 use tonic::{Request, Response, Status};
 
-use super::{Context, access::caller};
+use super::Context;
 
 #[tonic::async_trait]
 impl QueueService for Context {
@@ -9,7 +9,7 @@ impl QueueService for Context {
         &self,
         request: Request<pb::ListQueuesRequest>,
     ) -> Result<Response<pb::ListQueuesResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.list_queues(&caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -17,7 +17,7 @@ impl QueueService for Context {
         &self,
         request: Request<pb::GetQueueRequest>,
     ) -> Result<Response<pb::GetQueueResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.get_queue(&caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -25,7 +25,7 @@ impl QueueService for Context {
         &self,
         request: Request<pb::ConfigureQueueRequest>,
     ) -> Result<Response<pb::ConfigureQueueResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.configure_queue(&caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -33,7 +33,7 @@ impl QueueService for Context {
         &self,
         request: Request<pb::PauseQueueRequest>,
     ) -> Result<Response<pb::PauseQueueResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.pause_queue(&caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -41,7 +41,7 @@ impl QueueService for Context {
         &self,
         request: Request<pb::ResumeQueueRequest>,
     ) -> Result<Response<pb::ResumeQueueResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.resume_queue(&caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -49,7 +49,7 @@ impl QueueService for Context {
         &self,
         request: Request<pb::DrainQueueRequest>,
     ) -> Result<Response<pb::DrainQueueResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.drain_queue(&caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -57,7 +57,7 @@ impl QueueService for Context {
         &self,
         request: Request<pb::QueueStatsRequest>,
     ) -> Result<Response<pb::QueueStatsResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.queue_stats(&caller, request.into_inner()).await.map(Response::new)
     }
 }

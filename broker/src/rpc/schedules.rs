@@ -1,7 +1,7 @@
 use currant_proto::v1::{self as pb, schedule_service_server::ScheduleService};
 use tonic::{Request, Response, Status};
 
-use super::{Context, access::caller};
+use super::Context;
 
 #[tonic::async_trait]
 impl ScheduleService for Context {
@@ -9,7 +9,7 @@ impl ScheduleService for Context {
         &self,
         request: Request<pb::CreateScheduleRequest>,
     ) -> Result<Response<pb::CreateScheduleResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.create_schedule(&caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -17,7 +17,7 @@ impl ScheduleService for Context {
         &self,
         request: Request<pb::UpdateScheduleRequest>,
     ) -> Result<Response<pb::UpdateScheduleResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.update_schedule(&caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -25,7 +25,7 @@ impl ScheduleService for Context {
         &self,
         request: Request<pb::DeleteScheduleRequest>,
     ) -> Result<Response<pb::DeleteScheduleResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.delete_schedule(&caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -33,7 +33,7 @@ impl ScheduleService for Context {
         &self,
         request: Request<pb::GetScheduleRequest>,
     ) -> Result<Response<pb::GetScheduleResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.get_schedule(&caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -41,7 +41,7 @@ impl ScheduleService for Context {
         &self,
         request: Request<pb::ListSchedulesRequest>,
     ) -> Result<Response<pb::ListSchedulesResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.list_schedules(&caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -49,7 +49,7 @@ impl ScheduleService for Context {
         &self,
         request: Request<pb::PauseScheduleRequest>,
     ) -> Result<Response<pb::PauseScheduleResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.pause_schedule(&caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -57,7 +57,7 @@ impl ScheduleService for Context {
         &self,
         request: Request<pb::ResumeScheduleRequest>,
     ) -> Result<Response<pb::ResumeScheduleResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.resume_schedule(&caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -65,7 +65,7 @@ impl ScheduleService for Context {
         &self,
         request: Request<pb::RunScheduleNowRequest>,
     ) -> Result<Response<pb::RunScheduleNowResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         self.run_schedule_now(&caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -73,7 +73,7 @@ impl ScheduleService for Context {
         &self,
         request: Request<pb::NextFiresRequest>,
     ) -> Result<Response<pb::NextFiresResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         Context::next_fires(self, &caller, request.into_inner()).await.map(Response::new)
     }
 }

@@ -1,7 +1,7 @@
 use currant_proto::v1::{self as pb, token_service_server::TokenService};
 use tonic::{Request, Response, Status};
 
-use super::{Context, access::caller, check, convert_token, status, status::Violations};
+use super::{Context, check, convert_token, status, status::Violations};
 use crate::{
     domain::{TokenId, TokenSecret},
     pipeline::Created,
@@ -15,7 +15,7 @@ impl TokenService for Context {
         &self,
         request: Request<pb::CreateTokenRequest>,
     ) -> Result<Response<pb::CreateTokenResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         let now = self.core.clock.database_micros();
         let new = convert_token::new_token(request.into_inner(), now)?;
         let created = self.core.create_token(&caller, &new).await;
@@ -47,7 +47,7 @@ impl TokenService for Context {
         &self,
         request: Request<pb::RevokeTokenRequest>,
     ) -> Result<Response<pb::RevokeTokenResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         let pb::RevokeTokenRequest { token_id } = request.into_inner();
         let known = self.core.revoke_token(&caller, TokenId(token_id)).await;
         if !known.map_err(|error| status::of(&error))? {

@@ -2,10 +2,7 @@ use currant_proto::v1::{self as pb, worker_service_server::WorkerService};
 use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
-use super::{
-    Context,
-    access::{caller, while_valid},
-};
+use super::{Context, access::while_valid};
 
 #[tonic::async_trait]
 impl WorkerService for Context {
@@ -15,7 +12,7 @@ impl WorkerService for Context {
         &self,
         request: Request<pb::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         let messages = Context::subscribe(self, caller.clone(), request.into_inner()).await?;
         Ok(Response::new(while_valid(&caller, messages)))
     }
@@ -24,7 +21,7 @@ impl WorkerService for Context {
         &self,
         request: Request<pb::CompleteRequest>,
     ) -> Result<Response<pb::CompleteResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         Context::complete(self, &caller, request.into_inner()).await.map(Response::new)
     }
 

@@ -7,13 +7,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use tower::{BoxError, Service, ServiceExt};
 
-use crate::{handler_error::HandlerError, job::Job};
+use crate::{
+    handler_error::HandlerError,
+    job::Job,
+    output::{IntoOutput, Output},
+};
 
 /// What a handler returns while it runs.
-pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Bytes, HandlerError>> + Send>>;
+pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Output, HandlerError>> + Send>>;
 
 /// A registered handler of any sort, as a [`Service`]: what a layer wraps. Always ready; cheap to
 /// clone.
@@ -21,10 +25,11 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Bytes, HandlerError>
 pub struct HandlerService(Arc<dyn Handle>);
 
 impl HandlerService {
-    pub(crate) fn raw<F, Fut>(handler: F) -> HandlerService
+    pub(crate) fn raw<O, F, Fut>(handler: F) -> HandlerService
     where
+        O: Into<Output>,
         F: Fn(Job<Bytes>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Bytes, HandlerError>> + Send + 'static,
+        Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
     {
         HandlerService(Arc::new(Raw(handler)))
     }
@@ -32,7 +37,7 @@ impl HandlerService {
     pub(crate) fn json<T, O, F, Fut>(handler: F) -> HandlerService
     where
         T: DeserializeOwned + Send + 'static,
-        O: Serialize,
+        O: IntoOutput,
         F: Fn(Job<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
     {
@@ -41,13 +46,14 @@ impl HandlerService {
                 Ok(payload) => Ok(handler(job.map(|_| payload))),
                 Err(error) => Err(HandlerError::new(format_args!("payload: {error}"))),
             };
-            async move { encode(&running?.await?) }
+            async move { running?.await?.into_output() }
         })
     }
 
     pub(crate) fn service<S>(service: S) -> HandlerService
     where
-        S: Service<Job<Bytes>, Response = Bytes> + Clone + Send + Sync + 'static,
+        S: Service<Job<Bytes>> + Clone + Send + Sync + 'static,
+        S::Response: Into<Output>,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
     {
@@ -61,7 +67,7 @@ impl HandlerService {
 }
 
 impl Service<Job<Bytes>> for HandlerService {
-    type Response = Bytes;
+    type Response = Output;
     type Error = HandlerError;
     type Future = HandlerFuture;
 
@@ -86,13 +92,15 @@ trait Handle: Send + Sync {
 
 struct Raw<F>(F);
 
-impl<F, Fut> Handle for Raw<F>
+impl<F, Fut, O> Handle for Raw<F>
 where
     F: Fn(Job<Bytes>) -> Fut + Send + Sync,
-    Fut: Future<Output = Result<Bytes, HandlerError>> + Send + 'static,
+    Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
+    O: Into<Output>,
 {
     fn handle(&self, job: Job<Bytes>) -> HandlerFuture {
-        Box::pin((self.0)(job))
+        let running = (self.0)(job);
+        Box::pin(async move { running.await.map(Into::into) })
     }
 }
 
@@ -100,7 +108,8 @@ struct Tower<S>(S);
 
 impl<S> Handle for Tower<S>
 where
-    S: Service<Job<Bytes>, Response = Bytes> + Clone + Send + Sync + 'static,
+    S: Service<Job<Bytes>> + Clone + Send + Sync + 'static,
+    S::Response: Into<Output>,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
 {
@@ -110,14 +119,8 @@ where
         Box::pin(async move {
             let ready =
                 service.ready().await.map_err(|error| HandlerError::from_boxed(error.into()))?;
-            ready.call(job).await.map_err(|error| HandlerError::from_boxed(error.into()))
+            let output = ready.call(job).await;
+            output.map(Into::into).map_err(|error| HandlerError::from_boxed(error.into()))
         })
     }
-}
-
-/// An output as JSON; `null`, which is what `()` and `None` are, as no bytes.
-fn encode<O: Serialize>(output: &O) -> Result<Bytes, HandlerError> {
-    let json = serde_json::to_vec(output)
-        .map_err(|error| HandlerError::discard(format_args!("output: {error}")))?;
-    Ok(if json == b"null" { Bytes::new() } else { json.into() })
 }

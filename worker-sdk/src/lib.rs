@@ -48,6 +48,7 @@
 //! | it returns | what becomes of the job |
 //! | --- | --- |
 //! | `Ok(output)` | succeeded; the output is kept, see [`StoredJob::result_json`] |
+//! | `Ok(`[`Committed`]`)` | the handler has recorded the outcome itself, in a transaction of its own: see [`Job::completion`] |
 //! | any error through `?`, [`HandlerError::new`] | the attempt has failed; tried again by the job's [`RetryPolicy`], dead after `max_attempts` failures |
 //! | [`HandlerError::retry_after`] | the same, tried again after this wait |
 //! | [`HandlerError::discard`] | dead at once |
@@ -110,6 +111,7 @@ mod handler_error;
 mod job;
 mod listing;
 mod new_job;
+mod output;
 mod queue;
 mod retry;
 mod schedule;
@@ -134,6 +136,7 @@ pub use crate::{
     job::{Job, JobId},
     listing::{JobFilter, Listing},
     new_job::{NewJob, RetryPolicy},
+    output::{Committed, Completion, IntoOutput, Output},
     queue::{JobCount, Keep, Queue, QueueSettings, QueueStats},
     schedule::{CatchUp, Overlap, Schedule, StoredSchedule},
     stored_job::{FailedAttempt, JobError, JobState, StoredJob},
@@ -156,6 +159,10 @@ struct Security;
 #[doc = include_str!("../../docs/jobs.md")]
 struct Jobs;
 
+/// And those of docs/sql.md.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/sql.md")]
+struct Sql;
 /// And those of docs/schedules.md.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/schedules.md")]

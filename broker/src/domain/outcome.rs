@@ -20,6 +20,25 @@ pub enum Outcome {
     },
     Released,
     Cancelled,
+    /// The worker says that it has recorded the outcome itself. It has failed if that isn't so.
+    Committed,
+}
+
+impl Outcome {
+    /// How the attempt failed, if it did.
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Failed { error, .. } => Some(error.clone()),
+            Self::Committed => Some(Failure {
+                class: "not_committed".to_owned(),
+                message: "no transaction of the worker's has recorded the outcome".to_owned(),
+                details: String::new(),
+            }),
+            Self::Succeeded { .. } | Self::Snoozed { .. } | Self::Released | Self::Cancelled => {
+                None
+            }
+        }
+    }
 }
 
 /// How an attempt failed.
@@ -61,7 +80,10 @@ impl Completion {
         96 + match &self.outcome {
             Outcome::Succeeded { result } => result.len(),
             Outcome::Failed { error, .. } => error.bytes(),
-            Outcome::Snoozed { .. } | Outcome::Released | Outcome::Cancelled => 0,
+            Outcome::Snoozed { .. }
+            | Outcome::Released
+            | Outcome::Cancelled
+            | Outcome::Committed => 0,
         }
     }
 }

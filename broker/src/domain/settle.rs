@@ -43,17 +43,19 @@ pub fn settle(
         let delay = i64::try_from(delay_ms.saturating_mul(1000)).unwrap_or(i64::MAX);
         Next::Scheduled { at: now_micros.saturating_add(delay) }
     };
+    let fail = |discard: bool, retry_after_ms: Option<u64>| {
+        let failures = budget.failures.saturating_add(1);
+        if discard || failures >= budget.max_attempts.unwrap_or(queue.max_attempts) {
+            return (Next::Dead, failures);
+        }
+        let policy = budget.retry.unwrap_or(&queue.retry);
+        let delay = retry_after_ms.unwrap_or_else(|| policy.delay_ms(failures, random));
+        (after(delay), failures)
+    };
     match outcome {
         Outcome::Succeeded { .. } => unreachable!("a success is recorded, not settled"),
-        Outcome::Failed { discard, retry_after_ms, .. } => {
-            let failures = budget.failures.saturating_add(1);
-            if *discard || failures >= budget.max_attempts.unwrap_or(queue.max_attempts) {
-                return (Next::Dead, failures);
-            }
-            let policy = budget.retry.unwrap_or(&queue.retry);
-            let delay = retry_after_ms.unwrap_or_else(|| policy.delay_ms(failures, random));
-            (after(delay), failures)
-        }
+        Outcome::Failed { discard, retry_after_ms, .. } => fail(*discard, *retry_after_ms),
+        Outcome::Committed => fail(false, None),
         Outcome::Snoozed { delay_ms } => (after(*delay_ms), budget.failures),
         Outcome::Released => (Next::Ready, budget.failures),
         Outcome::Cancelled => (Next::Cancelled, budget.failures),
@@ -93,6 +95,7 @@ mod tests {
 
     #[test]
     fn fails_until_the_budget_is_spent() {
+        assert_eq!(next(&Outcome::Committed, 2, None), (Next::Dead, 3));
         let fail = failed(false, None);
         assert_eq!(next(&fail, 0, None), (Next::Scheduled { at: NOW + 1_000_000 }, 1));
         assert_eq!(next(&fail, 1, None), (Next::Scheduled { at: NOW + 2_000_000 }, 2));

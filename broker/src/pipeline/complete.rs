@@ -142,8 +142,9 @@ impl Core {
             awaited[0] = Some((places, answer));
         }
         if !others.is_empty() {
-            let failed =
-                others.iter().any(|(_, _, outcome)| matches!(outcome, Outcome::Failed { .. }));
+            let failed = others.iter().any(|(_, _, outcome)| {
+                matches!(outcome, Outcome::Failed { .. } | Outcome::Committed)
+            });
             // A report without a session says nothing of it.
             let holder = (failed && session != SessionId(0)).then(|| Holder {
                 session,

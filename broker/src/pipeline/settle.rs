@@ -14,6 +14,7 @@ use super::{
     Core, PipelineError, Suspect,
     coalescer::{Permit, Request},
     complete::Verdicts,
+    dispatch::Dispatch,
     error::log,
     persist::Persistence,
 };
@@ -174,10 +175,16 @@ impl Core {
             };
             let verdicts = match &result {
                 Ok(verdicts) => {
-                    self.with_engine(|engine, now, actions| {
+                    let verdicts = verdicts[places].to_vec();
+                    self.with_dispatch(|Dispatch { engine, meters, .. }, now, actions| {
+                        for (item, completing) in recorded(&call.items, &completings, &verdicts) {
+                            self.changed([item.key]);
+                            let held = completing.queue.is_some();
+                            meters.queue(item.key.queue).succeeded += u64::from(held);
+                        }
                         engine.completed(now, session, &completings, actions);
                     });
-                    Ok(verdicts[places].to_vec())
+                    Ok(verdicts)
                 }
                 Err(error) => {
                     self.with_engine(|engine, now, actions| {
@@ -288,10 +295,7 @@ impl Core {
                 Next::Dead => (PHASE_TAKEN, None, Some(OUTCOME_DEAD)),
                 Next::Cancelled => (PHASE_TAKEN, None, Some(OUTCOME_CANCELLED)),
             };
-            let failure = match &item.outcome {
-                Outcome::Failed { error, .. } => Some(error.clone()),
-                _ => None,
-            };
+            let failure = item.outcome.failure();
             let worker = holder.filter(|_| failure.is_some()).map(Holder::as_stored);
             Some(Settlement {
                 key: item.key,
@@ -348,6 +352,19 @@ impl Core {
             }
         }
     }
+}
+
+/// Those that the worker had recorded itself.
+fn recorded<'a>(
+    items: &'a [Item],
+    completings: &'a [Completing],
+    verdicts: &'a [Verdict],
+) -> impl Iterator<Item = (&'a Item, &'a Completing)> {
+    let all = items.iter().zip(completings).zip(verdicts);
+    all.filter(|((item, _), verdict)| {
+        item.outcome == Outcome::Committed && **verdict == Verdict::Duplicate
+    })
+    .map(|(one, _)| one)
 }
 
 async fn read_states(

@@ -213,6 +213,7 @@ pub(super) fn completion(
         }
         Some(pb::completion::Outcome::Released(pb::Released {})) => Outcome::Released,
         Some(pb::completion::Outcome::Cancelled(pb::Cancelled {})) => Outcome::Cancelled,
+        Some(pb::completion::Outcome::Committed(pb::Committed {})) => Outcome::Committed,
     };
     Ok(Completion { attempt, outcome })
 }

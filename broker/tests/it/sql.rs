@@ -131,7 +131,6 @@ async fn what_is_refused_names_the_argument_and_stores_nothing() {
         ("payload", "enqueue_bytes('q', 'k', convert_to(repeat('x', 1048577), 'UTF8'))".to_owned()),
         ("priority", "enqueue('q', 'k', priority => 101)".to_owned()),
         ("priority", "enqueue('q', 'k', priority => -101)".to_owned()),
-        ("priority", "enqueue('q', 'k', priority => NULL)".to_owned()),
         ("run_at", "enqueue('q', 'k', run_at => '1999-12-30')".to_owned()),
         ("run_at", "enqueue('q', 'k', run_at => now() + interval '10 years 2 days')".to_owned()),
         ("run_at", "enqueue('q', 'k', run_at => 'infinity')".to_owned()),

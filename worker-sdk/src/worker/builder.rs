@@ -1,7 +1,7 @@
 use std::{collections::HashMap, fmt::Display, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tower::{BoxError, Layer, Service};
@@ -17,6 +17,7 @@ use crate::{
     handler::HandlerService,
     handler_error::HandlerError,
     job::{Job, JobId},
+    output::{IntoOutput, Output},
 };
 
 const CONCURRENCY: u32 = 10;
@@ -124,11 +125,11 @@ impl WorkerBuilder {
 
     /// Registers a handler for a kind of job whose payload is JSON. What it returns is stored as JSON
     /// with the job; `()` and everything else that is `null` in JSON as no bytes. A payload that
-    /// can't be read as a `T` is a failed attempt.
+    /// can't be read as a `T` is a failed attempt. Or it returns [`Committed`](crate::Committed).
     pub fn handler<T, O, F, Fut>(self, kind: impl Into<String>, handler: F) -> WorkerBuilder
     where
         T: DeserializeOwned + Send + 'static,
-        O: Serialize,
+        O: IntoOutput,
         F: Fn(Job<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
     {
@@ -149,7 +150,8 @@ impl WorkerBuilder {
     /// `tower::util::BoxCloneSyncServiceLayer` or a `Buffer`.)
     pub fn service<S>(self, kind: impl Into<String>, service: S) -> WorkerBuilder
     where
-        S: Service<Job<Bytes>, Response = Bytes> + Clone + Send + Sync + 'static,
+        S: Service<Job<Bytes>> + Clone + Send + Sync + 'static,
+        S::Response: Into<Output>,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
     {
@@ -162,7 +164,8 @@ impl WorkerBuilder {
     pub fn layer<L>(mut self, layer: L) -> WorkerBuilder
     where
         L: Layer<HandlerService>,
-        L::Service: Service<Job<Bytes>, Response = Bytes> + Clone + Send + Sync + 'static,
+        L::Service: Service<Job<Bytes>> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Job<Bytes>>>::Response: Into<Output>,
         <L::Service as Service<Job<Bytes>>>::Error: Into<BoxError>,
         <L::Service as Service<Job<Bytes>>>::Future: Send + 'static,
     {

@@ -161,10 +161,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{job::JobId, worker::outcome::ended};
+    use crate::{job::JobId, output::Output, worker::outcome::ended};
 
     fn success(job: i64, bytes: usize) -> Completion {
-        let result = Ok(Bytes::from(vec![0; bytes]));
+        let result = Ok(Output::Result(Bytes::from(vec![0; bytes])));
         ended(Attempt { job: JobId(job), number: 1 }, result, false)
     }
 

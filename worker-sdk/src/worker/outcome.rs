@@ -1,13 +1,13 @@
 //! What a handler returned, as a completion.
 
-use bytes::Bytes;
 use currant_proto::v1::{
-    Cancelled, Completion, Failed, Released, Snoozed, Succeeded, completion::Outcome,
+    Cancelled, Committed, Completion, Failed, Released, Snoozed, Succeeded, completion::Outcome,
 };
 
 use super::attempts::Attempt;
 use crate::{
     handler_error::{HandlerError, Report, Verdict},
+    output::Output,
     time::to_proto,
 };
 
@@ -19,11 +19,12 @@ const DETAILS_BYTES_MAX: usize = 8 << 10;
 /// The completion of an attempt whose handler has ended.
 pub(super) fn ended(
     attempt: Attempt,
-    result: Result<Bytes, HandlerError>,
+    result: Result<Output, HandlerError>,
     cancelled: bool,
 ) -> Completion {
     let outcome = match result {
-        Ok(result) => Outcome::Succeeded(Succeeded { result }),
+        Ok(Output::Result(result)) => Outcome::Succeeded(Succeeded { result }),
+        Ok(Output::Committed(_)) => Outcome::Committed(Committed {}),
         Err(_) if cancelled => Outcome::Cancelled(Cancelled {}),
         Err(error) => match error.into_parts() {
             (Verdict::Fail { retry_after }, report) => {
@@ -89,10 +90,13 @@ fn cut(mut text: String, bytes_max: usize) -> String {
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
+
     use super::*;
     use crate::job::JobId;
 
     fn outcome(result: Result<Bytes, HandlerError>, cancelled: bool) -> Option<Outcome> {
+        let result = result.map(Output::Result);
         ended(Attempt { job: JobId(1), number: 2 }, result, cancelled).outcome
     }
 

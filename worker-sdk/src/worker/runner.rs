@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use currant_proto::v1::{Assignment, Completion};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender},
@@ -33,6 +32,7 @@ use crate::{
     handler::HandlerService,
     handler_error::HandlerError,
     job::{Job, JobId},
+    output::Output,
 };
 
 /// Outcomes are kept back no longer than this for others to travel with them.
@@ -307,7 +307,7 @@ impl Runner {
         }
     }
 
-    fn finish(&mut self, attempt: Attempt, result: Result<Bytes, HandlerError>, cancelled: bool) {
+    fn finish(&mut self, attempt: Attempt, result: Result<Output, HandlerError>, cancelled: bool) {
         if let Err(error) = &result {
             tracing::debug!(job_id = attempt.job.0, attempt = attempt.number, %error, "handler failed");
         }
@@ -333,6 +333,7 @@ impl Runner {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "as in a session: bounded by what the test sends")]
 mod tests {
+    use bytes::Bytes;
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
@@ -344,7 +345,7 @@ mod tests {
         let handler = HandlerService::raw(move |_| async move {
             let until = clock::now() + step;
             while clock::now() < until {}
-            Ok(task::id().to_string().into())
+            Ok(Bytes::from(task::id().to_string()))
         });
         let (commands, receiver) = unbounded_channel();
         let (completions, finished) = unbounded_channel();

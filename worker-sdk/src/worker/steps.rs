@@ -17,12 +17,13 @@ use crate::{
     handler::{HandlerFuture, HandlerService},
     handler_error::HandlerError,
     job::Job,
+    output::Output,
 };
 
 /// What a handler came to.
 pub(super) struct Finished {
     pub(super) attempt: Attempt,
-    pub(super) result: Result<Bytes, HandlerError>,
+    pub(super) result: Result<Output, HandlerError>,
 }
 
 /// Calls a handler. Its first step is yet to be taken.
@@ -54,7 +55,7 @@ pub(super) async fn drive(
 pub(super) fn poll_caught(
     future: &mut HandlerFuture,
     cx: &mut Context<'_>,
-) -> Poll<Result<Bytes, HandlerError>> {
+) -> Poll<Result<Output, HandlerError>> {
     catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)))
         .unwrap_or_else(|panic| Poll::Ready(Err(panicked(panic))))
 }

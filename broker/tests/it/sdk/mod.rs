@@ -5,6 +5,7 @@ mod handlers;
 mod layers;
 mod restart;
 mod sessions;
+mod transaction;
 mod waits;
 
 use std::sync::{

@@ -110,12 +110,24 @@ pub async fn serve(
     }
 }
 
-/// Applies what the database's schema lacks and says what that was.
+/// Applies what the database's schema lacks and says what that was. Where nothing leads to Postgres itself
+/// it only looks.
 ///
 /// # Errors
-/// When the database can't be reached or has an unknown version.
+/// When the database can't be reached or has an unknown version, or one that can't be changed.
 pub async fn migrate(config: &Config) -> anyhow::Result<Vec<String>> {
-    store::migrate(&address(config)).await.context("database.url")
+    let Config { database, .. } = config;
+    let at = address(config);
+    if !database.transaction_pooler {
+        return store::migrate(&at).await.context("database.url");
+    }
+    match database.listen_url.as_ref().filter(|url| !url.is_empty()) {
+        Some(direct) => {
+            let direct = Address { url: direct.expose().to_owned(), ..at };
+            store::migrate(&direct).await.context("database.listen_url")
+        }
+        None => store::check_schema(&at).await.context("database.url").map(|()| Vec::new()),
+    }
 }
 
 fn address(config: &Config) -> Address {
@@ -159,6 +171,7 @@ async fn connect(config: &Config, port: u16) -> anyhow::Result<Arc<Core>> {
 fn open(config: &Config, pool_size: usize) -> anyhow::Result<Store> {
     let settings = Settings {
         address: address(config),
+        transaction_pooler: config.database.transaction_pooler,
         pool_size,
         connect_timeout: ms(config.database.connect_timeout_ms),
         statement_timeout: ms(config.database.statement_timeout_ms),

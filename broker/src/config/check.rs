@@ -62,6 +62,13 @@ impl Config {
         if let Some(url) = self.database.listen_url.as_ref().filter(|url| !url.is_empty()) {
             check_url("database.listen_url", url, problems);
         }
+        if self.database.transaction_pooler && self.database.listen_url.is_none() {
+            problems.push(
+                "database.listen_url is not set; with database.transaction_pooler it must be: to a URL \
+                 that leads to Postgres itself, or empty"
+                    .into(),
+            );
+        }
     }
 
     fn check_tls(&self, problems: &mut Vec<String>) {
@@ -320,6 +327,18 @@ mod tests {
             c.database.ca_file = "ca.pem".into();
         });
         assert!(by_tls.is_empty(), "{by_tls:?}");
+    }
+
+    #[test]
+    fn behind_a_pooler_of_transactions_it_has_to_be_said_where_to_listen() {
+        let told = problems(|config| config.database.transaction_pooler = true);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("database.listen_url is not set"), "{told:?}");
+        let told = problems(|config| {
+            config.database.transaction_pooler = true;
+            config.database.listen_url = Some(Secret::default());
+        });
+        assert_eq!(told, Vec::<String>::new());
     }
 
     #[test]

@@ -50,10 +50,10 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
     /// Where the database is: `postgres://user:password@host/database` or
-    /// `host=… user=… dbname=…`. Required. May lead through a pooler that keeps sessions. With
-    /// `sslmode=require` the connection is by TLS, and always verified: the certificate must be of a
-    /// trusted authority and for the host's name. Without, it is not by TLS. Other modes and options of
-    /// TLS aren't supported.
+    /// `host=… user=… dbname=…`. Required. May lead through a pooler that keeps sessions; for one that
+    /// doesn't see `transaction_pooler`. With `sslmode=require` the connection is by TLS, and always
+    /// verified: the certificate must be of a trusted authority and for the host's name. Without, it is not
+    /// by TLS. Other modes and options of TLS aren't supported.
     #[schemars(with = "String")]
     pub url: Secret,
     /// Where to LISTEN, when `url` leads through a pooler that doesn't let it. Unset: the same as
@@ -62,6 +62,11 @@ pub struct Database {
     pub listen_url: Option<Secret>,
     /// Authorities that the database's certificate may be of, in PEM. Empty: the system's.
     pub ca_file: String,
+    /// Whether `url` leads through a pooler that gives each transaction another connection, such as
+    /// PgBouncer with `pool_mode = transaction`. Statements aren't prepared then, which costs Postgres
+    /// more. `listen_url` has to be set: to a URL that leads to Postgres itself, which migrations take
+    /// too, or empty.
+    pub transaction_pooler: bool,
     /// Connections, whatever the number of workers; one more is for LISTEN.
     #[schemars(range(min = 2, max = 64))]
     pub pool_size: usize,
@@ -83,6 +88,7 @@ impl Default for Database {
             url: Secret::default(),
             listen_url: None,
             ca_file: String::new(),
+            transaction_pooler: false,
             pool_size: 6,
             connect_timeout_ms: 5000,
             statement_timeout_ms: 30_000,

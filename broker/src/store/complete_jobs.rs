@@ -160,12 +160,7 @@ impl Store {
             return STATEMENTS[at].execute(client, &params).await;
         }
         // For this transaction only: the connection goes back to the pool.
-        let failed = |error| StoreError::of(NAME, error);
-        client.batch_execute("BEGIN; SET LOCAL synchronous_commit = off").await.map_err(failed)?;
-        let result = STATEMENTS[at].execute(client, &params).await;
-        let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        client.batch_execute(end).await.map_err(failed)?;
-        result
+        STATEMENTS[at].execute_with(client, "SET LOCAL synchronous_commit = off", &params).await
     }
 }
 

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
@@ -6,12 +6,14 @@ use deadpool_postgres::{
 };
 use futures_util::future::try_join_all;
 
-use super::{Address, AddressError, StoreError, complete_jobs, error::CONNECT};
+use super::{Address, AddressError, Client, StoreError, complete_jobs, error::CONNECT};
 
 /// How to reach the database.
 #[derive(Clone)]
 pub struct Settings {
     pub address: Address,
+    /// It leads through a pooler that gives each transaction another connection.
+    pub transaction_pooler: bool,
     /// Connections of the pool.
     pub pool_size: usize,
     pub connect_timeout: Duration,
@@ -20,14 +22,13 @@ pub struct Settings {
     pub completion_synchronous_commit: bool,
 }
 
-/// A connection of the pool, given back on drop.
-pub type Client = deadpool_postgres::Object;
-
 /// The only pool: everything that the broker asks of the database goes through it, but for LISTEN
 /// and migrations.
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    /// Behind a pooler of transactions: how each begins.
+    begin: Option<Arc<str>>,
     completion_synchronous_commit: bool,
 }
 
@@ -54,12 +55,17 @@ impl Store {
             tls,
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
-        let set_up = session_settings(settings);
-        let hook = Hook::async_fn(move |client: &mut ClientWrapper, _| {
-            let set_up = set_up.clone();
-            Box::pin(async move { prepare(client, &set_up).await.map_err(HookError::Backend) })
-        });
-        let pool = Pool::builder(manager)
+        let mut builder = Pool::builder(manager);
+        let begin: Option<Arc<str>> =
+            settings.transaction_pooler.then(|| plan_settings(settings, "SET LOCAL").into());
+        if begin.is_none() {
+            let set_up = plan_settings(settings, "SET");
+            builder = builder.post_create(Hook::async_fn(move |client: &mut ClientWrapper, _| {
+                let set_up = set_up.clone();
+                Box::pin(async move { prepare(client, &set_up).await.map_err(HookError::Backend) })
+            }));
+        }
+        let pool = builder
             .max_size(settings.pool_size)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
@@ -67,10 +73,13 @@ impl Store {
                 create: Some(settings.connect_timeout),
                 recycle: Some(settings.connect_timeout),
             })
-            .post_create(hook)
             .build()
             .expect("a runtime is given, which is all that can be missing");
-        Ok(Self { pool, completion_synchronous_commit: settings.completion_synchronous_commit })
+        Ok(Self {
+            pool,
+            begin,
+            completion_synchronous_commit: settings.completion_synchronous_commit,
+        })
     }
 
     /// A connection; waits for one at most for the connect timeout.
@@ -78,10 +87,11 @@ impl Store {
         let unavailable = |source: Box<dyn std::error::Error + Send + Sync>| {
             StoreError::Unavailable { statement: CONNECT, source }
         };
-        self.pool.get().await.map_err(|error| match error {
+        let object = self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(source) => StoreError::of(CONNECT, source),
             other => unavailable(other.into()),
-        })
+        })?;
+        Ok(Client::new(object, self.begin.clone()))
     }
 
     /// Opens all connections: the first statements needn't wait for that.
@@ -115,14 +125,16 @@ impl Store {
 /// Plans are pinned: a table analysed while nearly empty would get sequential scans later. Each
 /// statement is meant to be run by nested loops over index scans, and its plan doesn't depend on
 /// its parameters.
-fn session_settings(settings: &Settings) -> String {
-    format!(
-        "SET statement_timeout = {}; SET synchronous_commit = on; SET plan_cache_mode = \
-         force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off; SET \
-         enable_hashjoin = off; SET enable_mergejoin = off; SET enable_memoize = off; SET jit = \
-         off; SET TimeZone = 'UTC'",
-        settings.statement_timeout.as_millis()
-    )
+fn plan_settings(settings: &Settings, set: &str) -> String {
+    let statement_timeout = settings.statement_timeout.as_millis().to_string();
+    let off = ["seqscan", "bitmapscan", "hashjoin", "mergejoin", "memoize"];
+    [("statement_timeout", &*statement_timeout), ("synchronous_commit", "on")]
+        .into_iter()
+        .chain([("plan_cache_mode", "force_generic_plan"), ("jit", "off"), ("TimeZone", "'UTC'")])
+        .map(|(name, value)| format!("{set} {name} = {value}"))
+        .chain(off.into_iter().map(|scan| format!("{set} enable_{scan} = off")))
+        .collect::<Vec<String>>()
+        .join("; ")
 }
 
 async fn prepare(client: &mut ClientWrapper, set_up: &str) -> Result<(), tokio_postgres::Error> {

@@ -147,8 +147,8 @@ pub async fn insert_jobs(
 ) -> Result<(), StoreError> {
     let plain = rows.iter().all(InsertRow::is_plain);
     let tags = if plain { Vec::new() } else { tags_of(rows) };
-    // Both in one statement, and so both or none.
-    if rows.len() < COPY_ROWS_MIN || !tags.is_empty() {
+    // With tags both in one statement, and so both or none. A COPY would have to be prepared.
+    if rows.len() < COPY_ROWS_MIN || !tags.is_empty() || client.is_pooled() {
         return insert(&client, owner, rows, &tags).await;
     }
     let statement = if plain { COPY_PLAIN } else { COPY_ALL };
@@ -162,7 +162,7 @@ pub async fn insert_jobs(
         Err(error) => {
             // A COPY that is refused before it began leaves the connection an answer out of step: it
             // mustn't be used again.
-            drop(Client::take(client));
+            client.discard();
             Err(error)
         }
     }

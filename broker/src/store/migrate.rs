@@ -1,5 +1,8 @@
+use std::collections::HashSet;
+
 use refinery::error::Kind;
-use tokio_postgres::error::SqlState;
+use tokio::task::JoinHandle;
+use tokio_postgres::{SimpleQueryMessage, error::SqlState};
 
 use super::{Address, AddressError};
 
@@ -23,6 +26,11 @@ pub enum MigrateError {
     Newer { version: i64, name: String },
     #[error("the schema \"currant\" is not one that this broker can bring up to date")]
     Migrate(#[source] refinery::Error),
+    #[error(
+        "the schema \"currant\" isn't up to date, and can't be brought there through a pooler of \
+         transactions: run migrate with a database.listen_url that leads to Postgres itself"
+    )]
+    Outdated,
 }
 
 /// Names the advisory lock: the bytes of "currant".
@@ -31,16 +39,47 @@ const LOCK: i64 = 0x0063_7572_7261_6e74;
 /// Applies what is missing, one process at a time, and returns the names of what it applied.
 /// Refuses a database with an unknown or changed version.
 pub async fn migrate(address: &Address) -> Result<Vec<String>, MigrateError> {
-    let (config, tls) = address.parse()?;
-    let (mut client, connection) = config.connect(tls).await.map_err(MigrateError::Connect)?;
-    // Ends with the client; the lock ends with the connection.
-    let driver = tokio::spawn(connection);
+    let (mut client, driver) = connect(address).await?;
     let result = apply(&mut client).await;
+    // The lock ends with the connection.
     drop(client);
     if let Ok(Err(error)) = driver.await {
         tracing::debug!(error = %error, "the migration's connection ended with an error");
     }
     result
+}
+
+/// Changes nothing and refuses a database that isn't up to date, by a statement that goes through any
+/// pooler.
+pub async fn check_schema(address: &Address) -> Result<(), MigrateError> {
+    let (client, _driver) = connect(address).await?;
+    let sql = "/* applied_migrations */ SELECT version, name FROM currant.schema_history";
+    let messages = match client.simple_query(sql).await {
+        Ok(messages) => messages,
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Vec::new(),
+        Err(error) => return Err(MigrateError::Prepare(error)),
+    };
+    let runner = embedded::migrations::runner();
+    let mut missing: HashSet<String> =
+        runner.get_migrations().iter().map(|one| one.version().to_string()).collect();
+    for message in messages {
+        let SimpleQueryMessage::Row(row) = message else { continue };
+        let text = |column| row.get(column).unwrap_or_default();
+        if !missing.remove(text(0)) {
+            let version = text(0).parse().unwrap_or_default();
+            return Err(MigrateError::Newer { version, name: text(1).to_owned() });
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(MigrateError::Outdated) }
+}
+
+/// A connection, and what drives it: it ends with the client.
+async fn connect(
+    address: &Address,
+) -> Result<(tokio_postgres::Client, JoinHandle<Result<(), tokio_postgres::Error>>), MigrateError> {
+    let (config, tls) = address.parse()?;
+    let (client, connection) = config.connect(tls).await.map_err(MigrateError::Connect)?;
+    Ok((client, tokio::spawn(connection)))
 }
 
 async fn apply(client: &mut tokio_postgres::Client) -> Result<Vec<String>, MigrateError> {

@@ -20,6 +20,7 @@ mod column;
 mod complete_jobs;
 mod configure_queues;
 mod connect;
+mod connection;
 mod copy;
 mod delete_jobs;
 mod duties;
@@ -58,7 +59,8 @@ pub use cancel_jobs::{Cancelled, cancel_jobs, find_cancels, forget_cancels, noti
 pub use claim_jobs::{Claim, claim_cursor, claim_sweep};
 pub use complete_jobs::{COMPLETE_ROWS_MAX, Success};
 pub use configure_queues::{configure_queue, pause_queue, resume_queue};
-pub use connect::{Client, Settings, Store};
+pub use connect::{Settings, Store};
+pub use connection::Client;
 pub use delete_jobs::delete_jobs;
 pub use duties::take_duty;
 pub use error::{Refusal, StoreError, Violation};
@@ -71,7 +73,7 @@ pub use locate_jobs::{
     JobState, OUTCOME_CANCELLED, OUTCOME_DEAD, OUTCOME_SUCCEEDED, PHASE_READY, PHASE_SCHEDULED,
     PHASE_TAKEN, job_states, locate_jobs,
 };
-pub use migrate::{MigrateError, migrate};
+pub use migrate::{MigrateError, check_schema, migrate};
 pub use notify::notify_ready;
 pub use promote_jobs::{next_due, promote_jobs};
 pub use prune_jobs::{next_jobs, prune_jobs};

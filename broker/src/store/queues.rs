@@ -1,8 +1,7 @@
 use chrono::{DateTime, Utc};
-use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 
-use super::{Client, StoreError, statement::Statement};
+use super::{Client, StoreError, connection::Connection, statement::Statement};
 use crate::domain::{Queue, QueueId, QueueSettings, Retention, RetryPolicy};
 
 macro_rules! queues {
@@ -110,8 +109,15 @@ pub async fn count_queues(client: &Client) -> Result<usize, StoreError> {
 }
 
 /// The numbers of all queues.
-pub async fn all_queues(client: &impl GenericClient) -> Result<Vec<QueueId>, StoreError> {
-    let rows = ALL.query(client, &[]).await?;
+pub async fn all_queues(client: &Client) -> Result<Vec<QueueId>, StoreError> {
+    queues_seen_by(client).await
+}
+
+/// The same, in a transaction too.
+pub(super) async fn queues_seen_by(
+    connection: &impl Connection,
+) -> Result<Vec<QueueId>, StoreError> {
+    let rows = ALL.query(connection, &[]).await?;
     Ok(rows.iter().map(|row| QueueId(row.get(0))).collect())
 }
 

@@ -1,5 +1,6 @@
 use super::{
-    Client, StoreError, all_queues,
+    Client, StoreError,
+    queues::queues_seen_by,
     row::job_key,
     statement::{Statement, job_by_key},
 };
@@ -88,7 +89,7 @@ pub async fn rescue_jobs(
     // The range may be long; it is only read where the owner isn't the dead broker.
     transaction.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(failed)?;
     let mut rescued = Rescued { broker, jobs: 0, queues: Vec::new() };
-    for queue in all_queues(&transaction).await? {
+    for queue in queues_seen_by(&transaction).await? {
         let jobs = RANGE.execute(&transaction, &[&queue.0, &low, &id]).await?;
         if jobs > 0 {
             rescued.jobs += jobs;

@@ -1,14 +1,17 @@
 use std::sync::LazyLock;
 
-use deadpool_postgres::GenericClient;
+use deadpool_postgres::Object;
 use foldhash::HashMap;
 use futures_util::{SinkExt, future};
 use metrics::{Histogram, histogram};
 use parking_lot::Mutex;
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
 use tracing::Instrument;
 
-use super::{Client, StoreError, copy::CopyData};
+use super::{Client, StoreError, connection::Connection, copy::CopyData};
 use crate::clock::Stopwatch;
 
 /// The job `j` with this key, in the join of an UPDATE. With plain `=` its order could serve a merge
@@ -41,27 +44,47 @@ impl Statement {
     /// Runs it and returns its rows.
     pub(super) async fn query(
         self,
-        client: &impl GenericClient,
+        client: &impl Connection,
         params: Params<'_>,
     ) -> Result<Vec<Row>, StoreError> {
-        self.run(async {
-            let statement = client.prepare_cached(self.sql).await?;
-            client.query(&statement, params).await
-        })
-        .await
+        self.run(client.query(self, params)).await
     }
 
     /// Runs it and returns how many rows it wrote.
     pub(super) async fn execute(
         self,
-        client: &impl GenericClient,
+        client: &impl Connection,
         params: Params<'_>,
     ) -> Result<u64, StoreError> {
-        self.run(async {
-            let statement = client.prepare_cached(self.sql).await?;
-            client.execute(&statement, params).await
-        })
-        .await
+        self.run(client.execute(self, params)).await
+    }
+
+    /// The same in a transaction of its own with this setting.
+    pub(super) async fn execute_with(
+        self,
+        client: &Client,
+        setting: &str,
+        params: Params<'_>,
+    ) -> Result<u64, StoreError> {
+        self.run(client.execute_with(setting, self, params)).await
+    }
+
+    /// The types of its parameters, as cast in its text.
+    pub fn parameter_types(self) -> Vec<Type> {
+        let mut types = Vec::new();
+        for piece in self.sql.split('$').skip(1) {
+            let digits = piece.bytes().take_while(u8::is_ascii_digit).count();
+            let (number, rest) = piece.split_at(digits);
+            let Some((number, cast)) = number.parse::<usize>().ok().zip(rest.strip_prefix("::"))
+            else {
+                continue;
+            };
+            if number > types.len() {
+                types.resize(number, Type::UNKNOWN);
+            }
+            types[number - 1] = type_named(cast);
+        }
+        types
     }
 
     /// In a transaction of its own: runs a COPY with these rows if `condition` finds a row. Returns
@@ -75,6 +98,7 @@ impl Statement {
         (condition, params): (Statement, Params<'_>),
         data: CopyData,
     ) -> Result<bool, StoreError> {
+        let client: &Object = client;
         self.run(async {
             let look = client.prepare_cached(condition.sql).await?;
             let copy = client.prepare_cached(self.sql).await?;
@@ -118,6 +142,27 @@ impl Statement {
             StoreError::of(self.name, source)
         })
     }
+}
+
+/// The type that a text begins with.
+fn type_named(text: &str) -> Type {
+    let end = text.bytes().take_while(u8::is_ascii_alphanumeric).count();
+    let (name, rest) = text.split_at(end);
+    let (one, many) = match name {
+        "smallint" => (Type::INT2, Type::INT2_ARRAY),
+        "int" => (Type::INT4, Type::INT4_ARRAY),
+        "bigint" => (Type::INT8, Type::INT8_ARRAY),
+        "real" => (Type::FLOAT4, Type::FLOAT4_ARRAY),
+        "float8" => (Type::FLOAT8, Type::FLOAT8_ARRAY),
+        "boolean" => (Type::BOOL, Type::BOOL_ARRAY),
+        "text" => (Type::TEXT, Type::TEXT_ARRAY),
+        "bytea" => (Type::BYTEA, Type::BYTEA_ARRAY),
+        "jsonb" => (Type::JSONB, Type::JSONB_ARRAY),
+        "timestamptz" => (Type::TIMESTAMPTZ, Type::TIMESTAMPTZ_ARRAY),
+        // Postgres says that it can't tell; a test finds it before.
+        _ => (Type::UNKNOWN, Type::UNKNOWN),
+    };
+    if rest.starts_with("[]") { many } else { one }
 }
 
 /// The histogram of a statement's times; kept, since to look one up by its labels takes allocations.

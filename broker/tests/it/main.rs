@@ -27,6 +27,7 @@ mod metrics;
 mod order;
 mod outcomes;
 mod plans;
+mod pooler;
 mod prune;
 mod python;
 mod queues;

@@ -11,6 +11,7 @@ use crate::support::Database;
 fn store(database: &Database) -> Store {
     let settings = Settings {
         address: database.url.as_str().into(),
+        transaction_pooler: false,
         pool_size: 1,
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(30),
@@ -269,6 +270,17 @@ async fn every_statement_reads_the_right_index_of_a_large_table() {
 #[tokio::test]
 async fn every_statement_reads_the_right_index_of_a_large_table_that_was_never_analysed() {
     every_plan_is_as_expected(LARGE, false).await;
+}
+
+/// Through a pooler of transactions statements aren't prepared: the types are those of the casts.
+#[tokio::test]
+async fn the_types_of_parameters_are_as_cast() {
+    let database = Database::fresh().await;
+    let client = database.connect().await;
+    for statement in store::statements() {
+        let prepared = client.prepare(statement.sql).await.unwrap();
+        assert_eq!(prepared.params(), statement.parameter_types(), "{}", statement.name);
+    }
 }
 
 /// `/* name */` at the beginning of a statement's text, and those whose names a macro puts there.

@@ -35,6 +35,7 @@ impl OwnStore {
     pub(super) async fn open(url: &str, connections: u32) -> Result<OwnStore> {
         let store = Store::new(&Settings {
             address: url.into(),
+            transaction_pooler: false,
             pool_size: connections as usize,
             connect_timeout: CONNECT_TIMEOUT,
             statement_timeout: STATEMENT_TIMEOUT,

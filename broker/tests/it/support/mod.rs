@@ -4,6 +4,7 @@ mod broker;
 mod database;
 pub(crate) mod frames;
 mod load;
+mod pooler;
 mod refusal;
 mod stall;
 pub(crate) mod token;
@@ -21,6 +22,7 @@ pub(crate) use self::{
     broker::{Broker, value},
     database::{Database, connect, cut},
     load::{Clients, Ledger, progress, start_worker},
+    pooler::Pooler,
     refusal::{assert_full, assert_invalid},
     worker::{TestWorker, attempt, success},
 };

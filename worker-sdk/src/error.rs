@@ -53,6 +53,9 @@ pub enum Error {
         #[source]
         last: Option<Box<Status>>,
     },
+    /// The attempt is no longer this worker's: see [`Job::checkpoint`](crate::Job::checkpoint).
+    #[error("the attempt is no longer this worker's")]
+    Lost,
     /// Any other gRPC error.
     #[error("the broker refused the call")]
     Refused(#[source] Box<Status>),

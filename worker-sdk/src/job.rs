@@ -11,7 +11,7 @@ use bytes::Bytes;
 use currant_proto::v1;
 use tokio_util::sync::CancellationToken;
 
-use crate::time::from_proto;
+use crate::{progress::Reporter, time::from_proto};
 
 /// The id of a job. Ids grow with time; as text they are decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +88,8 @@ pub struct Job<T> {
     /// worker's, its timeout is over, or the shutdown's time is. A cancelled job stays cancelled,
     /// whatever the handler returns.
     pub cancellation: CancellationToken,
+    /// Through which it reports; none without a worker.
+    pub(crate) reporter: Option<Reporter>,
 }
 
 impl<T> Job<T> {
@@ -113,12 +115,17 @@ impl<T> Job<T> {
             metadata: self.metadata,
             traceparent: self.traceparent,
             cancellation: self.cancellation,
+            reporter: self.reporter,
         }
     }
 }
 
 impl Job<Bytes> {
-    pub(crate) fn from_assignment(assignment: v1::Assignment, queue: Arc<str>) -> Job<Bytes> {
+    pub(crate) fn from_assignment(
+        assignment: v1::Assignment,
+        queue: Arc<str>,
+        reporter: Option<Reporter>,
+    ) -> Job<Bytes> {
         let v1::Assignment {
             job_id,
             attempt,
@@ -148,6 +155,7 @@ impl Job<Bytes> {
             metadata,
             traceparent,
             cancellation: CancellationToken::new(),
+            reporter,
         }
     }
 }
@@ -180,7 +188,7 @@ mod tests {
             traceparent: "00-1-2-01".into(),
             metadata: BTreeMap::from([("a".into(), "b".into())]),
         };
-        let job = Job::from_assignment(assignment, "emails".into()).map(|bytes| bytes.len());
+        let job = Job::from_assignment(assignment, "emails".into(), None).map(|bytes| bytes.len());
         assert_eq!((job.id, job.attempt, &*job.queue, &*job.kind), (JobId(5), 3, "emails", "send"));
         assert_eq!((job.payload, job.priority, job.failures, job.max_attempts), (1, -4, 2, 9));
         assert_eq!(job.timeout, Some(Duration::from_secs(1)));

@@ -112,6 +112,7 @@ mod job;
 mod listing;
 mod new_job;
 mod output;
+mod progress;
 mod queue;
 mod retry;
 mod schedule;
@@ -137,6 +138,7 @@ pub use crate::{
     listing::{JobFilter, Listing},
     new_job::{NewJob, RetryPolicy},
     output::{Committed, Completion, IntoOutput, Output},
+    progress::JobProgress,
     queue::{JobCount, Keep, Queue, QueueSettings, QueueStats},
     schedule::{CatchUp, Overlap, Schedule, StoredSchedule},
     stored_job::{FailedAttempt, JobError, JobState, StoredJob},

@@ -11,6 +11,7 @@ use crate::{
     error::Error,
     job::JobId,
     new_job::RetryPolicy,
+    progress::JobProgress,
     time::{from_proto, from_timestamp},
 };
 
@@ -126,6 +127,8 @@ pub struct StoredJob {
     /// Its failed attempts, in order: the last 32 at most, and only in the answer of
     /// [`Client::get`](crate::Client::get).
     pub failed_attempts: Vec<FailedAttempt>,
+    /// What its worker has reported last; not in listings.
+    pub progress: Option<JobProgress>,
 }
 
 /// An attempt that failed.
@@ -200,6 +203,7 @@ impl StoredJob {
             tags,
             traceparent,
             metadata,
+            progress,
         } = job;
         Ok(StoredJob {
             id: JobId(job_id),
@@ -224,6 +228,7 @@ impl StoredJob {
             metadata,
             traceparent,
             failed_attempts: Vec::new(),
+            progress: progress.map(JobProgress::from_proto).transpose()?,
         })
     }
 }

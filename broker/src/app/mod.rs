@@ -290,6 +290,7 @@ fn rpc_settings(config: &Config) -> RpcSettings {
         payload_bytes_max: enqueue.payload_bytes_max,
         completions_per_request_max: complete.completions_per_request_max,
         result_bytes_max: complete.result_bytes_max,
+        checkpoint_bytes_max: session.checkpoint_bytes_max,
         max_in_flight_max: session.max_in_flight_max,
         queues_per_session_max: session.queues_max,
         heartbeat_interval: ms(session.heartbeat_interval_ms),

@@ -407,6 +407,9 @@ pub struct Session {
     /// Payload bytes on their way to one session that it hasn't acknowledged.
     #[schemars(range(min = 65_536, max = 1_073_741_824))]
     pub unacknowledged_bytes_max: usize,
+    /// The largest checkpoint of a job, in bytes. At most half of `grpc.message_bytes_max`.
+    #[schemars(range(min = 0, max = 33_554_432))]
+    pub checkpoint_bytes_max: usize,
 }
 
 impl Default for Session {
@@ -421,6 +424,7 @@ impl Default for Session {
             reconnect_grace_ms: 10_000,
             acknowledge_timeout_ms: 15_000,
             unacknowledged_bytes_max: 16 << 20,
+            checkpoint_bytes_max: 64 << 10,
         }
     }
 }

@@ -3,7 +3,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, QueueId, RetryPolicy};
+use super::{JobId, Progress, QueueId, RetryPolicy};
 
 pub const PRIORITY_MIN: i16 = -100;
 pub const PRIORITY_MAX: i16 = 100;
@@ -149,4 +149,6 @@ pub struct StoredJob {
     pub result: Option<Bytes>,
     pub error: Option<String>,
     pub options: Option<Box<JobOptions>>,
+    /// Where it was asked for and a worker has reported some.
+    pub progress: Option<Progress>,
 }

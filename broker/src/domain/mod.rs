@@ -8,6 +8,7 @@ mod job;
 mod listing;
 mod name;
 mod outcome;
+mod progress;
 mod queue;
 mod retention;
 mod retry;
@@ -27,6 +28,7 @@ pub use job::{
 pub use listing::Listing;
 pub use name::{NAME_CHARS_MAX, is_name};
 pub use outcome::{Completion, FailedAttempt, Failure, Outcome, Verdict};
+pub use progress::{Progress, ProgressReport};
 pub use queue::{Queue, QueueId, QueueRules, QueueSettings};
 pub use retention::{Pruned, Retention, Slice};
 pub use retry::RetryPolicy;

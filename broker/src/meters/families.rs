@@ -41,9 +41,11 @@ use Kind::{Counter, Gauge, Histogram};
 /// The queue, by the word of OpenTelemetry's conventions for messaging.
 const BY_QUEUE: &[Label] = &[QUEUE];
 const QUEUE: Label = Label { name: "messaging_destination_name", values: &[] };
-const BY_FLUSH: &[Label] = &[Label { name: "flush", values: &["enqueue", "complete", "settle"] }];
+const BY_FLUSH: &[Label] =
+    &[Label { name: "flush", values: &["enqueue", "complete", "settle", "progress"] }];
 /// Settlements have their share of what completions may.
-const BY_BUDGET: &[Label] = &[Label { name: "budget", values: &["enqueue", "complete"] }];
+const BY_BUDGET: &[Label] =
+    &[Label { name: "budget", values: &["enqueue", "complete", "progress"] }];
 const BY_STATEMENT: &[Label] = &[Label { name: "statement", values: &[] }];
 const OUTCOME: Label = Label { name: "outcome", values: &["succeeded", "dead", "cancelled"] };
 

@@ -12,10 +12,22 @@ use tokio::sync::{Notify, RwLock, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Access, AccessLimits, Budget, CoalescerLimits, QueueRegistry, change::CHANGES_AT_A_TIME,
-    change_all::CHANGES_OF_ALL_MAX, channel::channel, coalescer::coalesce, complete::SuccessCall,
-    dispatch::Dispatch, due::Due, enqueue::EnqueueCall, metrics::Metrics, orphans::Orphans,
-    settle::SettleCall, stats::Depths, wakeup::Wakeup, watch::Watches,
+    Access, AccessLimits, Budget, CoalescerLimits, QueueRegistry,
+    change::CHANGES_AT_A_TIME,
+    change_all::CHANGES_OF_ALL_MAX,
+    channel::channel,
+    coalescer::coalesce,
+    complete::SuccessCall,
+    dispatch::Dispatch,
+    due::Due,
+    enqueue::EnqueueCall,
+    metrics::Metrics,
+    orphans::Orphans,
+    report_progress::{self, ProgressCall},
+    settle::SettleCall,
+    stats::Depths,
+    wakeup::Wakeup,
+    watch::Watches,
 };
 use crate::{
     clock::{Clock, time_of_micros},
@@ -59,6 +71,8 @@ pub struct Core {
     pub(super) complete_budget: Budget,
     pub(super) complete_inlet: mpsc::UnboundedSender<SuccessCall>,
     pub(super) settle_inlet: mpsc::UnboundedSender<SettleCall>,
+    pub(super) progress_budget: Budget,
+    pub(super) progress_inlet: mpsc::UnboundedSender<ProgressCall>,
     pub(super) wakeup: Wakeup,
     pub(super) orphans: Orphans,
     pub(super) watches: Watches,
@@ -91,6 +105,7 @@ impl Core {
         let (enqueue_inlet, enqueue) = channel();
         let (complete_inlet, complete) = channel();
         let (settle_inlet, settle) = channel();
+        let (progress_inlet, progress) = channel();
         let core = Arc::new(Self {
             queues: QueueRegistry::new(defaults, limits.queues_max),
             metrics: Metrics::new(),
@@ -105,6 +120,7 @@ impl Core {
             }),
             enqueue_budget: Budget::new("enqueue", &limits.enqueue),
             complete_budget: Budget::new("complete", &limits.complete),
+            progress_budget: Budget::new("progress", &report_progress::LIMITS),
             wakeup: Wakeup::default(),
             orphans: Orphans::default(),
             watches: Watches::new(limits.watches_max),
@@ -124,6 +140,7 @@ impl Core {
             enqueue_inlet,
             complete_inlet,
             settle_inlet,
+            progress_inlet,
         });
         let flusher = Arc::clone(&core);
         tokio::spawn(coalesce("enqueue", enqueue, limits.enqueue, move |calls| {
@@ -136,6 +153,10 @@ impl Core {
         let flusher = Arc::clone(&core);
         tokio::spawn(coalesce("settle", settle, limits.complete, move |calls| {
             Arc::clone(&flusher).flush_settlements(calls)
+        }));
+        let flusher = Arc::clone(&core);
+        tokio::spawn(coalesce("progress", progress, report_progress::LIMITS, move |calls| {
+            Arc::clone(&flusher).flush_progress(calls)
         }));
         core
     }

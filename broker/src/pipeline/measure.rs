@@ -21,7 +21,7 @@ impl Core {
         count("currant_buffered_bytes_max", limits.buffered_bytes_max);
         count("currant_tokens", self.access.tokens());
         count("currant_draining", usize::from(self.is_draining()));
-        for budget in [&self.enqueue_budget, &self.complete_budget] {
+        for budget in [&self.enqueue_budget, &self.complete_budget, &self.progress_budget] {
             let count = |name: &'static str, value: usize| {
                 metrics::gauge!(name, "budget" => budget.what).set(value as f64);
             };

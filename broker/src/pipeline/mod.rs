@@ -26,6 +26,7 @@ mod metrics;
 mod orphans;
 mod persist;
 mod queues;
+mod report_progress;
 mod retry;
 mod schedules;
 mod settle;

@@ -16,8 +16,8 @@ use tokio::sync::{Notify, watch};
 
 use super::{Core, PipelineError};
 use crate::{
-    domain::{JobId, JobKey, Queue, QueueId, State, StoredJob},
-    store::{self, StoreError},
+    domain::{JobId, JobKey, Queue, QueueId, StoredJob},
+    store::{self, Sight, StoreError},
 };
 
 /// Jobs that one statement asks for.
@@ -64,7 +64,7 @@ pub struct Watcher {
     seen: watch::Receiver<Last>,
     /// How it stood when the call came, until that is told.
     first: Option<Arc<StoredJob>>,
-    told: (State, i32),
+    told: Sight,
 }
 
 impl Watches {
@@ -131,7 +131,7 @@ impl Core {
         jobs.fresh = true;
         drop(jobs);
         self.watches.wake.notify_one();
-        let told = (job.state, job.attempt);
+        let told = sight(&job);
         let watcher = Watcher { core: Arc::clone(self), key, seen, first: Some(job), told };
         Ok(Some((watcher, queue)))
     }
@@ -195,11 +195,11 @@ impl Core {
     }
 
     async fn tell_changes(&self, keys: &[JobKey]) -> Result<usize, StoreError> {
-        let seen: Vec<(JobKey, State, i32)> = {
+        let seen: Vec<(JobKey, Sight)> = {
             let jobs = self.watches.jobs.lock();
             let seen = |key: &JobKey| {
                 let job = jobs.watched.get(key)?.borrow().clone()?;
-                Some((*key, job.state, job.attempt))
+                Some((*key, sight(&job)))
             };
             keys.iter().filter_map(seen).collect()
         };
@@ -228,7 +228,7 @@ impl Core {
 }
 
 impl Watcher {
-    /// How the job stands, the first time; then waits for the next change of its state.
+    /// How the job stands, the first time; then waits for the next change of its state or progress.
     pub async fn next(&mut self) -> Seen {
         if let Some(job) = self.first.take() {
             return Seen::Job(job);
@@ -236,8 +236,8 @@ impl Watcher {
         loop {
             let Some(job) = self.seen.borrow_and_update().clone() else { return Seen::Gone };
             // One that was read before the last that was told is older.
-            if job.attempt >= self.told.1 && (job.state, job.attempt) != self.told {
-                self.told = (job.state, job.attempt);
+            if job.attempt >= self.told.1 && sight(&job) != self.told {
+                self.told = sight(&job);
                 return Seen::Job(job);
             }
             if self.seen.changed().await.is_err() {
@@ -245,6 +245,10 @@ impl Watcher {
             }
         }
     }
+}
+
+fn sight(job: &StoredJob) -> Sight {
+    (job.state, job.attempt, job.progress.as_ref().map(|progress| progress.reported_at))
 }
 
 impl Drop for Watcher {

@@ -31,7 +31,7 @@ pub enum Needs {
 }
 
 /// Every RPC of the port. One that isn't here can't be called where tokens are required.
-pub const ACCESS: [(&str, Needs); 35] = [
+pub const ACCESS: [(&str, Needs); 37] = [
     ("/currant.v1.JobService/Enqueue", Needs::Scope(Scope::Enqueue)),
     ("/currant.v1.JobService/EnqueueStream", Needs::Scope(Scope::Enqueue)),
     ("/currant.v1.JobService/Get", Needs::Scope(Scope::Read)),
@@ -60,6 +60,8 @@ pub const ACCESS: [(&str, Needs); 35] = [
     ("/currant.v1.WorkerService/Subscribe", Needs::Scope(Scope::Work)),
     ("/currant.v1.WorkerService/Complete", Needs::Scope(Scope::Work)),
     ("/currant.v1.WorkerService/Heartbeat", Needs::Scope(Scope::Work)),
+    ("/currant.v1.WorkerService/ReportProgress", Needs::Scope(Scope::Work)),
+    ("/currant.v1.WorkerService/GetCheckpoint", Needs::Scope(Scope::Work)),
     ("/currant.v1.TokenService/CreateToken", Needs::AdminOfAll),
     ("/currant.v1.TokenService/ListTokens", Needs::AdminOfAll),
     ("/currant.v1.TokenService/RevokeToken", Needs::AdminOfAll),

@@ -238,7 +238,7 @@ pub(super) fn attempts(held: Vec<pb::Attempt>) -> Result<Vec<Attempt>, (usize, S
         .collect()
 }
 
-fn attempt_of(job_id: i64, attempt: u32) -> Result<Attempt, String> {
+pub(super) fn attempt_of(job_id: i64, attempt: u32) -> Result<Attempt, String> {
     i32::try_from(attempt)
         .ok()
         .filter(|number| *number > 0)

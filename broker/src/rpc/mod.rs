@@ -25,6 +25,7 @@ mod heartbeat;
 mod jobs;
 mod list;
 mod queues;
+mod report_progress;
 mod retry;
 mod route;
 mod schedule;
@@ -55,6 +56,7 @@ pub struct RpcSettings {
     pub payload_bytes_max: usize,
     pub completions_per_request_max: usize,
     pub result_bytes_max: usize,
+    pub checkpoint_bytes_max: usize,
     pub max_in_flight_max: u32,
     pub queues_per_session_max: usize,
     pub heartbeat_interval: Duration,

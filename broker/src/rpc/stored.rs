@@ -4,7 +4,7 @@ use bytes::Bytes;
 use currant_proto::v1 as pb;
 
 use super::convert::duration;
-use crate::domain::{FailedAttempt, Failure, JobOptions, RetryPolicy, State, StoredJob};
+use crate::domain::{FailedAttempt, Failure, JobOptions, Progress, RetryPolicy, State, StoredJob};
 
 /// A state as a request names it.
 pub(super) fn state_of(state: i32) -> Option<State> {
@@ -47,6 +47,7 @@ pub(super) fn job(job: StoredJob, queue: (String, u16)) -> pb::Job {
         result,
         error,
         options,
+        progress,
     } = job;
     let JobOptions { retry, timeout_ms, content_type, tags, metadata, traceparent, call_jobs: _ } =
         options.map(|options| *options).unwrap_or_default();
@@ -73,6 +74,17 @@ pub(super) fn job(job: StoredJob, queue: (String, u16)) -> pb::Job {
         tags,
         traceparent,
         metadata,
+        progress: progress.map(pb_progress),
+    }
+}
+
+fn pb_progress(progress: Progress) -> pb::Progress {
+    let Progress { attempt, percent, message, reported_at } = progress;
+    pb::Progress {
+        attempt: attempt.cast_unsigned(),
+        percent,
+        message: message.unwrap_or_default(),
+        reported_at: Some(timestamp(reported_at)),
     }
 }
 

@@ -154,6 +154,7 @@ fn welcome(
         completions_max: limit(settings.completions_per_request_max),
         result_bytes_max: limit(settings.result_bytes_max),
         message_bytes_max: limit(settings.message_bytes_max),
+        checkpoint_bytes_max: limit(settings.checkpoint_bytes_max),
     }
 }
 

@@ -31,4 +31,18 @@ impl WorkerService for Context {
     ) -> Result<Response<pb::HeartbeatResponse>, Status> {
         Context::heartbeat(self, request.into_inner()).map(Response::new)
     }
+
+    async fn report_progress(
+        &self,
+        request: Request<pb::ReportProgressRequest>,
+    ) -> Result<Response<pb::ReportProgressResponse>, Status> {
+        Context::report_progress(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_checkpoint(
+        &self,
+        request: Request<pb::GetCheckpointRequest>,
+    ) -> Result<Response<pb::GetCheckpointResponse>, Status> {
+        Context::get_checkpoint(self, request.into_inner()).await.map(Response::new)
+    }
 }

@@ -2,7 +2,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Client, StoreError,
-    row::{stored_columns, stored_job},
+    row::{progress_columns, stored_columns, stored_job_with_progress, with_progress},
     statement::Statement,
 };
 use crate::domain::{FailedAttempt, Failure, JobId, JobKey, QueueId, StoredJob};
@@ -12,9 +12,13 @@ const GET: Statement = Statement::new(
     concat!(
         "/* get_job */ SELECT ",
         stored_columns!(),
+        ", ",
+        progress_columns!(),
         "
 FROM currant.queue q,
-     LATERAL (SELECT * FROM currant.job WHERE queue_id = q.id AND id = $1::bigint OFFSET 0) j"
+     LATERAL (SELECT * FROM currant.job WHERE queue_id = q.id AND id = $1::bigint OFFSET 0) j
+     ",
+        with_progress!()
     ),
 );
 
@@ -23,7 +27,11 @@ const GET_IN: Statement = Statement::new(
     concat!(
         "/* get_job_in */ SELECT ",
         stored_columns!(),
-        " FROM currant.job j WHERE queue_id = $1::int AND id = $2::bigint"
+        ", ",
+        progress_columns!(),
+        " FROM currant.job j ",
+        with_progress!(),
+        " WHERE j.queue_id = $1::int AND j.id = $2::bigint"
     ),
 );
 
@@ -46,7 +54,7 @@ pub async fn get_job(
         Some(queue) => GET_IN.query(client, &[&queue.0, &id.0]).await?,
         None => GET.query(client, &[&id.0]).await?,
     };
-    Ok(rows.first().map(stored_job))
+    Ok(rows.first().map(stored_job_with_progress))
 }
 
 /// The failed attempts of a job that are remembered, in order.

@@ -39,6 +39,7 @@ mod queue_depths;
 mod queue_loads;
 mod queues;
 mod ready_queues;
+mod report_progress;
 mod rescue_jobs;
 mod retry_jobs;
 mod row;
@@ -86,6 +87,7 @@ pub use queues::{
     queue_retentions, queues_by_id,
 };
 pub use ready_queues::ready_queues;
+pub use report_progress::{get_checkpoint, report_progress};
 pub use rescue_jobs::{Rescued, held_jobs, rescue_jobs};
 pub use retry_jobs::retry_jobs;
 pub use schedules::{
@@ -97,11 +99,11 @@ pub use statement::Statement;
 pub use tokens::{
     Actor, create_token, list_tokens, prune_tokens, revoke_token, touch_tokens, valid_tokens,
 };
-pub use watched_jobs::{Changed, watched_jobs};
+pub use watched_jobs::{Changed, Sight, watched_jobs};
 
 /// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
 pub fn statements() -> Vec<Statement> {
-    let others: [&[Statement]; 26] = [
+    let others: [&[Statement]; 27] = [
         &adopt_jobs::STATEMENTS,
         &audit::STATEMENTS,
         &brokers::STATEMENTS,
@@ -122,6 +124,7 @@ pub fn statements() -> Vec<Statement> {
         &queue_loads::STATEMENTS,
         &queues::STATEMENTS,
         &ready_queues::STATEMENTS,
+        &report_progress::STATEMENTS,
         &rescue_jobs::STATEMENTS,
         &retry_jobs::STATEMENTS,
         &schedules::STATEMENTS,

@@ -37,6 +37,10 @@ WITH slice AS MATERIALIZED (
 ), failures AS (
     DELETE FROM currant.failure
     WHERE queue_id = $1::int AND id = ANY (ARRAY(SELECT id FROM gone WHERE failed))
+), progress AS (
+    DELETE FROM currant.progress
+    WHERE queue_id = $1::int AND id > $2::bigint AND id <= (SELECT max(id) FROM slice)
+      AND (id IN (SELECT id FROM gone)) IS TRUE
 ), tags AS (
     DELETE FROM currant.tag
     WHERE queue_id = $1::int AND id = ANY (ARRAY(SELECT id FROM gone WHERE tagged))

@@ -9,7 +9,7 @@ use super::{
     OUTCOME_CANCELLED, OUTCOME_DEAD, OUTCOME_SUCCEEDED, PHASE_READY, PHASE_SCHEDULED, PHASE_TAKEN,
     Settled, column::Column,
 };
-use crate::domain::{JobId, JobKey, JobOptions, QueueId, State, StoredJob, TakenJob};
+use crate::domain::{JobId, JobKey, JobOptions, Progress, QueueId, State, StoredJob, TakenJob};
 
 /// Columns that `taken_jobs` reads, in this order.
 macro_rules! taken_columns {
@@ -85,7 +85,35 @@ pub(super) fn stored_job(row: &Row) -> StoredJob {
         result: row.get::<_, Option<&[u8]>>(13).map(Bytes::copy_from_slice),
         error: row.get(14),
         options: options(row, 15),
+        progress: None,
     }
+}
+
+/// What `stored_job_with_progress` reads after the columns of `stored_job`.
+macro_rules! progress_columns {
+    () => {
+        "p.attempt, p.percent, p.message, p.reported_at"
+    };
+}
+pub(super) use progress_columns;
+
+/// Beside a job `j`: what its workers have reported, `p`.
+macro_rules! with_progress {
+    () => {
+        "LEFT JOIN LATERAL (SELECT attempt, percent, message, reported_at FROM currant.progress
+                   WHERE queue_id = j.queue_id AND id = j.id OFFSET 0) p ON true"
+    };
+}
+pub(super) use with_progress;
+
+pub(super) fn stored_job_with_progress(row: &Row) -> StoredJob {
+    let progress = row.get::<_, Option<i32>>(16).map(|attempt| Progress {
+        attempt,
+        percent: row.get(17),
+        message: row.get(18),
+        reported_at: row.get::<_, DateTime<Utc>>(19).timestamp_micros(),
+    });
+    StoredJob { progress, ..stored_job(row) }
 }
 
 /// A job's key in the first two columns.

@@ -28,6 +28,7 @@ mod order;
 mod outcomes;
 mod plans;
 mod pooler;
+mod progress;
 mod prune;
 mod python;
 mod queues;

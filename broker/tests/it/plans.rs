@@ -37,7 +37,9 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
              AND id <= \"*VALUES*\".column3",
         )],
         "complete_jobs" => &[("job_pkey", "queue_id = ANY ARRAY[$2] AND id >= $3 AND id <= $4")],
-        "job_states" | "watched_jobs" => &[("job_pkey", "queue_id = v.q AND id = v.i")],
+        "job_states" | "watched_jobs" | "report_progress" => {
+            &[("job_pkey", "queue_id = v.q AND id = v.i")]
+        }
         "settle_jobs" | "adopt_jobs" => {
             &[("job_pkey", "queue_id = ANY ARRAY[v.q] AND id >= v.i AND id <= v.i")]
         }
@@ -84,7 +86,8 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
             &[("job_pkey", "queue_id = ANY ARRAY[s.queue_id] AND id >= s.id AND id <= s.id")]
         }
         // They read no jobs.
-        "insert_jobs"
+        "get_checkpoint"
+        | "insert_jobs"
         | "insert_tagged_jobs"
         | "broker_lives"
         | "delete_rare"

@@ -10,6 +10,7 @@ use currant_proto::v1::{
 use crate::{
     list::{all, discarded, ids, in_state},
     outcomes::every,
+    progress::{percent, report},
     retry::{delete, retry},
     support::{Broker, Database, TestWorker, assert_invalid, eventually, get, job},
 };
@@ -189,6 +190,7 @@ async fn all_of_it_is_pruned_with_the_job() {
     let mut worker = TestWorker::subscribe(&broker, &["q"], 2).await;
     broker.enqueue([tagged(&["a", "b"]), tagged(&["a"])]).await;
     let held = worker.take(2).await;
+    report(&worker, held.iter().map(|job| percent(job, 5.0, ""))).await.unwrap();
     worker.report([&held[0]], failed("no")).await;
     worker.report([&held[1]], discarded("no")).await;
     let old = "UPDATE currant.job SET finished_at = now() - interval '1 hour', id = id - (3600000::bigint << 22)
@@ -197,6 +199,8 @@ async fn all_of_it_is_pruned_with_the_job() {
                FROM currant.dead_job d WHERE d.id = t.id;
                UPDATE currant.failure f SET id = f.id - (3600000::bigint << 22)
                FROM currant.dead_job d WHERE d.id = f.id;
+               UPDATE currant.progress p SET id = p.id - (3600000::bigint << 22)
+               FROM currant.dead_job d WHERE d.id = p.id;
                UPDATE currant.dead_job SET id = id - (3600000::bigint << 22)";
     database.connect().await.batch_execute(old).await.unwrap();
     let dead = "SELECT count(*) FROM currant.dead_job";
@@ -204,4 +208,6 @@ async fn all_of_it_is_pruned_with_the_job() {
     // What is of the other one stays.
     assert_eq!(ids(&broker, with_tag("b")).await, [held[0].job_id]);
     assert_eq!((database.number(TAGS).await, database.number(FAILURES).await), (2, 1));
+    let progress = "SELECT id FROM currant.progress";
+    assert_eq!(database.number(progress).await, held[0].job_id);
 }

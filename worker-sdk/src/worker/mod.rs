@@ -22,9 +22,10 @@
 //! heartbeat and when it opens a new stream, and so keeps it when the broker restarts. What the
 //! broker calls lost is dropped: its token fires, its outcome isn't reported.
 
-mod attempts;
+pub(crate) mod attempts;
 mod builder;
 mod call;
+mod command;
 mod completer;
 mod heartbeat;
 mod held;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     attempts::{Attempt, AttemptMap, AttemptSet},
+    command::Command,
     outcome,
     run_time::{RunTime, Runs},
     steps::{self, Finished},
@@ -33,6 +34,7 @@ use crate::{
     handler_error::HandlerError,
     job::{Job, JobId},
     output::Output,
+    progress::Reporter,
 };
 
 /// Outcomes are kept back no longer than this for others to travel with them.
@@ -42,23 +44,6 @@ const STEP_MAX: Duration = Duration::from_micros(500);
 /// After so many of them the kind is tried in the runner's task again.
 const APART_JOBS: u32 = 1000;
 
-/// What the session tells the runner.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// Run these, in this order.
-    Run { queue: Arc<str>, received_at: Instant, jobs: Vec<Assignment> },
-    /// These should stop.
-    Cancel(Vec<Attempt>),
-    /// These aren't the worker's any more: nobody wants their outcome.
-    Lose(Vec<Attempt>),
-    /// Start nothing any more.
-    Pause,
-    /// The same, and give back what waits and what comes.
-    Release,
-    /// The same, and stop what runs and give it back.
-    Abort,
-}
-
 pub(super) struct Runner {
     handlers: HashMap<String, Registered>,
     concurrency: usize,
@@ -67,6 +52,7 @@ pub(super) struct Runner {
     /// Unbounded: at most one for each attempt held.
     completions: UnboundedSender<Vec<Completion>>,
     run_time: RunTime,
+    reporter: Option<Reporter>,
     waiting: VecDeque<Waiting>,
     /// Those with a task of their own.
     running: AttemptMap<Running>,
@@ -111,6 +97,7 @@ impl Runner {
         commands: UnboundedReceiver<Command>,
         completions: UnboundedSender<Vec<Completion>>,
         run_time: RunTime,
+        reporter: Option<Reporter>,
     ) -> Runner {
         let registered = |handler| Registered { handler, apart: 0 };
         Runner {
@@ -119,6 +106,7 @@ impl Runner {
             commands,
             completions,
             run_time,
+            reporter,
             waiting: VecDeque::new(),
             running: AttemptMap::default(),
             tasks: JoinSet::new(),
@@ -177,7 +165,7 @@ impl Runner {
         let began = clock::now();
         let attempt = waiting.attempt();
         let Waiting { assignment, queue, received_at } = waiting;
-        let job = Job::from_assignment(assignment, queue);
+        let job = Job::from_assignment(assignment, queue, self.reporter.clone());
         let deadline = job.timeout.and_then(|timeout| received_at.checked_add(timeout));
         if deadline.is_some_and(|at| at <= began) {
             let error = HandlerError::new("its timeout was over before it could start");
@@ -350,7 +338,7 @@ mod tests {
         let (commands, receiver) = unbounded_channel();
         let (completions, finished) = unbounded_channel();
         let handlers = HashMap::from([("work".to_owned(), handler)]);
-        let runner = Runner::new(handlers, 1, receiver, completions, RunTime::default());
+        let runner = Runner::new(handlers, 1, receiver, completions, RunTime::default(), None);
         let task = tokio::spawn(runner.run()).id();
         (commands, finished, task)
     }

@@ -19,6 +19,7 @@ use tonic::{Code, Status};
 use super::{
     Settings,
     attempts::{Attempt, from_proto},
+    command::Command,
     completer::Completer,
     heartbeat::Heartbeats,
     held::Held,
@@ -26,12 +27,12 @@ use super::{
     outbox::Limits,
     outcome::attempt_of,
     run_time::RunTime,
-    runner::{Command, Runner},
+    runner::Runner,
     shutdown::{Due, Shutdown},
 };
 use crate::{
     channel::DECODE_BYTES_MAX, clock, credentials::Transport, error::WorkerError,
-    handler::HandlerService, retry::is_transient, timer::Timer,
+    handler::HandlerService, progress::Reporter, retry::is_transient, timer::Timer,
 };
 
 /// More the broker doesn't take in one message (default).
@@ -50,6 +51,7 @@ enum Event {
 pub(super) struct Session {
     settings: Settings,
     client: WorkerServiceClient<Transport>,
+    reporter: Reporter,
     queues: Vec<Arc<str>>,
     /// Empty before the first Welcome.
     session_id: String,
@@ -83,12 +85,18 @@ impl Session {
         let (completions, finished) = unbounded_channel();
         let run_time = RunTime::default();
         let concurrency = settings.concurrency as usize;
-        let runs = Runner::new(handlers, concurrency, commands, completions, run_time.clone());
+        let client =
+            WorkerServiceClient::new(transport).max_decoding_message_size(DECODE_BYTES_MAX);
+        let reporter = Reporter::new(client.clone());
+        let reports = Some(reporter.clone());
+        let runs =
+            Runner::new(handlers, concurrency, commands, completions, run_time.clone(), reports);
         // It ends with the session, which owns the other end of its commands.
         tokio::spawn(runs.run());
         let now = clock::now();
         Session {
-            client: WorkerServiceClient::new(transport).max_decoding_message_size(DECODE_BYTES_MAX),
+            client,
+            reporter,
             queues: settings.queues.iter().map(|queue| queue.as_str().into()).collect(),
             session_id: String::new(),
             epoch: 0,
@@ -219,6 +227,7 @@ impl Session {
         tracing::info!(worker = self.settings.name, session_id, epoch, held, "session open");
         self.settings.open.cancel();
         self.completer.set_limits(Limits::of(&welcome));
+        self.reporter.welcomed(&welcome);
         self.completer.retry_now();
         self.heartbeats.begin(&welcome, now, fastrand::f64());
         let Welcome { session_id, epoch, lost, .. } = welcome;

@@ -17,6 +17,7 @@ mod drain;
 mod expire;
 mod heartbeat;
 mod load;
+mod report;
 mod store;
 mod subscribe;
 

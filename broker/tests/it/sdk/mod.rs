@@ -3,6 +3,7 @@
 mod client;
 mod handlers;
 mod layers;
+mod progress;
 mod restart;
 mod sessions;
 mod transaction;

@@ -97,6 +97,8 @@ pub struct Access {
     /// At most `tokens_max`.
     members: RwLock<Members>,
     look: Notify,
+    /// One look at a time: an older answer isn't to replace a newer one.
+    looking: tokio::sync::Mutex<()>,
 }
 
 /// How far behind the note of a token's last use may be.
@@ -104,7 +106,12 @@ const NOTED_EVERY_MICROS: i64 = 60_000_000;
 
 impl Access {
     pub(super) fn new(limits: AccessLimits) -> Self {
-        Self { limits, members: RwLock::default(), look: Notify::new() }
+        Self {
+            limits,
+            members: RwLock::default(),
+            look: Notify::new(),
+            looking: tokio::sync::Mutex::default(),
+        }
     }
 
     pub fn is_required(&self) -> bool {
@@ -216,6 +223,7 @@ fn admit(clock: &Clock, member: Arc<Member>) -> Option<Caller> {
 impl Core {
     /// Looks which tokens are valid.
     pub async fn look_for_tokens(&self) -> Result<(), StoreError> {
+        let _alone = self.access.looking.lock().await;
         let client = self.store.client().await?;
         let max = self.access.tokens_max();
         let tokens = store::valid_tokens(&client, max.saturating_add(1)).await?;

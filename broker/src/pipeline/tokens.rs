@@ -60,9 +60,13 @@ impl Core {
         new: &NewToken,
     ) -> Result<Created, PipelineError> {
         let client = self.store.client().await.map_err(|error| failed(&error))?;
-        let created = create_token(&client, by(caller), new, self.access.tokens_max()).await;
-        self.access.look();
-        created
+        let created = create_token(&client, by(caller), new, self.access.tokens_max()).await?;
+        drop(client);
+        // The answer means that it works here. It is stored, whatever comes of the look.
+        if let Err(error) = self.look_for_tokens().await {
+            log(&error, "a token was created that doesn't work here before the next look");
+        }
+        Ok(created)
     }
 
     /// Those after this number, in order.

@@ -3,6 +3,7 @@ use std::time::Duration;
 use currant_proto::v1::{
     GetRequest, GetResponse, job_service_client::JobServiceClient,
     queue_service_client::QueueServiceClient, schedule_service_client::ScheduleServiceClient,
+    token_service_client::TokenServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -19,8 +20,8 @@ use crate::{
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Enqueues jobs, asks about them and changes their course; the same for queues. Cheap to clone; all
-/// clones share one connection.
+/// Enqueues jobs, asks about them and changes their course; the same for queues,
+/// schedules and tokens. Cheap to clone; all clones share one connection.
 ///
 /// Calls that fail for a passing reason (UNAVAILABLE, RESOURCE_EXHAUSTED, a broken connection) are
 /// repeated with jittered waits, or after the wait that the broker asks for, until the
@@ -31,6 +32,7 @@ pub struct Client {
     pub(crate) inner: JobServiceClient<Transport>,
     pub(crate) queues: QueueServiceClient<Transport>,
     pub(crate) schedules: ScheduleServiceClient<Transport>,
+    pub(crate) tokens: TokenServiceClient<Transport>,
     channel: Channel,
     pub(crate) deadline: Duration,
     /// Empty: not said.
@@ -55,26 +57,28 @@ impl Client {
 
     /// Uses a channel that the caller has made.
     pub fn from_channel(channel: Channel) -> Client {
-        Client::with(channel, Token::default())
+        Client::over(channel, Token::default())
     }
 
     /// Sends this token with every call, its secret as `currant-broker token create` prints it.
     /// [`Error::Token`] if that can't be one.
     pub fn token(self, secret: impl AsRef<str>) -> Result<Client, Error> {
         let token = Token::new(secret.as_ref()).ok_or(Error::Token)?;
-        let Client { inner, queues, schedules, channel, .. } = Client::with(self.channel, token);
-        Ok(Client { inner, queues, schedules, channel, ..self })
+        let Client { channel, deadline, queue, .. } = self;
+        Ok(Client { deadline, queue, ..Client::over(channel, token) })
     }
 
-    fn with(channel: Channel, token: Token) -> Client {
-        let transport = token.on(channel.clone());
+    fn over(channel: Channel, token: Token) -> Client {
+        let calls = token.on(channel.clone());
+        let inner = JobServiceClient::new(calls.clone());
+        let queues = QueueServiceClient::new(calls.clone());
+        let schedules = ScheduleServiceClient::new(calls.clone());
+        let tokens = TokenServiceClient::new(calls);
         Client {
-            inner: JobServiceClient::new(transport.clone())
-                .max_decoding_message_size(DECODE_BYTES_MAX),
-            queues: QueueServiceClient::new(transport.clone())
-                .max_decoding_message_size(DECODE_BYTES_MAX),
-            schedules: ScheduleServiceClient::new(transport)
-                .max_decoding_message_size(DECODE_BYTES_MAX),
+            inner: inner.max_decoding_message_size(DECODE_BYTES_MAX),
+            queues: queues.max_decoding_message_size(DECODE_BYTES_MAX),
+            schedules: schedules.max_decoding_message_size(DECODE_BYTES_MAX),
+            tokens: tokens.max_decoding_message_size(DECODE_BYTES_MAX),
             channel,
             deadline: DEADLINE,
             queue: String::new(),

@@ -119,6 +119,7 @@ mod schedule;
 mod stored_job;
 mod time;
 mod timer;
+mod tokens;
 mod watch;
 pub mod worker;
 
@@ -142,6 +143,7 @@ pub use crate::{
     queue::{JobCount, Keep, Queue, QueueSettings, QueueStats},
     schedule::{CatchUp, Overlap, Schedule, StoredSchedule},
     stored_job::{FailedAttempt, JobError, JobState, StoredJob},
+    tokens::{NewToken, Scope, StoredToken},
     watch::{WaitError, Watch},
     worker::{Running, Verdict, Worker, WorkerBuilder},
 };

@@ -161,11 +161,16 @@ impl NewJob {
 /// Exponential waits: after failure number n (from 1), `min(max_delay, base_delay * factor^(n-1))`,
 /// then moved by a random share of up to ± jitter.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct RetryPolicy {
-    base_delay: Option<Duration>,
-    max_delay: Option<Duration>,
-    factor: f64,
-    jitter: Option<f64>,
+    /// The wait after the first failure.
+    pub base_delay: Option<Duration>,
+    /// No wait is longer; None: the default.
+    pub max_delay: Option<Duration>,
+    /// What each wait is longer by; 0: the default.
+    pub factor: f64,
+    /// The random share; None: the default.
+    pub jitter: Option<f64>,
 }
 
 impl RetryPolicy {

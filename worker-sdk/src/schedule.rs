@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use currant_proto::v1;
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
     job::JobId,
     new_job::{NewJob, fresh_key},
     retry::with_retry,
-    time::{from_timestamp, to_proto},
+    time::{from_proto, from_timestamp, to_proto},
 };
 
 const PAGE_SIZE: u32 = 1000;
@@ -119,6 +120,16 @@ pub struct StoredSchedule {
     pub queue: String,
     /// Their kind.
     pub kind: String,
+    /// Their payload; empty in a list.
+    pub payload: Bytes,
+    /// Of the payload.
+    pub content_type: String,
+    /// Their priority; None: the queue's default.
+    pub priority: Option<i32>,
+    /// What becomes of fires that were missed.
+    pub catch_up: CatchUp,
+    /// What becomes of fires that overlap.
+    pub overlap: Overlap,
     /// Since when it is paused.
     pub paused_at: Option<SystemTime>,
     /// None: it is paused.
@@ -260,6 +271,16 @@ fn read(stored: Option<v1::StoredSchedule>) -> Result<StoredSchedule, Error> {
         from_file,
     } = stored.ok_or(Error::Protocol("no schedule in the answer"))?;
     let schedule = schedule.ok_or(Error::Protocol("no schedule in the answer"))?;
+    let catch_up = match schedule.catch_up() {
+        v1::CatchUp::Unspecified | v1::CatchUp::Skip => CatchUp::Skip,
+        v1::CatchUp::Latest => CatchUp::Latest,
+        v1::CatchUp::All => CatchUp::All(from_proto(schedule.catch_up_window).unwrap_or_default()),
+    };
+    let overlap = match schedule.overlap() {
+        v1::Overlap::Unspecified | v1::Overlap::Allow => Overlap::Allow,
+        v1::Overlap::Skip => Overlap::Skip,
+        v1::Overlap::QueueOne => Overlap::QueueOne,
+    };
     let job = schedule.job.unwrap_or_default();
     Ok(StoredSchedule {
         name: schedule.name,
@@ -267,6 +288,11 @@ fn read(stored: Option<v1::StoredSchedule>) -> Result<StoredSchedule, Error> {
         time_zone: schedule.time_zone,
         queue: job.queue,
         kind: job.kind,
+        payload: job.payload,
+        content_type: job.content_type,
+        priority: job.priority,
+        catch_up,
+        overlap,
         paused_at: from_timestamp(paused_at)?,
         next_fire: from_timestamp(next_fire)?,
         waiting_fire: from_timestamp(waiting_fire)?,

@@ -1,5 +1,6 @@
 //! Builds a broker from its settings, runs it, drains it.
 
+pub mod doctor;
 mod ports;
 mod schedules;
 pub mod tokens;
@@ -169,15 +170,23 @@ async fn connect(config: &Config, port: u16) -> anyhow::Result<Arc<Core>> {
 }
 
 fn open(config: &Config, pool_size: usize) -> anyhow::Result<Store> {
-    let settings = Settings {
+    Store::new(&store_settings(config, pool_size)).context("database.url")
+}
+
+/// Two connections to a database of which nothing is known.
+fn open_bare(config: &Config) -> anyhow::Result<Store> {
+    Store::bare(&store_settings(config, 2)).context("database.url")
+}
+
+fn store_settings(config: &Config, pool_size: usize) -> Settings {
+    Settings {
         address: address(config),
         transaction_pooler: config.database.transaction_pooler,
         pool_size,
         connect_timeout: ms(config.database.connect_timeout_ms),
         statement_timeout: ms(config.database.statement_timeout_ms),
         completion_synchronous_commit: config.database.completion_synchronous_commit,
-    };
-    Store::new(&settings).context("database.url")
+    }
 }
 
 /// Between the database's clock and the ids made from it.

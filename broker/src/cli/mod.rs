@@ -1,6 +1,7 @@
 //! The command line: what to do, and with which settings.
 
 mod dev;
+mod doctor;
 mod health;
 mod runtime;
 mod token;
@@ -36,6 +37,8 @@ enum Command {
     Dev(Dev),
     /// Bring the database's schema up to date and say what was done
     Migrate(Settings),
+    /// Look at the database of the settings, and say what is wrong and how to mend it
+    Doctor(Settings),
     /// Ask the broker of these settings whether it is ready: a probe for containers
     Health(Settings),
     /// Create, list and revoke tokens, in the database of the settings
@@ -93,6 +96,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(settings) => serve(&settings),
         Command::Dev(options) => dev::run(options),
         Command::Migrate(settings) => migrate(&settings),
+        Command::Doctor(settings) => examine(&settings),
         Command::Health(settings) => health(&settings),
         Command::Token { command } => token::run(&command),
         Command::Config { command } => print(&command),
@@ -124,6 +128,10 @@ fn migrate(settings: &Settings) -> anyhow::Result<()> {
         println!("the schema is up to date");
     }
     Ok(())
+}
+
+fn examine(settings: &Settings) -> anyhow::Result<()> {
+    doctor::run(&checked(settings.file.as_deref())?)
 }
 
 fn health(settings: &Settings) -> anyhow::Result<()> {

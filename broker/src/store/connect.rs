@@ -45,6 +45,29 @@ pub struct PoolUse {
 impl Store {
     /// Checks the settings; connects on first use.
     pub fn new(settings: &Settings) -> Result<Self, AddressError> {
+        if settings.transaction_pooler {
+            let begin = plan_settings(settings, "SET LOCAL").into();
+            return Self::with(settings, Some(begin), None);
+        }
+        let set_up = plan_settings(settings, "SET");
+        let hook = Hook::async_fn(move |client: &mut ClientWrapper, _| {
+            let set_up = set_up.clone();
+            Box::pin(async move { prepare(client, &set_up).await.map_err(HookError::Backend) })
+        });
+        Self::with(settings, None, Some(hook))
+    }
+
+    /// Without what the broker's statements need, the schema above all: for a look at a database that may
+    /// be anything.
+    pub fn bare(settings: &Settings) -> Result<Self, AddressError> {
+        Self::with(settings, None, None)
+    }
+
+    fn with(
+        settings: &Settings,
+        begin: Option<Arc<str>>,
+        hook: Option<Hook>,
+    ) -> Result<Self, AddressError> {
         let (mut config, tls) = settings.address.parse()?;
         config.application_name("currant-broker");
         config.connect_timeout(settings.connect_timeout);
@@ -55,26 +78,18 @@ impl Store {
             tls,
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
-        let mut builder = Pool::builder(manager);
-        let begin: Option<Arc<str>> =
-            settings.transaction_pooler.then(|| plan_settings(settings, "SET LOCAL").into());
-        if begin.is_none() {
-            let set_up = plan_settings(settings, "SET");
-            builder = builder.post_create(Hook::async_fn(move |client: &mut ClientWrapper, _| {
-                let set_up = set_up.clone();
-                Box::pin(async move { prepare(client, &set_up).await.map_err(HookError::Backend) })
-            }));
-        }
-        let pool = builder
+        let mut pool = Pool::builder(manager)
             .max_size(settings.pool_size)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
                 wait: Some(settings.connect_timeout),
                 create: Some(settings.connect_timeout),
                 recycle: Some(settings.connect_timeout),
-            })
-            .build()
-            .expect("a runtime is given, which is all that can be missing");
+            });
+        if let Some(hook) = hook {
+            pool = pool.post_create(hook);
+        }
+        let pool = pool.build().expect("a runtime is given, which is all that can be missing");
         Ok(Self {
             pool,
             begin,

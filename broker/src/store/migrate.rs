@@ -36,6 +36,12 @@ pub enum MigrateError {
 /// Names the advisory lock: the bytes of "currant".
 const LOCK: i64 = 0x0063_7572_7261_6e74;
 
+/// The version to which this program brings a schema.
+pub fn newest_version() -> i32 {
+    let runner = embedded::migrations::runner();
+    runner.get_migrations().iter().map(refinery::Migration::version).max().unwrap_or(0)
+}
+
 /// Applies what is missing, one process at a time, and returns the names of what it applied.
 /// Refuses a database with an unknown or changed version.
 pub async fn migrate(address: &Address) -> Result<Vec<String>, MigrateError> {

@@ -25,6 +25,7 @@ mod copy;
 mod delete_jobs;
 mod duties;
 mod error;
+mod examine;
 mod fire_schedules;
 mod get_job;
 mod insert_jobs;
@@ -65,6 +66,9 @@ pub use connection::Client;
 pub use delete_jobs::delete_jobs;
 pub use duties::take_duty;
 pub use error::{Refusal, StoreError, Violation};
+pub use examine::{
+    Rights, Server, examine_rights, examine_schema, examine_server, hears, keeps_sessions,
+};
 pub use fire_schedules::{DueSchedule, due_schedules, fire_schedule, next_schedule};
 pub use get_job::{failed_attempts, get_job};
 pub use insert_jobs::{InsertRow, StoredCall, find_idempotent, insert_jobs};
@@ -74,7 +78,7 @@ pub use locate_jobs::{
     JobState, OUTCOME_CANCELLED, OUTCOME_DEAD, OUTCOME_SUCCEEDED, PHASE_READY, PHASE_SCHEDULED,
     PHASE_TAKEN, job_states, locate_jobs,
 };
-pub use migrate::{MigrateError, check_schema, migrate};
+pub use migrate::{MigrateError, check_schema, migrate, newest_version};
 pub use notify::notify_ready;
 pub use promote_jobs::{next_due, promote_jobs};
 pub use prune_jobs::{next_jobs, prune_jobs};
@@ -112,6 +116,7 @@ pub fn statements() -> Vec<Statement> {
         &configure_queues::STATEMENTS,
         &delete_jobs::STATEMENTS,
         &duties::STATEMENTS,
+        &examine::STATEMENTS,
         &fire_schedules::STATEMENTS,
         &get_job::STATEMENTS,
         &insert_jobs::STATEMENTS,

@@ -15,6 +15,7 @@ mod crash;
 mod cron;
 mod database;
 mod dispatch;
+mod doctor;
 mod enqueue;
 mod errors;
 mod flood;

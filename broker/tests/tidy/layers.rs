@@ -172,7 +172,10 @@ pub(crate) fn generated_types_stay_in_rpc(source: &Source<'_>) -> Vec<String> {
 }
 
 pub(crate) fn sdk_and_contract_dont_know_the_broker(source: &Source<'_>) -> Vec<String> {
-    if !["worker-sdk/", "proto/"].iter().any(|outside| source.path.starts_with(outside)) {
+    if !["worker-sdk/", "proto/", "broker/cli/src/"]
+        .iter()
+        .any(|outside| source.path.starts_with(outside))
+    {
         return Vec::new();
     }
     let names_crate = source.text.contains("currant_broker");
@@ -255,6 +258,7 @@ mod tests {
         let rule = sdk_and_contract_dont_know_the_broker;
         assert_eq!(say(rule, "worker-sdk/src/lib.rs", "use currant_broker::cli;").len(), 1);
         assert_eq!(say(rule, "proto/Cargo.toml", "currant-broker.workspace = true").len(), 1);
+        assert_eq!(say(rule, "broker/cli/src/main.rs", "use currant_broker::cli;").len(), 1);
         assert!(say(rule, "loadtest/src/main.rs", "use currant_broker::cli;").is_empty());
     }
 }

@@ -1,0 +1,164 @@
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use currant_worker_sdk::Client;
+
+use crate::{
+    commands::{dead, doctor, enqueue, job, queue, schedule, token, top},
+    end::{End, Failure},
+    printer::Printer,
+    values,
+};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the call failed: no broker, no answer, an error of the broker
+  2  something that can't be was asked for
+  3  there is no such job, queue, schedule or token
+  4  not all was done: a verdict says why, or the time was over, or the job didn't succeed
+  5  the token is missing, isn't valid, or doesn't allow that";
+
+/// What every command takes.
+const EVERYWHERE: &str = "Everywhere";
+
+/// Jobs, queues, schedules and tokens of a Currant broker
+#[derive(Parser)]
+#[command(name = "currant", version, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// For people, or an object a line for programs
+    #[arg(long, short, global = true, help_heading = EVERYWHERE, value_enum, value_name = "FORM", default_value = "table")]
+    pub(crate) output: Output,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    Json,
+}
+
+/// Where the broker is, and who calls.
+#[derive(Args)]
+pub(crate) struct Connection {
+    /// Where the broker is
+    #[arg(
+        long,
+        global = true, help_heading = EVERYWHERE,
+        value_name = "URL",
+        env = "CURRANT_ADDRESS",
+        default_value = "http://127.0.0.1:7070"
+    )]
+    address: String,
+    /// A token's secret. As an argument others on the machine can read it: better use the variable, or a
+    /// file
+    #[arg(
+        long,
+        global = true, help_heading = EVERYWHERE,
+        value_name = "SECRET",
+        env = "CURRANT_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "token_file"
+    )]
+    token: Option<String>,
+    /// A file that has a token's secret
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE", env = "CURRANT_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// For how long a call is repeated that fails for a passing reason
+    #[arg(
+        long,
+        global = true, help_heading = EVERYWHERE,
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = values::duration
+    )]
+    deadline: Duration,
+}
+
+impl Connection {
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        let client = Client::connect(&self.address).await?.deadline(self.deadline);
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.clone(),
+            (None, Some(path)) => std::fs::read_to_string(path)
+                .map_err(|error| Failure::System(format!("reading {}", path.display()), error))?,
+            (None, None) => return Ok(client),
+        };
+        Ok(client.token(token.trim())?)
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Store a job and print its id
+    Enqueue(enqueue::Enqueue),
+    /// Find jobs, look at them, change their course
+    #[command(subcommand)]
+    Job(job::JobCommand),
+    /// Jobs that failed for good
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
+    /// Pause, resume, drain and set queues, and see how they stand
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
+    /// Recurring jobs
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
+    /// Who may call
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Queues as they are now, the busiest first, again and again
+    Top(top::Top),
+    /// Look whether the broker answers, and what the token allows
+    Doctor,
+    /// Print a script that lets a shell complete what is typed
+    Completion { shell: Shell },
+}
+
+impl Command {
+    pub(crate) async fn run(
+        self,
+        connection: &Connection,
+        printer: &mut Printer,
+    ) -> Result<End, Failure> {
+        if let Command::Completion { shell } = self {
+            printer.completion(shell, &mut Arguments::command())?;
+            return Ok(End::Done);
+        }
+        if matches!(self, Command::Doctor) {
+            return doctor::run(connection, printer).await;
+        }
+        let client = connection.client().await?;
+        match self {
+            Command::Enqueue(enqueue) => enqueue.run(&client, printer).await,
+            Command::Job(command) => command.run(&client, printer).await,
+            Command::Dead(command) => command.run(&client, printer).await,
+            Command::Queue(command) => command.run(&client, printer).await,
+            Command::Schedule(command) => command.run(&client, printer).await,
+            Command::Token(command) => command.run(&client, printer).await,
+            Command::Top(top) => top.run(&client, printer).await,
+            // Above.
+            Command::Doctor | Command::Completion { .. } => Ok(End::Done),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_by_the_help() {
+        let help = Arguments::command().render_long_help().to_string();
+        assert!(help.contains("CURRANT_TOKEN") && help.contains("Exit codes:"), "{help}");
+    }
+}

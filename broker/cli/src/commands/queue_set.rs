@@ -1,0 +1,164 @@
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use currant_worker_sdk::{Client, Error, Keep, Queue, QueueSettings, RetryPolicy};
+
+use crate::{end::Failure, values};
+
+/// What isn't given stays as it is.
+#[derive(Args)]
+pub(crate) struct Set {
+    queue: String,
+    /// Of jobs that say none: -100 to 100, higher runs first
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    priority: Option<i32>,
+    /// After so many failed attempts a job is dead
+    #[arg(long, value_name = "NUMBER")]
+    max_attempts: Option<u32>,
+    /// How long one attempt may run
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    timeout: Option<Duration>,
+    /// How long to wait after the first failure
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    retry_base: Option<Duration>,
+    /// No wait is longer
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    retry_max: Option<Duration>,
+    /// How much longer each wait is than the one before
+    #[arg(long, value_name = "NUMBER")]
+    retry_factor: Option<f64>,
+    /// The random share of a wait, 0 to 1
+    #[arg(long, value_name = "NUMBER")]
+    retry_jitter: Option<f64>,
+    /// How long jobs are kept that succeeded: a duration, or forever
+    #[arg(long, value_name = "DURATION", value_parser = values::keep)]
+    keep_succeeded: Option<Keep>,
+    /// How long cancelled jobs are kept
+    #[arg(long, value_name = "DURATION", value_parser = values::keep)]
+    keep_cancelled: Option<Keep>,
+    /// How long dead jobs are kept
+    #[arg(long, value_name = "DURATION", value_parser = values::keep)]
+    keep_dead: Option<Keep>,
+    /// Let the broker's setting hold again
+    #[arg(long, value_enum, value_name = "SETTING", value_delimiter = ',')]
+    unset: Vec<Setting>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Setting {
+    Priority,
+    MaxAttempts,
+    Timeout,
+    Retry,
+    KeepSucceeded,
+    KeepCancelled,
+    KeepDead,
+}
+
+impl Set {
+    pub(crate) async fn run(self, client: &Client) -> Result<Queue, Failure> {
+        let settings = match client.queue(&self.queue).await {
+            Ok(queue) => queue.settings,
+            Err(Error::NotFound { .. }) => QueueSettings::default(),
+            Err(error) => return Err(error.into()),
+        };
+        let name = self.queue.clone();
+        let settings = self.apply(settings).map_err(Failure::Usage)?;
+        Ok(client.configure_queue(name, settings).await?)
+    }
+
+    fn apply(self, mut settings: QueueSettings) -> Result<QueueSettings, String> {
+        for unset in &self.unset {
+            match unset {
+                Setting::Priority => settings.priority = None,
+                Setting::MaxAttempts => settings.max_attempts = None,
+                Setting::Timeout => settings.timeout = None,
+                Setting::Retry => settings.retry = None,
+                Setting::KeepSucceeded => settings.keep_succeeded = None,
+                Setting::KeepCancelled => settings.keep_cancelled = None,
+                Setting::KeepDead => settings.keep_dead = None,
+            }
+        }
+        let retry = self.retry(settings.retry)?;
+        let QueueSettings { priority, max_attempts, timeout, retry: _, .. } = settings;
+        let QueueSettings { keep_succeeded, keep_cancelled, keep_dead, .. } = settings;
+        Ok(QueueSettings {
+            priority: self.priority.or(priority),
+            max_attempts: self.max_attempts.or(max_attempts),
+            timeout: self.timeout.or(timeout),
+            retry,
+            keep_succeeded: self.keep_succeeded.or(keep_succeeded),
+            keep_cancelled: self.keep_cancelled.or(keep_cancelled),
+            keep_dead: self.keep_dead.or(keep_dead),
+        })
+    }
+
+    fn retry(&self, before: Option<RetryPolicy>) -> Result<Option<RetryPolicy>, String> {
+        let others =
+            self.retry_max.is_some() || self.retry_factor.is_some() || self.retry_jitter.is_some();
+        let Some(mut policy) = before.or(self.retry_base.map(RetryPolicy::exponential)) else {
+            return if others { Err("--retry-base is wanted too".to_owned()) } else { Ok(None) };
+        };
+        policy.base_delay = self.retry_base.or(policy.base_delay);
+        if let Some(max) = self.retry_max {
+            policy = policy.max_delay(max);
+        }
+        if let Some(factor) = self.retry_factor {
+            policy = policy.factor(factor);
+        }
+        if let Some(jitter) = self.retry_jitter {
+            policy = policy.jitter(jitter);
+        }
+        Ok(Some(policy))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        set: Set,
+    }
+
+    fn apply(arguments: &[&str], before: QueueSettings) -> Result<QueueSettings, String> {
+        let line = [&["set", "emails"], arguments].concat();
+        Line::try_parse_from(line).map_err(|error| error.to_string())?.set.apply(before)
+    }
+
+    #[test]
+    fn what_is_given_changes_and_the_rest_stays() {
+        let before = QueueSettings {
+            priority: Some(3),
+            timeout: Some(Duration::from_secs(5)),
+            retry: Some(RetryPolicy::exponential(Duration::from_secs(1)).jitter(0.0)),
+            ..QueueSettings::default()
+        };
+        let arguments = [
+            "--priority",
+            "-7",
+            "--unset",
+            "timeout",
+            "--retry-max",
+            "1h",
+            "--keep-dead",
+            "forever",
+        ];
+        let after = apply(&arguments, before.clone());
+        let retry = before.retry.map(|retry| retry.max_delay(Duration::from_secs(3600)));
+        let expected = QueueSettings {
+            priority: Some(-7),
+            timeout: None,
+            retry,
+            keep_dead: Some(Keep::ForEver),
+            ..before
+        };
+        assert_eq!(after, Ok(expected));
+        assert_eq!(apply(&[], before.clone()), Ok(before));
+        assert!(apply(&["--retry-max", "1h"], QueueSettings::default()).is_err());
+    }
+}

@@ -1,0 +1,121 @@
+use currant_worker_sdk::{FailedAttempt, JobState, StoredJob};
+use serde_json::{Value, json};
+
+use super::{bytes, duration, queue, time};
+use crate::values::{show_duration, show_time};
+
+pub(crate) const HEAD: &[&str] = &["ID", "STATE", "KIND", "PRIORITY", "ATTEMPT", "STORED", "ERROR"];
+
+/// Of an error in a row.
+const ERROR_CHARS: usize = 60;
+
+pub(crate) fn state(state: JobState) -> &'static str {
+    match state {
+        JobState::Scheduled => "scheduled",
+        JobState::Ready => "ready",
+        JobState::Running => "running",
+        JobState::Succeeded => "succeeded",
+        JobState::Dead => "dead",
+        JobState::Cancelled => "cancelled",
+        _ => "unknown",
+    }
+}
+
+pub(crate) fn row(job: &StoredJob) -> Vec<String> {
+    let error = job.error.lines().next().unwrap_or_default();
+    vec![
+        job.id.to_string(),
+        state(job.state).to_owned(),
+        job.kind.clone(),
+        job.priority.to_string(),
+        job.attempt.to_string(),
+        show_time(job.created_at),
+        error.chars().take(ERROR_CHARS).collect(),
+    ]
+}
+
+/// A line for each change.
+pub(crate) fn change(job: &StoredJob) -> String {
+    let attempt =
+        if job.attempt > 0 { format!(", attempt {}", job.attempt) } else { String::new() };
+    let told = match job.state {
+        JobState::Succeeded => bytes::text(&job.result),
+        JobState::Scheduled | JobState::Dead => job.error.clone(),
+        _ => String::new(),
+    };
+    let told = if told.is_empty() { told } else { format!(": {told}") };
+    format!("{}{attempt}{told}", state(job.state))
+}
+
+pub(crate) fn fields(job: &StoredJob) -> Vec<(&'static str, String)> {
+    let metadata = job.metadata.iter().map(|(name, value)| format!("{name}={value}"));
+    let tags: Vec<String> = job.tags.iter().cloned().chain(metadata).collect();
+    let failed: Vec<String> = job.failed_attempts.iter().map(failed_line).collect();
+    vec![
+        ("id", job.id.to_string()),
+        ("queue", job.queue.clone()),
+        ("kind", job.kind.clone()),
+        ("state", state(job.state).to_owned()),
+        ("priority", job.priority.to_string()),
+        ("attempt", job.attempt.to_string()),
+        ("failures", format!("{} of {}", job.failures, job.max_attempts)),
+        ("stored", show_time(job.created_at)),
+        ("starts", show_time(job.run_at)),
+        ("taken", show_time(job.claimed_at)),
+        ("finished", show_time(job.finished_at)),
+        ("timeout", show_duration(job.timeout)),
+        ("retry", job.retry.map(queue::retry_text).unwrap_or_default()),
+        ("tags", tags.join(", ")),
+        ("trace", job.traceparent.clone()),
+        ("content type", job.content_type.clone()),
+        ("payload", bytes::text(&job.payload)),
+        ("result", bytes::text(&job.result)),
+        ("error", job.error.clone()),
+        ("failed", failed.join("\n")),
+    ]
+}
+
+fn failed_line(failed: &FailedAttempt) -> String {
+    let FailedAttempt { attempt, failed_at, worker, class, error, .. } = failed;
+    let worker = if worker.is_empty() { String::new() } else { format!(" at {worker}") };
+    let class = if class.is_empty() { String::new() } else { format!(" {class}") };
+    format!("attempt {attempt}, {}{worker}:{class} {error}", show_time(*failed_at))
+}
+
+pub(crate) fn json(job: &StoredJob) -> Value {
+    let failed = |failed: &FailedAttempt| {
+        json!({
+            "attempt": failed.attempt,
+            "failed_at": time(failed.failed_at),
+            "worker": failed.worker,
+            "session_id": failed.session_id,
+            "class": failed.class,
+            "error": failed.error,
+            "details": failed.details,
+        })
+    };
+    json!({
+        "id": job.id.to_string(),
+        "queue": job.queue,
+        "kind": job.kind,
+        "state": state(job.state),
+        "priority": job.priority,
+        "attempt": job.attempt,
+        "failures": job.failures,
+        "max_attempts": job.max_attempts,
+        "created_at": time(job.created_at),
+        "run_at": time(job.run_at),
+        "claimed_at": time(job.claimed_at),
+        "finished_at": time(job.finished_at),
+        "timeout_ms": duration(job.timeout),
+        "retry": queue::retry_json(job.retry),
+        "tags": job.tags,
+        "metadata": job.metadata,
+        "traceparent": job.traceparent,
+        "content_type": job.content_type,
+        "payload": bytes::json(&job.payload, job.content_type == "application/json"),
+        "result": bytes::json(&job.result, true),
+        "error": job.error,
+        "failed_attempts": job.failed_attempts.iter().map(failed).collect::<Vec<Value>>(),
+    })
+}

@@ -1,0 +1,153 @@
+use currant_worker_sdk::{JobCount, Keep, Queue, QueueSettings, QueueStats, RetryPolicy};
+use serde_json::{Value, json};
+
+use super::{duration, optional, time};
+use crate::values::{show_duration, show_time};
+
+pub(crate) const HEAD: &[&str] =
+    &["QUEUE", "PAUSED", "PRIORITY", "MAX-ATTEMPTS", "TIMEOUT", "KEEP-SUCCEEDED", "KEEP-DEAD"];
+
+pub(crate) const STATS_HEAD: &[&str] = &[
+    "QUEUE",
+    "READY",
+    "RUNNING",
+    "SCHEDULED",
+    "DEAD",
+    "OLDEST",
+    "IN/S",
+    "OUT/S",
+    "SESSIONS",
+    "SUCCEEDED",
+    "CANCELLED",
+];
+
+pub(crate) fn row(queue: &Queue) -> Vec<String> {
+    let effective = &queue.effective;
+    vec![
+        queue.name.clone(),
+        show_time(queue.paused_at),
+        optional(effective.priority),
+        optional(effective.max_attempts),
+        show_duration(effective.timeout),
+        keep_text(effective.keep_succeeded),
+        keep_text(effective.keep_dead),
+    ]
+}
+
+/// What holds for its jobs; what it says itself is marked.
+pub(crate) fn fields(queue: &Queue) -> Vec<(&'static str, String)> {
+    let all = settings_text(&queue.effective).into_iter().zip(settings_text(&queue.settings));
+    let settings = all.map(|((name, holds), (_, own))| {
+        let whose = if holds.is_empty() || !own.is_empty() { "" } else { "  (of the broker)" };
+        (name, format!("{holds}{whose}"))
+    });
+    let first = [("queue", queue.name.clone()), ("paused", show_time(queue.paused_at))];
+    first.into_iter().chain(settings).collect()
+}
+
+fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 7] {
+    let QueueSettings { priority, max_attempts, timeout, retry, .. } = settings;
+    [
+        ("priority", optional(*priority)),
+        ("max attempts", optional(*max_attempts)),
+        ("timeout", show_duration(*timeout)),
+        ("retry", retry.map(retry_text).unwrap_or_default()),
+        ("keep succeeded", keep_text(settings.keep_succeeded)),
+        ("keep cancelled", keep_text(settings.keep_cancelled)),
+        ("keep dead", keep_text(settings.keep_dead)),
+    ]
+}
+
+pub(crate) fn retry_text(retry: RetryPolicy) -> String {
+    let RetryPolicy { base_delay, max_delay, factor, jitter, .. } = retry;
+    let parts = [
+        ("after ", show_duration(base_delay)),
+        ("at most ", show_duration(max_delay)),
+        ("factor ", if factor > 0.0 { factor.to_string() } else { String::new() }),
+        ("jitter ", optional(jitter)),
+    ];
+    let said = parts.iter().filter(|(_, value)| !value.is_empty());
+    said.map(|(name, value)| format!("{name}{value}")).collect::<Vec<String>>().join(", ")
+}
+
+pub(crate) fn retry_json(retry: Option<RetryPolicy>) -> Value {
+    let Some(RetryPolicy { base_delay, max_delay, factor, jitter, .. }) = retry else {
+        return Value::Null;
+    };
+    json!({
+        "base_delay_ms": duration(base_delay),
+        "max_delay_ms": duration(max_delay),
+        "factor": Some(factor).filter(|factor| *factor > 0.0),
+        "jitter": jitter,
+    })
+}
+
+fn keep_text(keep: Option<Keep>) -> String {
+    match keep {
+        None => String::new(),
+        Some(Keep::ForEver) => "forever".to_owned(),
+        Some(Keep::For(time)) => show_duration(Some(time)),
+    }
+}
+
+pub(crate) fn json(queue: &Queue) -> Value {
+    json!({
+        "queue": queue.name,
+        "paused_at": time(queue.paused_at),
+        "settings": settings_json(&queue.settings),
+        "effective": settings_json(&queue.effective),
+    })
+}
+
+/// 0: for ever.
+fn settings_json(settings: &QueueSettings) -> Value {
+    let keep = |keep: Option<Keep>| match keep {
+        None => Value::Null,
+        Some(Keep::ForEver) => json!(0),
+        Some(Keep::For(time)) => duration(Some(time)),
+    };
+    let QueueSettings { priority, max_attempts, timeout, retry, .. } = settings;
+    json!({
+        "priority": priority,
+        "max_attempts": max_attempts,
+        "timeout_ms": duration(*timeout),
+        "retry": retry_json(*retry),
+        "keep_succeeded_ms": keep(settings.keep_succeeded),
+        "keep_cancelled_ms": keep(settings.keep_cancelled),
+        "keep_dead_ms": keep(settings.keep_dead),
+    })
+}
+
+pub(crate) fn stats_row(name: &str, stats: &QueueStats) -> Vec<String> {
+    let count = |count: JobCount| format!("{}{}", if count.exact { "" } else { "~" }, count.jobs);
+    vec![
+        name.to_owned(),
+        count(stats.ready),
+        stats.running.to_string(),
+        count(stats.scheduled),
+        count(stats.dead),
+        show_duration(stats.oldest_ready),
+        format!("{:.1}", stats.enqueued_per_second),
+        format!("{:.1}", stats.completed_per_second),
+        stats.sessions.to_string(),
+        count(stats.succeeded),
+        count(stats.cancelled),
+    ]
+}
+
+pub(crate) fn stats_json(name: &str, stats: &QueueStats) -> Value {
+    let count = |count: JobCount| json!({ "jobs": count.jobs, "exact": count.exact });
+    json!({
+        "queue": name,
+        "ready": count(stats.ready),
+        "running": stats.running,
+        "scheduled": count(stats.scheduled),
+        "succeeded": count(stats.succeeded),
+        "dead": count(stats.dead),
+        "cancelled": count(stats.cancelled),
+        "oldest_ready_ms": duration(stats.oldest_ready),
+        "enqueued_per_second": stats.enqueued_per_second,
+        "completed_per_second": stats.completed_per_second,
+        "sessions": stats.sessions,
+    })
+}

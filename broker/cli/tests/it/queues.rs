@@ -1,0 +1,79 @@
+use serde_json::{Value, json};
+
+use crate::support::{Broker, eventually, fresh};
+
+#[test]
+fn settings_change_as_far_as_they_are_given() {
+    let (broker, queue) = (Broker::shared(), fresh("set"));
+    let set = |arguments: &[&str]| broker.one(&[&["queue", "set", &queue], arguments].concat());
+    set(&["--priority", "-2", "--timeout", "30s", "--retry-base", "2s", "--keep-dead", "forever"]);
+    let after = set(&["--max-attempts", "7", "--unset", "timeout", "--retry-jitter", "0"]);
+    let settings = json!({
+        "priority": -2,
+        "max_attempts": 7,
+        "timeout_ms": null,
+        "retry": after["settings"]["retry"],
+        "keep_succeeded_ms": null,
+        "keep_cancelled_ms": null,
+        "keep_dead_ms": 0,
+    });
+    assert_eq!(after["settings"], settings);
+    let retry = &after["settings"]["retry"];
+    assert_eq!((&retry["base_delay_ms"], &retry["jitter"]), (&json!(2000), &json!(0.0)));
+    assert_eq!(broker.one(&["queue", "show", &queue]), after);
+    // The broker's setting holds.
+    assert_eq!(after["effective"]["keep_succeeded_ms"], 7 * 86_400_000);
+    let shown = broker.run(&["queue", "show", &queue]).out;
+    assert!(shown.contains("max attempts    7\n"), "{shown}");
+    assert!(shown.contains("keep succeeded  7days  (of the broker)\n"), "{shown}");
+    let ran = broker.run(&["queue", "set", &queue, "--priority", "101"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("settings.priority"), "{}", ran.err);
+    assert_eq!(broker.run(&["queue", "show", "nowhere"]).code, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_is_paused_resumed_drained_and_looked_at() {
+    let (broker, queue) = (Broker::shared(), fresh("pause"));
+    broker.enqueue(&queue, "1");
+    let paused = broker.one(&["queue", "pause", &queue]);
+    assert!(paused["paused_at"].is_string(), "{paused}");
+    let listed = broker.json(&["queue", "list"]);
+    assert!(listed.contains(&paused), "{listed:?}");
+    let worker = broker.worker(&queue);
+    let drained = broker.one(&["queue", "drain", &queue, "--wait", "20s"]);
+    assert_eq!(drained, json!({ "queue": queue, "drained": true }));
+    let stats = broker.one(&["queue", "stats", &queue]);
+    assert_eq!(stats["ready"], json!({ "jobs": 1, "exact": true }));
+    assert_eq!(stats["running"], 0);
+    assert!(stats["oldest_ready_ms"].is_u64(), "{stats}");
+    assert_eq!(broker.run(&["queue", "resume", &queue]).out, format!("{queue} goes on\n"));
+    eventually("it is done", || {
+        let of = |one: &Value| one["queue"] == json!(queue) && one["succeeded"]["jobs"] == 1;
+        broker.json(&["queue", "stats"]).iter().any(of)
+    });
+    worker.shutdown().await.unwrap();
+    let table = broker.run(&["queue", "stats", &queue]).out;
+    assert!(table.starts_with("QUEUE ") && table.lines().count() == 2, "{table}");
+    for verb in ["pause", "resume", "drain", "stats"] {
+        assert_eq!(broker.run(&["queue", verb, "nowhere"]).code, 3, "{verb}");
+    }
+}
+
+#[test]
+fn rounds_show_the_busiest_queue_first_again_and_again() {
+    let (broker, idle, busy) = (Broker::shared(), fresh("idle"), fresh("busy"));
+    broker.one(&["queue", "set", &idle]);
+    broker.enqueue(&busy, "1");
+    let arguments = ["top", &idle, &busy, "--rounds", "2", "--interval", "1ms"];
+    let rounds = broker.json(&arguments);
+    let names: Vec<&Value> = rounds.iter().map(|one| &one["queue"]).collect();
+    assert_eq!(
+        names,
+        [&busy, &idle, &busy, &idle].map(|name| json!(name)).iter().collect::<Vec<_>>()
+    );
+    // Not a terminal: no screen is drawn.
+    let printed = broker.run(&arguments).out;
+    assert_eq!((printed.lines().count(), printed.contains('\x1b')), (6, false), "{printed}");
+    assert_eq!(broker.run(&["top", "nowhere", "--rounds", "1"]).code, 3);
+}

@@ -2,11 +2,11 @@
 
 use anyhow::Context;
 
-use super::{ms, open_bare};
+use super::{address, ms, open_bare};
 use crate::{
     clock,
     config::Config,
-    store::{self, Rights, Server, Store},
+    store::{self, Address, Rights, Server, Store},
 };
 
 /// The oldest Postgres that has what is used.
@@ -77,7 +77,11 @@ pub async fn examine(config: &Config) -> anyhow::Result<Vec<Finding>> {
     look_at_server(&server, config.database.pool_size, &mut findings);
     look_at_rights(&rights, &server, &mut findings);
     look_at_schema(&store, &rights, &mut findings).await?;
-    look_at_sessions(&store, &mut findings).await?;
+    if config.database.transaction_pooler {
+        findings.good("sessions", "each transaction may have another connection, as is set");
+    } else {
+        look_at_sessions(&store, &mut findings).await?;
+    }
     look_at_listening(&store, config, &mut findings).await?;
     Ok(findings.0)
 }
@@ -200,8 +204,8 @@ async fn look_at_schema(
 async fn look_at_sessions(store: &Store, findings: &mut Findings) -> anyhow::Result<()> {
     let one = store.client().await.context("database.url")?;
     let mut other = store.client().await.context("database.url")?;
-    let mend = "let database.url lead past the pooler, or set pool_mode = session: the broker has few \
-                connections and keeps them";
+    let mend = "set database.transaction_pooler = true, or let database.url lead past the pooler, or \
+                set pool_mode = session: the broker has few connections and keeps them";
     match store::keeps_sessions(&one, &mut other).await {
         Ok(true) => findings.good("sessions", "they stay as they are set"),
         Ok(false) => {
@@ -234,7 +238,8 @@ async fn look_at_listening(
         return Ok(());
     }
     let client = store.client().await.context("database.url")?;
-    match store::hears(&client, url, ms(database.connect_timeout_ms)).await {
+    let address = Address { url: url.to_owned(), ..address(config) };
+    match store::hears(&client, &address, ms(database.connect_timeout_ms)).await {
         Ok(true) => findings.good("LISTEN", "what is said is heard"),
         Ok(false) => findings.add("LISTEN", Sign::Wrong, "nothing is heard", mend),
         Err(error) => {

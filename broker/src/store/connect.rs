@@ -46,28 +46,25 @@ impl Store {
     /// Checks the settings; connects on first use.
     pub fn new(settings: &Settings) -> Result<Self, AddressError> {
         if settings.transaction_pooler {
-            let begin = plan_settings(settings, "SET LOCAL").into();
-            return Self::with(settings, Some(begin), None);
+            return Self::bare(settings);
         }
         let set_up = plan_settings(settings, "SET");
         let hook = Hook::async_fn(move |client: &mut ClientWrapper, _| {
             let set_up = set_up.clone();
             Box::pin(async move { prepare(client, &set_up).await.map_err(HookError::Backend) })
         });
-        Self::with(settings, None, Some(hook))
+        Self::with(settings, Some(hook))
     }
 
     /// Without what the broker's statements need, the schema above all: for a look at a database that may
     /// be anything.
     pub fn bare(settings: &Settings) -> Result<Self, AddressError> {
-        Self::with(settings, None, None)
+        Self::with(settings, None)
     }
 
-    fn with(
-        settings: &Settings,
-        begin: Option<Arc<str>>,
-        hook: Option<Hook>,
-    ) -> Result<Self, AddressError> {
+    fn with(settings: &Settings, hook: Option<Hook>) -> Result<Self, AddressError> {
+        let begin: Option<Arc<str>> =
+            settings.transaction_pooler.then(|| plan_settings(settings, "SET LOCAL").into());
         let (mut config, tls) = settings.address.parse()?;
         config.application_name("currant-broker");
         config.connect_timeout(settings.connect_timeout);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 
-use super::{Client, Listener, Notice, StoreError, statement::Statement};
+use super::{Address, Client, Listener, Notice, StoreError, statement::Statement};
 
 /// What a server says of itself.
 #[derive(Clone, Debug)]
@@ -145,22 +145,22 @@ pub async fn keeps_sessions(one: &Client, other: &mut Client) -> Result<bool, St
     let transaction = other.transaction().await.map_err(failed)?;
     let strange = REMEMBERED.query(&transaction, &[]).await?;
     let own = REMEMBERED.query(one, &[]).await?;
-    transaction.rollback().await.map_err(failed)?;
+    drop(transaction);
     let says = |rows: &[tokio_postgres::Row], what| {
         rows.first().is_some_and(|row| row.get::<_, &str>(0) == what)
     };
     Ok(says(&strange, "") && says(&own, "one"))
 }
 
-/// Whether what is said by NOTIFY is heard by LISTEN at this URL. Brokers that hear it too look once more
+/// Whether what is said by NOTIFY is heard by LISTEN at this address. Brokers that hear it too look once more
 /// what is due.
 pub async fn hears(
     client: &Client,
-    listen_url: &str,
+    address: &Address,
     connect_timeout: Duration,
 ) -> Result<bool, StoreError> {
     // No broker has this number.
-    let mut heard = Listener::listen(listen_url, 0, connect_timeout).await?;
+    let mut heard = Listener::listen(address, 0, connect_timeout).await?;
     let hear = async {
         while let Some(notice) = heard.next().await {
             match notice? {

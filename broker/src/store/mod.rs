@@ -107,7 +107,7 @@ pub use watched_jobs::{Changed, Sight, watched_jobs};
 
 /// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
 pub fn statements() -> Vec<Statement> {
-    let others: [&[Statement]; 27] = [
+    let others: [&[Statement]; 28] = [
         &adopt_jobs::STATEMENTS,
         &audit::STATEMENTS,
         &brokers::STATEMENTS,

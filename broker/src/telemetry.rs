@@ -26,13 +26,20 @@ const BUCKETS_ROWS: [f64; 13] =
 /// payloads among them.
 const NO_PARAMETERS: &str = "tokio_postgres::query=info";
 
+/// These warn of whoever breaks the rules of HTTP/2 or of TLS, so that any stranger could fill the log. They
+/// do so where the settings name them.
+const QUIET: [(&str, &str); 2] = [("h2", "h2=error"), ("rustls", "rustls=error")];
+
 /// Sends log lines to standard error, and panics into the log.
 ///
 /// # Errors
 /// When the filter can't be read, and when logging was already set up.
 pub fn log(settings: &Log) -> anyhow::Result<()> {
-    let filter: EnvFilter = settings.filter.parse().context("log.filter")?;
-    let filter = filter.add_directive(NO_PARAMETERS.parse().context("a filter of our own")?);
+    let mut filter: EnvFilter = settings.filter.parse().context("log.filter")?;
+    let quiet = QUIET.iter().filter(|(target, _)| !settings.filter.contains(target));
+    for directive in quiet.map(|(_, directive)| *directive).chain([NO_PARAMETERS]) {
+        filter = filter.add_directive(directive.parse().context("a filter of our own")?);
+    }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let built = match settings.format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

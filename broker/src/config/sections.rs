@@ -558,7 +558,8 @@ pub struct Schedules {
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module such
-    /// as `info,currant_broker=debug`.
+    /// as `info,currant_broker=debug`. What `h2` and `rustls` say of clients that break the rules is
+    /// logged only where they are named: any stranger could fill the log with it.
     pub filter: String,
     /// `text` for people, `json` (an object a line) for log collectors.
     pub format: LogFormat,

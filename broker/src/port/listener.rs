@@ -32,6 +32,7 @@ impl Listener {
     pub fn new(listener: TcpListener, port: Port, tls: Option<Tls>, limits: Limits) -> Self {
         let max = limits.connections_max as f64;
         metrics::gauge!("currant_connections_max", "port" => port.name()).set(max);
+        metrics::gauge!("currant_connections", "port" => port.name()).set(0.0);
         let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
         Self { listener, port, tls, limits, places, handshakes: JoinSet::new() }
     }

@@ -19,7 +19,7 @@ use crate::support::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, GO_AWAY, HEADERS, PING, RESET, SETTINGS,
         WINDOW_UPDATE, beginning, frame, frames, headers, stream,
     },
-    http_get, job,
+    http_get, job, value,
 };
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -31,6 +31,7 @@ struct Holds {
     descriptors: usize,
     resident_kib: usize,
     tasks: f64,
+    connections: f64,
 }
 
 async fn holds(broker: &Broker) -> Holds {
@@ -38,20 +39,27 @@ async fn holds(broker: &Broker) -> Holds {
     let status = fs::read_to_string(format!("{process}/status")).unwrap();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     let resident_kib = resident.split_whitespace().next().unwrap().parse().unwrap();
-    let tasks = broker.metric("currant_tasks").await.unwrap();
+    let metrics = broker.metrics().await;
+    let tasks = value(&metrics, "currant_tasks").unwrap();
+    let connections = value(&metrics, "currant_connections{port=\"grpc\"}").unwrap();
     let descriptors = fs::read_dir(format!("{process}/fd")).unwrap().count();
-    Holds { descriptors, resident_kib, tasks }
+    Holds { descriptors, resident_kib, tasks, connections }
 }
 
-/// Everything goes back to what it was; `more_kib` may stay with the allocator.
+/// Everything goes back to what it was; `more_kib` may stay with the allocator. Nothing of it is worth a
+/// line in the log.
 async fn nothing_is_left(broker: &Broker, before: Holds, more_kib: usize) {
     eventually("descriptors and tasks are back", async || {
         let now = holds(broker).await;
-        now.descriptors <= before.descriptors + 2 && now.tasks <= before.tasks + 4.0
+        now.descriptors <= before.descriptors + 2
+            && now.tasks <= before.tasks + 4.0
+            && now.connections <= before.connections + 1.0
     })
     .await;
     let after = holds(broker).await;
     println!("before {before:?}, after {after:?}");
+    let log = broker.log();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
     assert!(after.resident_kib < before.resident_kib + more_kib, "{before:?}, {after:?}");
 }
 

@@ -117,6 +117,7 @@ async fn the_port_is_by_tls_and_its_certificate_is_renewed_without_a_restart() {
         }
     }
     Client::connect_tls(url(&broker.grpc), tls(&old)).await.unwrap();
+    assert!(!broker.log().contains("WARN"), "{}", broker.log());
 
     // What can't be read changes nothing.
     fs::write(files.path("certificate.pem"), "no certificate").unwrap();

@@ -1,4 +1,4 @@
-//! For the property in `arbitrary`: what a call does with its message before it asks anybody.
+//! For `fuzz/` and the property in `arbitrary`: what a call does with its message before it asks anybody.
 //! What can be read is refused or becomes what the pipeline expects; the asserts say what that is.
 
 use currant_proto::v1 as pb;

@@ -294,6 +294,7 @@ fn rpc_settings(config: &Config) -> RpcSettings {
     RpcSettings {
         message_bytes_max: grpc.message_bytes_max,
         streams_per_connection_max: grpc.streams_per_connection_max,
+        ping_interval: ms(grpc.ping_interval_ms),
         concurrent_requests_max: grpc.concurrent_requests_max,
         jobs_per_request_max: enqueue.jobs_per_request_max,
         payload_bytes_max: enqueue.payload_bytes_max,

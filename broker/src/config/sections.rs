@@ -121,6 +121,10 @@ pub struct Grpc {
     /// How long a connection may take to begin with HTTP/2, its TLS handshake included, in milliseconds.
     #[schemars(range(min = 10, max = 600_000))]
     pub opening_ms_max: u64,
+    /// After how many milliseconds without a byte a connection is asked by a ping whether it is there. It is
+    /// closed if it doesn't answer within as many.
+    #[schemars(range(min = 10, max = 3_600_000))]
+    pub ping_interval_ms: u64,
     /// Calls and streams at once on one connection; a client waits with further ones.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub streams_per_connection_max: u32,
@@ -135,6 +139,7 @@ impl Default for Grpc {
             watches_max: 10_000,
             connections_max: 20_000,
             opening_ms_max: 10_000,
+            ping_interval_ms: 20_000,
             streams_per_connection_max: 20_000,
         }
     }

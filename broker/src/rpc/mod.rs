@@ -51,6 +51,7 @@ use crate::pipeline::Core;
 pub struct RpcSettings {
     pub message_bytes_max: usize,
     pub streams_per_connection_max: u32,
+    pub ping_interval: Duration,
     pub concurrent_requests_max: usize,
     pub jobs_per_request_max: usize,
     pub payload_bytes_max: usize,

@@ -1,4 +1,4 @@
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use anyhow::Context as _;
 use currant_proto::v1::{
@@ -22,7 +22,6 @@ use crate::{
 /// window.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Of the message of a health check, which has a service's name.
 const HEALTH_BYTES_MAX: usize = 1024;
 /// Of a call's metadata, its token among it. A call with more is refused (431).
@@ -45,6 +44,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let message_bytes_max = settings.message_bytes_max;
     let streams_max = settings.streams_per_connection_max;
+    let ping_interval = Some(settings.ping_interval);
     let admission = AdmissionLayer::new(settings.concurrent_requests_max);
     let access = AccessLayer::new(Arc::clone(&core));
     let context = Context { core, settings: Arc::new(settings) };
@@ -85,8 +85,8 @@ pub async fn serve(
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .http2_max_pending_accept_reset_streams(Some(RESET_UNSEEN_MAX))
         .http2_max_local_error_reset_streams(Some(RESET_BY_ERROR_MAX))
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_INTERVAL))
+        .http2_keepalive_interval(ping_interval)
+        .http2_keepalive_timeout(ping_interval)
         // The outer one: a stranger's call takes no place.
         .layer(access)
         .layer(admission)

@@ -345,18 +345,23 @@ async fn connections_beyond_the_limit_are_closed_and_the_others_go_on() {
 #[tokio::test]
 async fn a_connection_that_says_nothing_is_closed() {
     let database = Database::fresh().await;
-    let settings = [("GRPC__OPENING_MS_MAX", "200"), ("HTTP__IDLE_MS_MAX", "200")];
+    let settings = [
+        ("GRPC__OPENING_MS_MAX", "200"),
+        ("GRPC__PING_INTERVAL_MS", "200"),
+        ("HTTP__IDLE_MS_MAX", "200"),
+    ];
     let broker = Broker::start_with(&database, &settings).await;
     broker.enqueue([job("q", b"")]).await;
     for address in [&broker.grpc, &broker.http] {
-        for said in [&b""[..], b"P"] {
+        // The last one begins, but answers no ping.
+        for said in [&b""[..], b"P", &beginning()] {
             let (read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
             write.write_all(said).await.unwrap();
             let closed = tokio::time::timeout(PATIENCE, rest(read)).await;
             assert!(closed.is_ok(), "it stays open after {said:?}");
         }
     }
-    // One that has begun may be silent.
+    // One that answers may be silent.
     broker.enqueue([job("q", b"")]).await;
     let silent = broker.metric("currant_connections_refused_total{reason=\"silence\"}").await;
     assert_eq!(silent, Some(4.0));

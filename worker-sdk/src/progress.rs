@@ -35,7 +35,7 @@ const REPORTS_MAX: usize = 1000;
 const BYTES_MAX: usize = 1 << 20;
 const MESSAGE_CHARS_MAX: usize = 256;
 /// When the Welcome doesn't say.
-const CHECKPOINT_BYTES_MAX: u32 = 64 << 10;
+const CHECKPOINT_BYTES_MAX: u32 = 32 << 10;
 /// Of one batch; then what it says is given up.
 const TRIES_MAX: u32 = 20;
 
@@ -58,7 +58,7 @@ impl<T> Job<T> {
 
     /// Stores what the next attempt goes on from, should this one fail: see
     /// [`last_checkpoint`](Job::last_checkpoint). Returns when it is stored, which takes a moment: not for
-    /// each step. At most 64 KiB by the broker's default. [`Error::Lost`] if the attempt isn't this
+    /// each step. At most 32 KiB by the broker's default. [`Error::Lost`] if the attempt isn't this
     /// worker's any more: stop.
     pub async fn checkpoint(&self, state: impl Into<Bytes>) -> Result<(), Error> {
         let Some(reporter) = &self.reporter else { return Err(Error::Lost) };

@@ -429,7 +429,7 @@ impl Default for Session {
             reconnect_grace_ms: 10_000,
             acknowledge_timeout_ms: 15_000,
             unacknowledged_bytes_max: 16 << 20,
-            checkpoint_bytes_max: 64 << 10,
+            checkpoint_bytes_max: 32 << 10,
         }
     }
 }

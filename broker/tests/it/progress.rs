@@ -218,12 +218,12 @@ async fn what_is_wrong_with_a_report_is_named() {
     let mut worker = TestWorker::subscribe(&broker, &["q"], 1).await;
     broker_jobs(&broker, 1).await;
     let held = worker.job().await;
-    let large: &'static [u8] = &[0; 65_537];
+    let large: &'static [u8] = &[0; 32_769];
     for (wrong, field, limit) in [
         (percent(&held, 100.5, ""), "reports[0].percent", "0 to 100"),
         (percent(&held, f32::NAN, ""), "reports[0].percent", "0 to 100"),
         (percent(&held, 1.0, &"x".repeat(257)), "reports[0].message", "at most 256"),
-        (checkpoint(&held, large), "reports[0].checkpoint", "at most 65536 bytes"),
+        (checkpoint(&held, large), "reports[0].checkpoint", "at most 32768 bytes"),
         (ProgressReport { attempt: 0, ..about(&held) }, "reports[0].attempt", "1 to"),
     ] {
         assert_invalid(&report(&worker, [wrong]).await.unwrap_err(), field, limit);
@@ -231,7 +231,7 @@ async fn what_is_wrong_with_a_report_is_named() {
     let none: [ProgressReport; 0] = [];
     assert_invalid(&report(&worker, none).await.unwrap_err(), "reports", "1 to 1000");
     assert_eq!(database.number(ROWS).await, 0);
-    assert_eq!(worker.welcome.checkpoint_bytes_max, 65_536);
+    assert_eq!(worker.welcome.checkpoint_bytes_max, 32_768);
 }
 
 /// A heartbeat keeps the lease; a report doesn't keep an attempt beyond its timeout.

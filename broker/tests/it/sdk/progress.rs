@@ -70,7 +70,7 @@ async fn a_handler_whose_attempt_is_lost_is_told_by_its_checkpoint() {
     .await;
     client.cancel(id).await.unwrap();
     assert_eq!(heard.recv().await, Some(true));
-    let large = vec![0; 65_537];
+    let large = vec![0; 32_769];
     let (told, mut heard) = tokio::sync::mpsc::channel(1);
     running.shutdown().await.unwrap();
     let running = worker(&broker)
@@ -87,6 +87,6 @@ async fn a_handler_whose_attempt_is_lost_is_told_by_its_checkpoint() {
         .start();
     client.enqueue(NewJob::json("emails", "large", &()).unwrap()).await.unwrap();
     let error = heard.recv().await.unwrap();
-    assert!(error.contains("at most 65536 bytes"), "{error}");
+    assert!(error.contains("at most 32768 bytes"), "{error}");
     running.shutdown().await.unwrap();
 }

@@ -53,6 +53,12 @@ pub enum Error {
         #[source]
         last: Option<Box<Status>>,
     },
+    /// Another job is in the way of a unique one: see [`Unique::reject`](crate::Unique::reject).
+    #[error("{message}")]
+    AlreadyExists {
+        /// For people.
+        message: String,
+    },
     /// The attempt is no longer this worker's: see [`Job::checkpoint`](crate::Job::checkpoint).
     #[error("the attempt is no longer this worker's")]
     Lost,
@@ -107,6 +113,7 @@ impl From<Status> for Error {
                 message: status.message().to_owned(),
                 violations: violations(&status),
             },
+            Code::AlreadyExists => Error::AlreadyExists { message: status.message().to_owned() },
             Code::NotFound => Error::NotFound { message: status.message().to_owned() },
             _ => Error::Refused(Box::new(status)),
         }

@@ -120,6 +120,7 @@ mod stored_job;
 mod time;
 mod timer;
 mod tokens;
+mod unique;
 mod watch;
 pub mod worker;
 
@@ -144,6 +145,7 @@ pub use crate::{
     schedule::{CatchUp, Overlap, Schedule, StoredSchedule},
     stored_job::{FailedAttempt, JobError, JobState, StoredJob},
     tokens::{NewToken, Scope, StoredToken},
+    unique::Unique,
     watch::{WaitError, Watch},
     worker::{Running, Verdict, Worker, WorkerBuilder},
 };

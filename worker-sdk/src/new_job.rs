@@ -8,7 +8,7 @@ use bytes::Bytes;
 use currant_proto::v1;
 use serde::Serialize;
 
-use crate::{clock, error::Error, time::to_proto};
+use crate::{clock, error::Error, time::to_proto, unique::Unique};
 
 /// A job to be stored. The broker checks the limits and names each wrong field in
 /// [`Error::InvalidArgument`].
@@ -26,6 +26,7 @@ pub struct NewJob {
     tags: Vec<String>,
     metadata: BTreeMap<String, String>,
     traceparent: String,
+    unique: Option<Unique>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,6 +68,7 @@ impl NewJob {
             tags: Vec::new(),
             metadata: BTreeMap::new(),
             traceparent: String::new(),
+            unique: None,
         }
     }
 
@@ -134,9 +136,16 @@ impl NewJob {
         self
     }
 
+    /// At most one job with this key in the queue at a time. The id that is returned may thus be that of
+    /// another job.
+    pub fn unique(mut self, unique: Unique) -> NewJob {
+        self.unique = Some(unique);
+        self
+    }
+
     pub(crate) fn into_proto(self) -> v1::NewJob {
         let NewJob { queue, kind, payload, content_type, priority, start, .. } = self;
-        let NewJob { max_attempts, retry, timeout, tags, metadata, traceparent, .. } = self;
+        let NewJob { max_attempts, retry, timeout, tags, metadata, traceparent, unique, .. } = self;
         v1::NewJob {
             queue: queue.into_owned(),
             kind: kind.into_owned(),
@@ -149,6 +158,7 @@ impl NewJob {
             tags,
             metadata,
             traceparent,
+            unique: unique.map(Unique::into_proto),
             start: match start {
                 Start::Now => None,
                 Start::At(time) => Some(v1::new_job::Start::RunAt(time.into())),
@@ -227,8 +237,10 @@ pub(crate) fn fresh_key() -> String {
 
 /// One Enqueue. A queue or kind that all jobs share is sent once.
 pub(crate) fn request(idempotency_key: String, mut jobs: Vec<NewJob>) -> v1::EnqueueRequest {
+    // A unique job's own key makes a repetition safe.
+    let unique = jobs.iter().any(|job| job.unique.is_some());
     v1::EnqueueRequest {
-        idempotency_key,
+        idempotency_key: if unique { String::new() } else { idempotency_key },
         queue: take_shared(&mut jobs, |job| &mut job.queue),
         kind: take_shared(&mut jobs, |job| &mut job.kind),
         jobs: jobs.into_iter().map(NewJob::into_proto).collect(),
@@ -270,7 +282,8 @@ mod tests {
             .tag("a")
             .tag("b")
             .metadata("c", "d")
-            .traceparent("00-1-2-01");
+            .traceparent("00-1-2-01")
+            .unique(Unique::key("one"));
         let v1::NewJob {
             queue,
             kind,
@@ -284,6 +297,7 @@ mod tests {
             tags,
             traceparent,
             metadata,
+            unique,
         } = job.into_proto();
         assert_eq!((&*queue, &*kind, &*payload), ("q", "k", &b"[1,2]"[..]));
         assert_eq!((&*content_type, priority, max_attempts), ("application/json", Some(5), 4));
@@ -293,6 +307,7 @@ mod tests {
         assert_eq!((retry.factor, retry.jitter, retry.max_delay), (3.0, Some(0.0), None));
         assert_eq!(timeout, Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }));
         assert_eq!(metadata["c"], "d");
+        assert_eq!(unique.map(|unique| unique.key).as_deref(), Some("one"));
         assert_eq!((tags, &*traceparent), (vec!["a".to_owned(), "b".to_owned()], "00-1-2-01"));
     }
 

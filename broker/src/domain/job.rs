@@ -3,7 +3,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, Progress, QueueId, RetryPolicy};
+use super::{JobId, Progress, QueueId, RetryPolicy, Unique};
 
 pub const PRIORITY_MIN: i16 = -100;
 pub const PRIORITY_MAX: i16 = 100;
@@ -30,6 +30,8 @@ pub struct NewJob {
     pub max_attempts: Option<u16>,
     /// `None`: nothing but defaults, as with most jobs.
     pub options: Option<Box<JobOptions>>,
+    /// As few jobs have it, and nothing of it is in the row.
+    pub unique: Option<Box<Unique>>,
 }
 
 impl NewJob {

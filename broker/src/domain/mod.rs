@@ -16,6 +16,7 @@ mod schedule;
 mod secret;
 mod settle;
 mod stats;
+mod unique;
 
 pub use access::{Grant, NewToken, QueuePattern, Scope, Token, TokenId};
 pub use change::{CancelVerdict, DeleteVerdict, RetryVerdict};
@@ -38,3 +39,4 @@ pub use schedule::{
 pub use secret::{TokenHash, TokenSecret};
 pub use settle::{Budget, Next, settle};
 pub use stats::{Count, QueueStats, Sampled};
+pub use unique::{Unique, UniqueConflict, UniqueScope, UniqueVerdict};

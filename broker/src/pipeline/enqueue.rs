@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::time_of_micros,
-    domain::{JobId, JobKey, NewJob, QueueId, Start, TakenJob},
+    domain::{JobId, JobKey, NewJob, QueueId, Start, TakenJob, UniqueVerdict},
     engine::Storing,
     mutation::{self, Mutation},
     store::{
@@ -34,6 +34,8 @@ pub struct Enqueued {
     pub ids: Vec<JobId>,
     /// Stored by an earlier call with the same idempotency key.
     pub duplicate: bool,
+    /// Of each, if one of them has a key; else none.
+    pub verdicts: Vec<UniqueVerdict>,
 }
 
 type Reply = oneshot::Sender<Result<Enqueued, PipelineError>>;
@@ -88,6 +90,9 @@ impl Core {
         }
         let bytes = jobs.iter().map(NewJob::bytes).sum();
         let permit = self.enqueue_budget.take(jobs.len(), bytes)?;
+        if jobs.iter().any(|job| job.unique.is_some()) {
+            return self.enqueue_unique(jobs, permit).await;
+        }
         let count = u32::try_from(jobs.len()).ok().filter(|count| *count > 1);
         if idempotency_key.is_some()
             && let (Some(count), Some(first)) = (count, jobs.first_mut())
@@ -241,7 +246,8 @@ impl Core {
                     taken.push((job.queue, taken_job(*id, job)));
                 }
             }
-            answers.push((call, Enqueued { ids: call_ids, duplicate: false }));
+            answers
+                .push((call, Enqueued { ids: call_ids, duplicate: false, verdicts: Vec::new() }));
         }
         self.with_dispatch(|dispatch, now, actions| {
             for jobs in plan.storing.chunk_by(|one, next| one.queue == next.queue) {
@@ -321,7 +327,8 @@ struct Plan {
 }
 
 fn taken_job(id: JobId, job: NewJob) -> TakenJob {
-    let NewJob { queue: _, kind, payload, priority, start: _, max_attempts, options } = job;
+    let NewJob { queue: _, kind, payload, priority, start: _, max_attempts, options, unique: _ } =
+        job;
     TakenJob {
         id,
         attempt: 1,
@@ -344,7 +351,7 @@ fn duplicate(call: &EnqueueCall, stored: &StoredCall) -> Result<Enqueued, Pipeli
         });
     }
     let ids = std::iter::successors(Some(stored.first), |id| Some(id.successor()));
-    Ok(Enqueued { ids: ids.take(stored.jobs).collect(), duplicate: true })
+    Ok(Enqueued { ids: ids.take(stored.jobs).collect(), duplicate: true, verdicts: Vec::new() })
 }
 
 fn answer_all(calls: Vec<EnqueueCall>, error: &PipelineError) {

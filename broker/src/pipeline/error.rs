@@ -17,6 +17,9 @@ pub enum PipelineError {
     /// Nothing was stored.
     #[error("{field}: {problem}")]
     Invalid { field: &'static str, problem: String },
+    /// Another job is in the way of a unique one. Nothing was stored.
+    #[error("{message}")]
+    KeyTaken { message: String },
     /// The database refused what this broker wrote: a defect, logged where it was met.
     #[error("the database refused the statement")]
     Internal,
@@ -27,6 +30,7 @@ impl From<&StoreError> for PipelineError {
         match error {
             StoreError::Unavailable { .. } => Self::DatabaseUnavailable,
             StoreError::HeldForDead { .. } => Self::Draining,
+            StoreError::KeyTaken { message, .. } => Self::KeyTaken { message: message.clone() },
             StoreError::Unique { .. } | StoreError::Refused { .. } | StoreError::Corrupt { .. } => {
                 Self::Internal
             }
@@ -36,7 +40,9 @@ impl From<&StoreError> for PipelineError {
 
 /// Logs a store's error once, where it is handled.
 pub(super) fn log(error: &StoreError, what: &'static str) {
-    if error.is_passing() {
+    if let StoreError::KeyTaken { .. } = error {
+        // The caller is told.
+    } else if error.is_passing() {
         tracing::warn!(error = error as &dyn std::error::Error, "{what}");
     } else {
         tracing::error!(error = error as &dyn std::error::Error, "{what}");

@@ -17,6 +17,7 @@ mod delete;
 mod dispatch;
 mod due;
 mod enqueue;
+mod enqueue_unique;
 mod error;
 mod get;
 mod hold;

@@ -195,7 +195,8 @@ impl Core {
             })?,
         };
         let start = Start::Now;
-        let job = NewJob { queue, kind, payload, priority, start, max_attempts, options };
+        let job =
+            NewJob { queue, kind, payload, priority, start, max_attempts, options, unique: None };
         self.enqueue(vec![job], idempotency_key).await.map(Some)
     }
 

@@ -3,7 +3,10 @@
 
 use currant_proto::v1 as pb;
 
-use super::check::{self, AHEAD_MS_MAX};
+use super::{
+    check::{self, AHEAD_MS_MAX},
+    convert_unique,
+};
 use crate::domain::{
     Attempt, Completion, Failure, JobId, JobOptions, NewJob, Outcome, QueueId, RetryPolicy, Start,
     TakenJob, Verdict,
@@ -52,6 +55,7 @@ pub(super) fn check_new_job(
         tags,
         traceparent,
         metadata,
+        unique,
     } = job;
     let mut see = |field: &str, result: Result<(), String>| {
         if let Err(problem) = result {
@@ -101,6 +105,9 @@ pub(super) fn check_new_job(
         see("metadata", check::metadata_name(name, TAG_CHARS_MAX));
         see("metadata", check::text(value, METADATA_CHARS_MAX));
     }
+    if let Some(one_job) = unique {
+        see("unique", convert_unique::unique(one_job).map(drop));
+    }
 }
 
 /// A job that `check_new_job` found nothing wrong with. With its queue comes the default for priority.
@@ -122,6 +129,7 @@ pub(super) fn new_job(
         tags,
         traceparent,
         metadata,
+        unique: one_job,
     } = job;
     let start = match start {
         None => Start::Now,
@@ -152,6 +160,7 @@ pub(super) fn new_job(
         start,
         max_attempts: u16::try_from(max_attempts).ok().filter(|max| *max > 0),
         options: (options != JobOptions::default()).then(|| Box::new(options)),
+        unique: one_job.and_then(|one| convert_unique::unique(&one).ok()).map(Box::new),
     }
 }
 

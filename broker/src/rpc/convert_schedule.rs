@@ -36,6 +36,9 @@ pub(super) fn new_schedule(
     let job = job.unwrap_or_default();
     let defaults = Defaults { queue: false, kind: false, payload_bytes_max, now };
     convert::check_new_job(&job, &defaults, |field, problem| see(&format!("job.{field}"), problem));
+    if job.unique.is_some() {
+        see("job.unique", "a schedule's own rules say when its jobs overlap".to_owned());
+    }
     if job.start.is_some() {
         see("job.start", "a schedule says when its jobs start".to_owned());
     }
@@ -69,7 +72,8 @@ pub(super) fn new_schedule(
     let own_priority = job.priority.is_some();
     let queue = job.queue.clone();
     let job = convert::new_job(job, (QueueId(0), 0), "");
-    let NewJob { queue: _, kind, payload, priority, start: _, max_attempts, options } = job;
+    let NewJob { queue: _, kind, payload, priority, start: _, max_attempts, options, unique: _ } =
+        job;
     let priority = Some(priority).filter(|_| own_priority);
     let job = JobTemplate { queue: QueueId(0), kind, payload, priority, max_attempts, options };
     let rules = ScheduleRules { cron: cron?, catch_up: catch_up?, overlap: overlap? };
@@ -136,5 +140,6 @@ fn pb_job(job: JobTemplate, queue: String) -> pb::NewJob {
         tags,
         metadata,
         traceparent,
+        unique: None,
     }
 }

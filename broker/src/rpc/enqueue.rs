@@ -4,7 +4,9 @@ use currant_proto::v1 as pb;
 use futures_util::{Stream, StreamExt};
 use tonic::Status;
 
-use super::{Context, access::check_queue, check, convert, status, status::Violations};
+use super::{
+    Context, access::check_queue, check, convert, convert_unique, status, status::Violations,
+};
 use crate::{
     domain::{NewJob, Queue, QueueId},
     pipeline::{Caller, Enqueued},
@@ -13,6 +15,8 @@ use crate::{
 /// Requests of one EnqueueStream that may be unanswered.
 const UNANSWERED_MAX: usize = 64;
 pub(super) const KEY_CHARS_MAX: usize = 64;
+/// Of a call with a unique job: each is a statement of its own.
+const UNIQUE_JOBS_MAX: usize = 1000;
 
 impl Context {
     pub(super) async fn enqueue(
@@ -30,9 +34,14 @@ impl Context {
             .map(|(job, queue)| convert::new_job(job, queue, &kind))
             .collect();
         let key = Some(idempotency_key).filter(|key| !key.is_empty());
-        let Enqueued { ids, duplicate } =
+        let Enqueued { ids, duplicate, verdicts } =
             self.core.enqueue(jobs, key).await.map_err(|error| status::of(&error))?;
-        Ok(pb::EnqueueResponse { job_ids: ids.into_iter().map(|id| id.0).collect(), duplicate })
+        let verdict = |verdict| convert_unique::verdict(verdict).into();
+        Ok(pb::EnqueueResponse {
+            job_ids: ids.into_iter().map(|id| id.0).collect(),
+            duplicate,
+            verdicts: verdicts.into_iter().map(verdict).collect(),
+        })
     }
 
     pub(super) fn enqueue_stream(
@@ -73,6 +82,14 @@ impl Context {
                 && let Err(problem) = check::name(value)
             {
                 violations.add(field, problem);
+            }
+        }
+        if request.jobs.iter().any(|job| job.unique.is_some()) {
+            if !request.idempotency_key.is_empty() {
+                violations.add("idempotency_key", "not in a call with a unique job");
+            }
+            if let Err(problem) = check::count(request.jobs.len(), 1, UNIQUE_JOBS_MAX) {
+                violations.add("jobs", format!("with a unique one among them: {problem}"));
             }
         }
         let now = self.core.clock.database_micros();

@@ -15,6 +15,7 @@ mod convert;
 mod convert_queue;
 mod convert_schedule;
 mod convert_token;
+mod convert_unique;
 mod delete;
 mod enqueue;
 mod filter;

@@ -52,6 +52,7 @@ pub(super) fn of(error: &PipelineError) -> Status {
         }
         PipelineError::Full { retry_after, .. } => full(message, *retry_after),
         PipelineError::Invalid { field, problem } => invalid(field, problem),
+        PipelineError::KeyTaken { .. } => Status::already_exists(message),
         PipelineError::Internal => Status::internal("the broker failed; its log says how"),
     }
 }

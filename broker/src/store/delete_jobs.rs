@@ -23,6 +23,7 @@ const DELETE_RARE: Statement = Statement::new(
     "/* delete_rare */
 WITH gone AS (SELECT q, i FROM unnest($1::int[], $2::bigint[]) AS v (q, i)),
 dead AS (DELETE FROM currant.dead_job r USING gone WHERE r.queue_id = q AND r.id = i),
+keys AS (DELETE FROM currant.unique_key r USING gone WHERE r.queue_id = q AND r.id = i),
 progress AS (DELETE FROM currant.progress r USING gone WHERE r.queue_id = q AND r.id = i),
 failures AS (DELETE FROM currant.failure r USING gone WHERE r.queue_id = q AND r.id = i)
 DELETE FROM currant.tag r USING gone WHERE r.queue_id = q AND r.id = i",

@@ -17,6 +17,9 @@ pub enum StoreError {
     /// A unique constraint forbids it; nothing was written.
     #[error("{statement}: a row is there already ({violation:?})")]
     Unique { statement: &'static str, violation: Violation },
+    /// Another job is in the way of a unique one; nothing was written.
+    #[error("{statement}: {message}")]
+    KeyTaken { statement: &'static str, message: String },
     /// Others hold this broker for dead: it may take no job any more. Nothing was written.
     #[error("{statement}: other brokers hold this one for dead")]
     HeldForDead { statement: &'static str },
@@ -77,6 +80,10 @@ impl StoreError {
                 _ => Violation::Other,
             };
             return Self::Unique { statement, violation };
+        }
+        // What currant.enqueue_unique raises.
+        if code.code() == "QC004" {
+            return Self::KeyTaken { statement, message: error.message().to_owned() };
         }
         // Connection exceptions, resources, operator intervention (shutdown, time-outs), and what
         // succeeds when repeated: deadlocks, a standby that is becoming the primary, and a database

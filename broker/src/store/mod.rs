@@ -24,6 +24,7 @@ mod connection;
 mod copy;
 mod delete_jobs;
 mod duties;
+mod enqueue_unique;
 mod error;
 mod examine;
 mod fire_schedules;
@@ -65,6 +66,7 @@ pub use connect::{Settings, Store};
 pub use connection::Client;
 pub use delete_jobs::delete_jobs;
 pub use duties::take_duty;
+pub use enqueue_unique::{UniqueRow, enqueue_unique};
 pub use error::{Refusal, StoreError, Violation};
 pub use examine::{
     Rights, Server, examine_rights, examine_schema, examine_server, hears, keeps_sessions,
@@ -107,7 +109,7 @@ pub use watched_jobs::{Changed, Sight, watched_jobs};
 
 /// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
 pub fn statements() -> Vec<Statement> {
-    let others: [&[Statement]; 28] = [
+    let others: [&[Statement]; 29] = [
         &adopt_jobs::STATEMENTS,
         &audit::STATEMENTS,
         &brokers::STATEMENTS,
@@ -116,6 +118,7 @@ pub fn statements() -> Vec<Statement> {
         &configure_queues::STATEMENTS,
         &delete_jobs::STATEMENTS,
         &duties::STATEMENTS,
+        &enqueue_unique::STATEMENTS,
         &examine::STATEMENTS,
         &fire_schedules::STATEMENTS,
         &get_job::STATEMENTS,

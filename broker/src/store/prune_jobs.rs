@@ -37,6 +37,10 @@ WITH slice AS MATERIALIZED (
 ), failures AS (
     DELETE FROM currant.failure
     WHERE queue_id = $1::int AND id = ANY (ARRAY(SELECT id FROM gone WHERE failed))
+), keys AS (
+    DELETE FROM currant.unique_key
+    WHERE queue_id = $1::int AND id > $2::bigint AND id <= (SELECT max(id) FROM slice)
+      AND (id IN (SELECT id FROM gone)) IS TRUE
 ), progress AS (
     DELETE FROM currant.progress
     WHERE queue_id = $1::int AND id > $2::bigint AND id <= (SELECT max(id) FROM slice)

@@ -51,6 +51,7 @@ async fn a_job_is_stored_as_it_was_sent() {
         tags: vec!["customer 7".to_owned(), String::new()],
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
         metadata: [("customer".to_owned(), "ü=7".to_owned())].into(),
+        unique: None,
     };
     let ids = broker.enqueue([sent.clone()]).await;
     let stored = get(&broker, ids[0]).await;

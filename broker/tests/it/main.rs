@@ -51,5 +51,6 @@ mod support;
 mod tls;
 mod tokens;
 mod transaction;
+mod unique;
 mod verdicts;
 mod watch;

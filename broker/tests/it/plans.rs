@@ -86,7 +86,8 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
             &[("job_pkey", "queue_id = ANY ARRAY[s.queue_id] AND id >= s.id AND id <= s.id")]
         }
         // They read no jobs.
-        "get_checkpoint"
+        "enqueue_unique"
+        | "get_checkpoint"
         | "insert_jobs"
         | "insert_tagged_jobs"
         | "broker_lives"

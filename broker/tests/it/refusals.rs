@@ -163,6 +163,7 @@ async fn a_job_at_every_limit_is_taken() {
         tags: vec!["ä".repeat(64); 16],
         traceparent: long,
         metadata: (10..26).map(|n| (format!("{n}{}", "ä".repeat(62)), "ä".repeat(256))).collect(),
+        unique: None,
     };
     let longest = NewJob {
         start: Some(Start::Delay(Duration { seconds: SECONDS_OF_10_YEARS, nanos: 0 })),

@@ -1,0 +1,63 @@
+//! Jobs with a key: by calls of their own, beside the batches of all others, and through the backlog.
+
+use std::sync::Arc;
+
+use super::{Core, Enqueued, PipelineError, coalescer::Permit};
+use crate::{
+    clock::time_of_micros,
+    domain::{NewJob, QueueId, Start, UniqueVerdict},
+    store::{self, UniqueRow},
+};
+
+impl Core {
+    /// Stores jobs some of which have a key, all or none, and returns after the commit.
+    pub(super) async fn enqueue_unique(
+        self: &Arc<Self>,
+        jobs: Vec<NewJob>,
+        _permit: Permit,
+    ) -> Result<Enqueued, PipelineError> {
+        let ids: Vec<QueueId> = jobs.iter().map(|job| job.queue).collect();
+        let work = async {
+            let queues = self.queues_by_id(&ids).await?;
+            let now = self.clock.database_micros();
+            let mut places: Vec<usize> = (0..jobs.len()).collect();
+            let key = |job: &NewJob| job.unique.as_ref().map(|unique| unique.key.clone());
+            places.sort_by_cached_key(|place| (jobs[*place].queue, key(&jobs[*place])));
+            let row = |place: &usize| {
+                let job = &jobs[*place];
+                let queue = queues.get(&job.queue).map_or("", |queue| &*queue.name);
+                let start = match job.start {
+                    Start::Now => None,
+                    Start::AtMicros(at) => Some(at),
+                    Start::AfterMicros(delay) => Some(now.saturating_add(delay)),
+                };
+                UniqueRow { job, queue, run_at: start.map(time_of_micros) }
+            };
+            let rows: Vec<_> = places.iter().map(row).collect();
+            let mut client = self.store.client().await?;
+            let stored = store::enqueue_unique(&mut client, &rows).await?;
+            let mut all: Vec<_> = places.iter().copied().zip(stored).collect();
+            all.sort_unstable_by_key(|(place, _)| *place);
+            Ok(all.into_iter().map(|(_, one)| one).collect::<Vec<_>>())
+        };
+        let stored = self.change("unique jobs could not be stored", work).await?;
+        {
+            let mut dispatch = self.dispatch.lock();
+            for (job, _) in
+                jobs.iter().zip(&stored).filter(|(_, (_, it))| *it == UniqueVerdict::Stored)
+            {
+                dispatch.meters.queue(job.queue).enqueued += 1;
+            }
+        }
+        // Others hear of it from the database, and this broker where it listens.
+        let mut queues = ids;
+        queues.sort_unstable();
+        queues.dedup();
+        for queue in queues {
+            self.notified(queue);
+        }
+        self.due().may_be();
+        let (ids, verdicts) = stored.into_iter().unzip();
+        Ok(Enqueued { ids, duplicate: false, verdicts })
+    }
+}

@@ -1,0 +1,94 @@
+use chrono::{DateTime, Utc};
+use tokio_postgres::types::Json;
+
+use super::{Client, StoreError, statement::Statement};
+use crate::domain::{JobId, NewJob, UniqueConflict, UniqueScope, UniqueVerdict};
+
+/// The one place that knows what a key means is in the database, since SQL asks it too.
+const ENQUEUE: Statement = Statement::new(
+    "enqueue_unique",
+    "/* enqueue_unique */
+SELECT id, verdict FROM currant.enqueue_unique(
+    ROW($1::text, $2::text, $3::bytea, $4::smallint, $5::timestamptz, $6::smallint, $7::text, NULL,
+        CASE WHEN $8::bigint IS NULL THEN NULL::currant.retry_policy
+             ELSE ROW($8::bigint * interval '1 millisecond', $9::bigint * interval '1 millisecond',
+                      $10::float8, $11::float8)::currant.retry_policy END,
+        $12::bigint * interval '1 millisecond', $13::text[], $14::jsonb, $15::text)::currant.new_job,
+    $16::text, $17::text, $18::bigint * interval '1 millisecond', $19::text)",
+);
+
+pub(super) const STATEMENTS: [Statement; 1] = [ENQUEUE];
+
+/// A job to be stored, with or without a key.
+#[derive(Clone, Copy, Debug)]
+pub struct UniqueRow<'a> {
+    pub job: &'a NewJob,
+    /// The name of its queue.
+    pub queue: &'a str,
+    pub run_at: Option<DateTime<Utc>>,
+}
+
+/// Stores jobs some of which have a key, all or none; of each what became of it, in the order given, which
+/// is that of queues and keys, so that two calls can't deadlock. The database tells the brokers.
+pub async fn enqueue_unique(
+    client: &mut Client,
+    rows: &[UniqueRow<'_>],
+) -> Result<Vec<(JobId, UniqueVerdict)>, StoreError> {
+    let failed = |error| StoreError::of(ENQUEUE.name, error);
+    let transaction = client.transaction().await.map_err(failed)?;
+    let mut stored = Vec::with_capacity(rows.len());
+    for UniqueRow { job, queue, run_at } in rows {
+        let options = job.options.as_deref();
+        let ms = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let retry = options.and_then(|options| options.retry.as_ref());
+        let unique = job.unique.as_deref();
+        let scope = unique.map_or("unfinished", |unique| match unique.scope {
+            UniqueScope::Waiting => "waiting",
+            UniqueScope::Unfinished => "unfinished",
+            UniqueScope::Period { .. } => "period",
+        });
+        let period = unique.and_then(|unique| match unique.scope {
+            UniqueScope::Period { ms: period } => Some(ms(period)),
+            UniqueScope::Waiting | UniqueScope::Unfinished => None,
+        });
+        let conflict = unique.map_or("existing", |unique| match unique.conflict {
+            UniqueConflict::Existing => "existing",
+            UniqueConflict::Replace => "replace",
+            UniqueConflict::Reject => "reject",
+        });
+        let answer = ENQUEUE
+            .query(
+                &transaction,
+                &[
+                    queue,
+                    &job.kind,
+                    &job.payload.as_ref(),
+                    &job.priority,
+                    run_at,
+                    &job.max_attempts.map(u16::cast_signed),
+                    &options.map(|options| &*options.content_type),
+                    &retry.map(|retry| ms(retry.base_ms)),
+                    &retry.map(|retry| ms(retry.max_ms)),
+                    &retry.map(|retry| retry.factor),
+                    &retry.map(|retry| retry.jitter),
+                    &options.and_then(|options| options.timeout_ms).map(ms),
+                    &options.map(|options| &options.tags),
+                    &options.map(|options| Json(&options.metadata)),
+                    &options.map(|options| &*options.traceparent),
+                    &unique.map(|unique| &*unique.key),
+                    &scope,
+                    &period,
+                    &conflict,
+                ],
+            )
+            .await?;
+        let verdict = |row: &tokio_postgres::Row| match row.get(1) {
+            "existing" => UniqueVerdict::Existing,
+            "replaced" => UniqueVerdict::Replaced,
+            _ => UniqueVerdict::Stored,
+        };
+        stored.extend(answer.iter().map(|row| (JobId(row.get(0)), verdict(row))));
+    }
+    transaction.commit().await.map_err(failed)?;
+    Ok(stored)
+}

@@ -1,8 +1,11 @@
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use currant_worker_sdk::Client;
+use currant_worker_sdk::{Client, Tls};
 
 use crate::{
     commands::{dead, doctor, enqueue, job, queue, schedule, token, top},
@@ -68,6 +71,35 @@ pub(crate) struct Connection {
     /// A file that has a token's secret
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE", env = "CURRANT_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+    /// Certificates of authorities that are trusted instead of the system's, in PEM
+    #[arg(
+        long,
+        global = true,
+        help_heading = EVERYWHERE,
+        value_name = "FILE",
+        env = "CURRANT_CA_FILE"
+    )]
+    ca_file: Option<PathBuf>,
+    /// A certificate to show to the broker, in PEM
+    #[arg(
+        long,
+        global = true,
+        help_heading = EVERYWHERE,
+        value_name = "FILE",
+        env = "CURRANT_CERTIFICATE_FILE",
+        requires = "key_file"
+    )]
+    certificate_file: Option<PathBuf>,
+    /// Its key, in PEM
+    #[arg(
+        long,
+        global = true,
+        help_heading = EVERYWHERE,
+        value_name = "FILE",
+        env = "CURRANT_KEY_FILE",
+        requires = "certificate_file"
+    )]
+    key_file: Option<PathBuf>,
     /// For how long a call is repeated that fails for a passing reason
     #[arg(
         long,
@@ -81,15 +113,36 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
-        let client = Client::connect(&self.address).await?.deadline(self.deadline);
+        let client = match self.tls()? {
+            Some(tls) => Client::connect_tls(&self.address, tls).await?,
+            None => Client::connect(&self.address).await?,
+        };
+        let client = client.deadline(self.deadline);
         let token = match (&self.token, &self.token_file) {
             (Some(token), _) => token.clone(),
-            (None, Some(path)) => std::fs::read_to_string(path)
-                .map_err(|error| Failure::System(format!("reading {}", path.display()), error))?,
+            (None, Some(path)) => read(path)?,
             (None, None) => return Ok(client),
         };
         Ok(client.token(token.trim())?)
     }
+
+    /// `None`: as the address says, with the system's certificates.
+    fn tls(&self) -> Result<Option<Tls>, Failure> {
+        let Connection { ca_file, certificate_file, key_file, .. } = self;
+        let mut tls = Tls::new();
+        if let Some(path) = ca_file {
+            tls = tls.ca_certificate(read(path)?);
+        }
+        if let (Some(certificate), Some(key)) = (certificate_file, key_file) {
+            tls = tls.client_certificate(read(certificate)?, read(key)?);
+        }
+        Ok((ca_file.is_some() || certificate_file.is_some()).then_some(tls))
+    }
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::System(format!("reading {}", path.display()), error))
 }
 
 #[derive(Subcommand)]

@@ -61,7 +61,10 @@ impl Failure {
             Failure::Unread => 0,
             Failure::Usage(_)
             | Failure::Call(
-                Error::InvalidArgument { .. } | Error::Endpoint { .. } | Error::Token,
+                Error::InvalidArgument { .. }
+                | Error::Endpoint { .. }
+                | Error::Token
+                | Error::WithoutTls { .. },
             ) => 2,
             Failure::Call(Error::NotFound { .. }) => 3,
             Failure::Call(Error::Refused(status))

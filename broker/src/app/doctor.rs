@@ -75,6 +75,7 @@ pub async fn examine(config: &Config) -> anyhow::Result<Vec<Finding>> {
     let rights = store::examine_rights(&client).await.context("database.url")?;
     drop(client);
     look_at_server(&server, config.database.pool_size, &mut findings);
+    look_at_transport(config, &mut findings);
     look_at_rights(&rights, &server, &mut findings);
     look_at_schema(&store, &rights, &mut findings).await?;
     if config.database.transaction_pooler {
@@ -146,6 +147,16 @@ fn look_at_server(server: &Server, pool_size: usize, findings: &mut Findings) {
     }
 }
 
+fn look_at_transport(config: &Config, findings: &mut Findings) {
+    if address(config).is_exposed() {
+        let mend =
+            "sslmode=require in database.url, with database.ca_file for an authority of your own";
+        findings.add("transport", Sign::Poor, "what is sent can be read on its way", mend);
+    } else {
+        findings.good("transport", "by TLS, or within this machine");
+    }
+}
+
 fn look_at_rights(rights: &Rights, server: &Server, findings: &mut Findings) {
     let Server { user, database, .. } = server;
     match &rights.schema_owner {
@@ -158,12 +169,11 @@ fn look_at_rights(rights: &Rights, server: &Server, findings: &mut Findings) {
         }
         Some(owner) if !rights.closed_tables.is_empty() => {
             let found = format!("no access to {}", rights.closed_tables.join(", "));
-            let mend = format!("connect as {owner}, or GRANT {owner} TO {user}");
+            let mend = format!("grant {user} what docs/security.md says, or connect as {owner}");
             findings.add("permissions", Sign::Wrong, found, mend);
         }
         Some(owner) if !rights.owns_schema => {
-            let mend = format!("migrate as {owner}, or GRANT {owner} TO {user}");
-            findings.add("permissions", Sign::Poor, "the schema can be used, not migrated", mend);
+            findings.good("permissions", format!("all but to migrate, which {owner} does"));
         }
         Some(_) => findings.good("permissions", "the schema is its own"),
     }

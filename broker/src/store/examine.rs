@@ -34,7 +34,7 @@ pub struct Rights {
     /// The schema is there, and who owns it.
     pub schema_owner: Option<String>,
     pub owns_schema: bool,
-    /// Tables that it may not read and write.
+    /// Tables with which it may not do what a broker does.
     pub closed_tables: Vec<String>,
     /// A broker or a migration has been here.
     pub has_history: bool,
@@ -61,9 +61,11 @@ SELECT has_database_privilege(current_database(), 'CREATE'), n.owner,
        coalesce(pg_has_role(n.owner_id, 'USAGE'), false),
        ARRAY(SELECT c.relname::text FROM pg_class c
              WHERE c.relnamespace = n.oid AND c.relkind = 'r'
-               AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
-                        AND has_table_privilege(c.oid, 'UPDATE')
-                        AND has_table_privilege(c.oid, 'DELETE'))
+               AND NOT (has_table_privilege(c.oid, 'SELECT')
+                        AND (c.relname = 'schema_history'
+                             OR has_table_privilege(c.oid, 'INSERT')
+                             AND has_table_privilege(c.oid, 'DELETE')
+                             AND (c.relname = 'audit' OR has_table_privilege(c.oid, 'UPDATE'))))
              ORDER BY 1),
        EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'schema_history')
 FROM (SELECT 1) one

@@ -34,6 +34,7 @@ async fn all_is_well_with_a_database_that_a_broker_uses() {
         "vacuum",
         "snapshots",
         "connections",
+        "transport",
         "permissions",
         "schema",
         "sessions",
@@ -72,14 +73,21 @@ async fn a_user_without_rights_is_told_which() {
     let url = database.url.replace("user=postgres", &format!("user={role}"));
     let (well, said) = doctor(&url, &[]);
     assert!(!well && signs(&said).contains(&("WRONG", "permissions")), "{said}");
-    assert!(said.contains(&format!("GRANT postgres TO {role}")), "{said}");
+    assert!(said.contains(&format!("grant {role} what docs/security.md says")), "{said}");
+    // What it says there.
     let sql = format!(
         "GRANT USAGE ON SCHEMA currant TO {role};
-         GRANT ALL ON ALL TABLES IN SCHEMA currant TO {role}"
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA currant TO {role};
+         GRANT USAGE ON ALL SEQUENCES IN SCHEMA currant TO {role};
+         REVOKE INSERT, UPDATE, DELETE ON currant.schema_history FROM {role};
+         REVOKE UPDATE ON currant.audit FROM {role}"
     );
     client.batch_execute(&sql).await.unwrap();
     let (well, said) = doctor(&url, &[]);
-    assert!(well && signs(&said).contains(&("poor", "permissions")), "{said}");
+    assert!(well && signs(&said).contains(&("ok", "permissions")), "{said}");
+    client.batch_execute(&format!("REVOKE DELETE ON currant.job FROM {role}")).await.unwrap();
+    let (well, said) = doctor(&url, &[]);
+    assert!(!well && said.contains("no access to job"), "{said}");
     client.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
 }
 

@@ -23,7 +23,8 @@ const BROKER: &str = "TEST_BROKER_ARGUMENTS";
 /// standard input does.
 pub(crate) struct Broker {
     child: Child,
-    address: String,
+    /// Without TLS.
+    pub(crate) address: String,
 }
 
 /// What a run of `currant` printed, and how it ended.

@@ -1,8 +1,9 @@
 use std::fs;
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 
-use crate::support::{Broker, broker_says, fresh};
+use crate::support::{Broker, broker_says, eventually, fresh};
 
 const TOKEN: &str = "CURRANT_TOKEN";
 
@@ -56,4 +57,48 @@ fn a_file_that_is_not_there_is_said() {
     let ran = Broker::shared().run(&["--token-file", "/nowhere/token", "queue", "list"]);
     assert_eq!(ran.code, 1);
     assert!(ran.err.starts_with("error: reading /nowhere/token: "), "{}", ran.err);
+}
+
+#[test]
+fn a_broker_with_tls_is_reached_with_its_authority_and_a_certificate() {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let ca = params.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(params, key);
+    let directory = std::env::temp_dir().join(fresh("currant-tls"));
+    fs::create_dir_all(&directory).unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let sign = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
+    };
+    let ca = file("ca", &ca);
+    let ((of_broker, its_key), (of_person, their_key)) =
+        (sign("localhost"), sign("ada.example.org"));
+    let broker = Broker::start(&[
+        ("CURRANT_ACCESS__REQUIRED", "true"),
+        ("CURRANT_TLS__CERTIFICATE_FILE", &file("certificate", &of_broker)),
+        ("CURRANT_TLS__KEY_FILE", &file("key", &its_key)),
+        ("CURRANT_TLS__CLIENT_CA_FILE", &ca),
+    ]);
+    let grant = ["token", "create", "--name", "ada", "--scope", "read"];
+    broker_says(&[&grant[..], &["--certificate", "ada.example.org"]].concat(), "");
+    let address = broker.address.replace("http://127.0.0.1", "https://localhost");
+    let (certificate, key) = (file("mine", &of_person), file("my-key", &their_key));
+    let list = ["queue", "list", "--address", &address];
+    let mine = ["--certificate-file", &certificate, "--key-file", &key];
+    let known = [&list[..], &["--ca-file", &ca], &mine].concat();
+    eventually("the grant is heard of", || broker.run(&known).code == 0);
+    assert_eq!(broker.run(&[&list[..], &["--ca-file", &ca]].concat()).code, 5, "nobody");
+    assert_eq!(broker.run(&[&list[..], &mine].concat()).code, 1, "not trusted");
+    // Without TLS certificates are of no use, and a certificate without its key.
+    assert_eq!(broker.run(&["queue", "list", "--ca-file", &ca]).code, 2);
+    assert_eq!(broker.run(&[&list[..], &mine[..2]].concat()).code, 2);
+    fs::remove_dir_all(&directory).unwrap();
 }

@@ -141,7 +141,7 @@ pub use crate::{
     new_job::{NewJob, RetryPolicy},
     output::{Committed, Completion, IntoOutput, Output},
     progress::JobProgress,
-    queue::{JobCount, Keep, Queue, QueueSettings, QueueStats},
+    queue::{JobCount, Keep, Queue, QueueSettings, QueueStats, RateLimit},
     schedule::{CatchUp, Overlap, Schedule, StoredSchedule},
     stored_job::{FailedAttempt, JobError, JobState, StoredJob},
     tokens::{NewToken, Scope, StoredToken},

@@ -44,6 +44,28 @@ pub struct QueueSettings {
     pub keep_cancelled: Option<Keep>,
     /// Of dead jobs.
     pub keep_dead: Option<Keep>,
+    /// How many attempts workers may have at a time, over all brokers: 1 to 1,000,000. None: no limit.
+    pub concurrency_max: Option<u32>,
+    /// How many attempts may go to workers in a time, over all brokers. None: no limit.
+    pub rate: Option<RateLimit>,
+}
+
+/// In any span of time, at most a burst and as many jobs as the rate gives in that span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// 1 to 1,000,000 in each period.
+    pub jobs: u32,
+    /// 1 ms to 1 day.
+    pub period: Duration,
+    /// How many may go at once after a while without any: 1 to 1,000,000.
+    pub burst: u32,
+}
+
+impl RateLimit {
+    /// So many a second, and as many at once.
+    pub fn per_second(jobs: u32) -> RateLimit {
+        RateLimit { jobs, period: Duration::from_secs(1), burst: jobs }
+    }
 }
 
 /// A queue as the broker has it.
@@ -252,6 +274,7 @@ impl QueueSettings {
     fn into_proto(self) -> v1::QueueSettings {
         let QueueSettings { priority, max_attempts, timeout, retry, .. } = self;
         let QueueSettings { keep_succeeded, keep_cancelled, keep_dead, .. } = self;
+        let QueueSettings { concurrency_max, rate, .. } = self;
         v1::QueueSettings {
             priority,
             max_attempts: max_attempts.unwrap_or(0),
@@ -260,6 +283,12 @@ impl QueueSettings {
             keep_succeeded: keep_succeeded.map(Keep::into_proto),
             keep_cancelled: keep_cancelled.map(Keep::into_proto),
             keep_dead: keep_dead.map(Keep::into_proto),
+            concurrency_max: concurrency_max.unwrap_or(0),
+            rate: rate.map(|RateLimit { jobs, period, burst }| v1::RateLimit {
+                jobs,
+                period: Some(to_proto(period)),
+                burst,
+            }),
         }
     }
 
@@ -272,6 +301,8 @@ impl QueueSettings {
             keep_succeeded,
             keep_cancelled,
             keep_dead,
+            concurrency_max,
+            rate,
         } = settings;
         QueueSettings {
             priority,
@@ -281,6 +312,12 @@ impl QueueSettings {
             keep_succeeded: Keep::from_proto(keep_succeeded),
             keep_cancelled: Keep::from_proto(keep_cancelled),
             keep_dead: Keep::from_proto(keep_dead),
+            concurrency_max: Some(concurrency_max).filter(|max| *max > 0),
+            rate: rate.map(|v1::RateLimit { jobs, period, burst }| RateLimit {
+                jobs,
+                period: from_proto(period).unwrap_or_default(),
+                burst,
+            }),
         }
     }
 }
@@ -310,6 +347,8 @@ mod tests {
             keep_succeeded: Some(Keep::ForEver),
             keep_cancelled: None,
             keep_dead: Some(Keep::For(Duration::from_secs(60))),
+            concurrency_max: Some(7),
+            rate: Some(RateLimit { burst: 3, ..RateLimit::per_second(5) }),
         };
         assert_eq!(QueueSettings::from_proto(settings.clone().into_proto()), settings);
         let none = QueueSettings::default();

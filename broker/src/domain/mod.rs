@@ -30,7 +30,7 @@ pub use listing::Listing;
 pub use name::{NAME_CHARS_MAX, is_name};
 pub use outcome::{Completion, FailedAttempt, Failure, Outcome, Verdict};
 pub use progress::{Progress, ProgressReport};
-pub use queue::{Queue, QueueId, QueueRules, QueueSettings};
+pub use queue::{Queue, QueueId, QueueLimits, QueueRules, QueueSettings, RateLimit};
 pub use retention::{Pruned, Retention, Slice};
 pub use retry::RetryPolicy;
 pub use schedule::{

@@ -34,6 +34,32 @@ pub struct QueueSettings {
     pub succeeded_ms: Option<u64>,
     pub cancelled_ms: Option<u64>,
     pub dead_ms: Option<u64>,
+    pub limits: QueueLimits,
+}
+
+/// How many jobs of a queue may be under way, over all brokers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Attempts that workers have at a time; `None`: as many as they can.
+    pub concurrency: Option<u32>,
+    /// Attempts that go to workers in a time; `None`: as fast as they can.
+    pub rate: Option<RateLimit>,
+}
+
+/// So many jobs in each period in the long run, and at most a burst at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    pub jobs: u32,
+    pub period_ms: u64,
+    pub burst: u32,
+}
+
+impl QueueLimits {
+    pub const NONE: Self = Self { concurrency: None, rate: None };
+
+    pub fn are_any(self) -> bool {
+        self != Self::NONE
+    }
 }
 
 /// What of a queue decides about deliveries.
@@ -42,12 +68,14 @@ pub struct QueueRules {
     pub version: i64,
     pub paused: bool,
     pub timeout_ms: Option<u64>,
+    pub limits: QueueLimits,
 }
 
 impl Queue {
     pub fn rules(&self) -> QueueRules {
         let paused = self.paused_at.is_some();
-        QueueRules { version: self.version, paused, timeout_ms: self.timeout_ms }
+        let limits = self.own.limits;
+        QueueRules { version: self.version, paused, timeout_ms: self.timeout_ms, limits }
     }
 }
 

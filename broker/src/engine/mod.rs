@@ -8,9 +8,11 @@ mod backlog;
 mod batcher;
 #[doc(hidden)]
 pub mod bench;
+mod bucket;
 mod buffer;
 mod dispatcher;
 mod fill;
+mod gate;
 mod line;
 mod load_book;
 mod pace;
@@ -20,8 +22,9 @@ mod session;
 pub use backlog::ClaimFrom;
 pub use batcher::Batcher;
 pub use dispatcher::{
-    Action, Admission, Completing, Delivery, Dispatcher, FailCause, Heartbeat, Limits, Load,
-    LostReason, Opened, QueueLoad, SessionId, SessionRequest, Storing, ToStop, UnknownSession,
+    Action, Admission, Completing, Delivery, Dispatcher, FailCause, Heartbeat, LimitedQueue,
+    Limits, Load, LostReason, Opened, QueueLoad, SessionId, SessionRequest, Storing, ToStop,
+    UnknownSession,
 };
 pub use load_book::{LoadBook, ToldLoad};
 pub use pruner::{Pruner, PrunerLimits};

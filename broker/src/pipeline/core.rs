@@ -91,6 +91,7 @@ pub struct Core {
     pub(super) progress: Notify,
     /// Wakes the timer when an earlier deadline may have come.
     pub(super) deadline: Notify,
+    pub(super) owner_wanted: Notify,
 }
 
 impl Core {
@@ -133,6 +134,7 @@ impl Core {
             draining: AtomicBool::new(false),
             progress: Notify::new(),
             deadline: Notify::new(),
+            owner_wanted: Notify::new(),
             store,
             clock,
             broker,

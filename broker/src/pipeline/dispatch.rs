@@ -65,6 +65,9 @@ impl Core {
         if dispatch.engine.next_deadline() != deadline {
             self.deadline.notify_one();
         }
+        if dispatch.engine.wants_to_own() {
+            self.owner_wanted.notify_one();
+        }
         dispatch.release(now);
         if dispatch.engine.draining() {
             self.progress.notify_one();

@@ -21,6 +21,7 @@ mod enqueue_unique;
 mod error;
 mod get;
 mod hold;
+mod limits;
 mod list;
 mod measure;
 mod metrics;
@@ -45,6 +46,7 @@ pub use self::{
     dispatch::Outgoing,
     enqueue::Enqueued,
     error::PipelineError,
+    limits::Owned,
     list::Page,
     orphans::Suspect,
     queues::QueueRegistry,

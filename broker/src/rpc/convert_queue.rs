@@ -7,9 +7,11 @@ use super::{
     convert::{ATTEMPTS_MAX, TIMEOUT_MS_MAX, duration, retry_policy},
     stored::{pb_retry_policy, timestamp},
 };
-use crate::domain::{Count, Queue, QueueSettings, QueueStats, Retention};
+use crate::domain::{Count, Queue, QueueLimits, QueueSettings, QueueStats, RateLimit, Retention};
 
 const KEEP_MS_MIN: u64 = 60_000;
+const LIMIT_MAX: u32 = 1_000_000;
+const PERIOD_MS_MAX: u64 = 86_400_000;
 
 /// The settings, of which `wrong` is told what can't be.
 pub(super) fn queue_settings(
@@ -24,6 +26,8 @@ pub(super) fn queue_settings(
         keep_succeeded,
         keep_cancelled,
         keep_dead,
+        concurrency_max,
+        rate,
     } = settings;
     let priority = priority.map(check::priority).transpose().unwrap_or_else(|problem| {
         wrong("priority", problem);
@@ -41,6 +45,11 @@ pub(super) fn queue_settings(
         wrong("retry", problem);
         None
     });
+    if *concurrency_max > LIMIT_MAX {
+        wrong("concurrency_max", limit_problem(*concurrency_max));
+    }
+    let rate = rate.as_ref().and_then(|rate| rate_limit(rate, &mut wrong));
+    let concurrency = Some(*concurrency_max).filter(|max| *max > 0);
     let mut kept = |field, value: &Option<prost_types::Duration>| {
         let ms = value.as_ref().map(keep_ms).transpose();
         ms.unwrap_or_else(|problem| {
@@ -56,7 +65,34 @@ pub(super) fn queue_settings(
         succeeded_ms: kept("keep_succeeded", keep_succeeded),
         cancelled_ms: kept("keep_cancelled", keep_cancelled),
         dead_ms: kept("keep_dead", keep_dead),
+        limits: QueueLimits { concurrency, rate },
     }
+}
+
+fn rate_limit(rate: &pb::RateLimit, wrong: &mut impl FnMut(&str, String)) -> Option<RateLimit> {
+    let pb::RateLimit { jobs, period, burst } = rate;
+    if !(1..=LIMIT_MAX).contains(jobs) {
+        wrong("rate.jobs", limit_problem(*jobs));
+    }
+    if *burst > LIMIT_MAX {
+        wrong("rate.burst", limit_problem(*burst));
+    }
+    let period_ms = period.as_ref().map(|period| check::duration_ms(period, 1, PERIOD_MS_MAX));
+    match period_ms.transpose() {
+        Ok(period_ms) => Some(RateLimit {
+            jobs: *jobs,
+            period_ms: period_ms.unwrap_or(1000),
+            burst: if *burst == 0 { *jobs } else { *burst },
+        }),
+        Err(problem) => {
+            wrong("rate.period", problem);
+            None
+        }
+    }
+}
+
+fn limit_problem(value: u32) -> String {
+    format!("1 to {LIMIT_MAX}; this is {value}")
 }
 
 fn keep_ms(value: &prost_types::Duration) -> Result<u64, String> {
@@ -88,6 +124,7 @@ pub(super) fn queue(queue: Queue) -> pb::Queue {
         succeeded_ms: kept(succeeded_ms),
         cancelled_ms: kept(cancelled_ms),
         dead_ms: kept(dead_ms),
+        limits: own.limits,
     };
     pb::Queue {
         name,
@@ -134,6 +171,7 @@ fn pb_settings(settings: QueueSettings) -> pb::QueueSettings {
         succeeded_ms,
         cancelled_ms,
         dead_ms,
+        limits: QueueLimits { concurrency, rate },
     } = settings;
     pb::QueueSettings {
         priority: priority.map(i32::from),
@@ -143,5 +181,11 @@ fn pb_settings(settings: QueueSettings) -> pb::QueueSettings {
         keep_succeeded: succeeded_ms.map(duration),
         keep_cancelled: cancelled_ms.map(duration),
         keep_dead: dead_ms.map(duration),
+        concurrency_max: concurrency.unwrap_or(0),
+        rate: rate.map(|RateLimit { jobs, period_ms, burst }| pb::RateLimit {
+            jobs,
+            period: Some(duration(period_ms)),
+            burst,
+        }),
     }
 }

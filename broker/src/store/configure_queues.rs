@@ -1,5 +1,5 @@
 use super::{Client, StoreError, statement::Statement};
-use crate::domain::QueueSettings;
+use crate::domain::{QueueLimits, QueueSettings};
 
 // A trigger gives each change its version and tells all brokers: see V5__queues.sql.
 
@@ -10,7 +10,8 @@ UPDATE currant.queue
 SET priority = $2::smallint, max_attempts = $3::smallint, timeout_ms = $4::bigint,
     retry_base_ms = $5::bigint, retry_max_ms = $6::bigint, retry_factor = $7::float8,
     retry_jitter = $8::float8, succeeded_ms = $9::bigint, cancelled_ms = $10::bigint,
-    dead_ms = $11::bigint
+    dead_ms = $11::bigint, concurrency_max = $12::int, rate_jobs = $13::int,
+    rate_period_ms = $14::bigint, rate_burst = $15::int
 WHERE name = $1::text",
 );
 
@@ -42,8 +43,10 @@ pub async fn configure_queue(
         succeeded_ms,
         cancelled_ms,
         dead_ms,
+        limits: QueueLimits { concurrency, rate },
     } = settings;
     let ms = |value: Option<u64>| value.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
+    let int = |value: Option<u32>| value.map(|value| i32::try_from(value).unwrap_or(i32::MAX));
     let retry = retry.as_ref();
     CONFIGURE
         .execute(
@@ -60,6 +63,10 @@ pub async fn configure_queue(
                 &ms(*succeeded_ms),
                 &ms(*cancelled_ms),
                 &ms(*dead_ms),
+                &int(*concurrency),
+                &int(rate.map(|rate| rate.jobs)),
+                &ms(rate.map(|rate| rate.period_ms)),
+                &int(rate.map(|rate| rate.burst)),
             ],
         )
         .await?;

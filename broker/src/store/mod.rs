@@ -39,6 +39,7 @@ mod promote_jobs;
 mod prune_jobs;
 mod queue_depths;
 mod queue_loads;
+mod queue_owners;
 mod queues;
 mod ready_queues;
 mod report_progress;
@@ -88,6 +89,7 @@ pub use queue_depths::{
     count_dead, count_ready, job_pages, next_scheduled, oldest_ready, sample_jobs,
 };
 pub use queue_loads::{Load, LoadRow, brokers_behind, follow_queues, queue_load, tell_loads};
+pub use queue_owners::{attempts_over, disown_queues, own_queues, running_attempts};
 pub use queues::{
     all_queues, changed_queues, count_queues, create_queues, find_queues, list_queues,
     queue_retentions, queues_by_id,
@@ -130,6 +132,7 @@ pub fn statements() -> Vec<Statement> {
         &prune_jobs::STATEMENTS,
         &queue_depths::STATEMENTS,
         &queue_loads::STATEMENTS,
+        &queue_owners::STATEMENTS,
         &queues::STATEMENTS,
         &ready_queues::STATEMENTS,
         &report_progress::STATEMENTS,

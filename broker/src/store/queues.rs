@@ -2,7 +2,9 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::Row;
 
 use super::{Client, StoreError, connection::Connection, statement::Statement};
-use crate::domain::{Queue, QueueId, QueueSettings, Retention, RetryPolicy};
+use crate::domain::{
+    Queue, QueueId, QueueLimits, QueueSettings, RateLimit, Retention, RetryPolicy,
+};
 
 macro_rules! queues {
     ($name:literal, $which:literal) => {
@@ -11,7 +13,8 @@ macro_rules! queues {
             $name,
             " */
 SELECT id, name, max_attempts, retry_base_ms, retry_max_ms, retry_factor, retry_jitter, timeout_ms,
-       priority, succeeded_ms, cancelled_ms, dead_ms, paused_at, version
+       priority, succeeded_ms, cancelled_ms, dead_ms, paused_at, version, concurrency_max, rate_jobs,
+       rate_period_ms, rate_burst
 FROM currant.queue WHERE ",
             $which
         )
@@ -140,6 +143,15 @@ fn positive(row: &Row, column: usize) -> Option<u64> {
     row.get::<_, Option<i64>>(column).map(i64::unsigned_abs)
 }
 
+fn limits(row: &Row) -> QueueLimits {
+    let int = |column| row.get::<_, Option<i32>>(column).map(i32::unsigned_abs);
+    let rate = match (int(15), positive(row, 16), int(17)) {
+        (Some(jobs), Some(period_ms), Some(burst)) => Some(RateLimit { jobs, period_ms, burst }),
+        _ => None,
+    };
+    QueueLimits { concurrency: int(14), rate }
+}
+
 fn queue(row: &Row, defaults: &Queue) -> Queue {
     let ms = |column| positive(row, column);
     let (factor, jitter): (Option<f64>, Option<f64>) = (row.get(5), row.get(6));
@@ -158,6 +170,7 @@ fn queue(row: &Row, defaults: &Queue) -> Queue {
         succeeded_ms: ms(9),
         cancelled_ms: ms(10),
         dead_ms: ms(11),
+        limits: limits(row),
     };
     Queue {
         id: QueueId(row.get(0)),

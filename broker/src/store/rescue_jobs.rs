@@ -44,7 +44,8 @@ const FORGET: Statement = Statement::new(
     "/* forget_broker */
 WITH gone AS (DELETE FROM currant.straggler WHERE owner = $1::int),
      unheard AS (DELETE FROM currant.cancel WHERE owner = $1::int),
-     loads AS (DELETE FROM currant.queue_load WHERE owner = $1::int)
+     loads AS (DELETE FROM currant.queue_load WHERE owner = $1::int),
+     queues AS (DELETE FROM currant.queue_owner WHERE owner = $1::int)
 DELETE FROM currant.broker WHERE id = $1::int",
 );
 

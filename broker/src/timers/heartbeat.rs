@@ -9,6 +9,9 @@ use crate::{
     store::{self, Heartbeat, StoreError},
 };
 
+/// Of the time after which others hold this broker for dead, what it counts on: clocks don't run alike.
+const SURELY: f64 = 0.9;
+
 /// Shows that this broker lives, keeps the watermark, and looks after dead brokers. Cancels `dead`
 /// when the others hold this one for dead: then its jobs aren't its own any more.
 pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: CancellationToken) {
@@ -17,6 +20,7 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
     let mut answering_since = core.clock.now();
     loop {
         let untold = core.untold();
+        let began = core.clock.now();
         match beat(&core, &settings, &mut stragglers).await {
             Ok(Heartbeat { alive: false, .. }) => {
                 tracing::error!("other brokers hold this one for dead; it stops");
@@ -26,6 +30,7 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
             Ok(beat) => {
                 core.clock.set_database_time(beat.database_time);
                 core.set_others(beat.others > 0, untold);
+                core.lives_until(began + settings.dead_after.mul_f64(SURELY));
                 if beat.cancels {
                     core.note_cancels();
                 }

@@ -3,6 +3,7 @@
 
 mod cancel;
 mod heartbeat;
+mod limits;
 mod listen;
 mod loads;
 mod orphans;
@@ -55,7 +56,7 @@ pub fn start(
     dead: &CancellationToken,
 ) {
     let listening = listen::Listening::default();
-    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 13] = [
+    let duties: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 14] = [
         Box::pin(tick::tick(Arc::clone(core))),
         Box::pin(heartbeat::heartbeat(Arc::clone(core), settings.clone(), dead.clone())),
         Box::pin(listen::listen(Arc::clone(core), settings.clone(), listening.clone())),
@@ -67,6 +68,7 @@ pub fn start(
         Box::pin(tokens::tokens(Arc::clone(core), settings.clone())),
         Box::pin(watch::watch(Arc::clone(core))),
         Box::pin(queues::queues(Arc::clone(core))),
+        Box::pin(limits::limits(Arc::clone(core))),
         Box::pin(loads::loads(Arc::clone(core), settings.loads_interval)),
         Box::pin(schedules::schedules(Arc::clone(core), settings.clone())),
     ];

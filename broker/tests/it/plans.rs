@@ -63,6 +63,11 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
             ("job_ready", "queue_id = $1 AND priority < h.priority"),
         ],
         "due_schedules" => &[("job_pkey", "queue_id = s.queue_id AND id = s.last_job")],
+        "running_attempts" => &[
+            ("job_pkey", "queue_id = $1 AND id >= $0"),
+            ("job_pkey", "queue_id = s.queue_id AND id = s.id"),
+        ],
+        "attempts_over" => &[("job_pkey", "queue_id = $1 AND id = v.i")],
         "ready_queues" => &[("job_ready", "queue_id = v.q")],
         "prune_jobs" => &[
             ("job_pkey", "queue_id = $1 AND id > $2 AND id < $3"),
@@ -105,6 +110,8 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         | "count_dead"
         | "tell_loads"
         | "follow_queues"
+        | "own_queues"
+        | "disown_queues"
         | "queue_load"
         | "brokers_behind"
         | "examine_server"

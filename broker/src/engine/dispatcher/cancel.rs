@@ -43,6 +43,7 @@ impl Dispatcher {
         for queue in queues {
             self.claim_more(now, queue, actions);
         }
+        self.deliver_freed(now, actions);
         buffered
     }
 

@@ -77,16 +77,18 @@ impl Dispatcher {
             }
         }
         state.acknowledge(acknowledged.min(state.seq));
-        for (queue, jobs) in finished {
-            if let Some(queue) = self.queues.get_mut(&queue) {
+        for (id, jobs) in finished {
+            if let Some(queue) = self.queues.get_mut(&id) {
                 queue.held -= jobs;
                 queue.completed += jobs as u64;
                 queue.pace.finished(now, jobs);
             }
+            self.freed(id);
         }
         if self.completing > self.limits.completing_max {
             self.throttled = true;
         }
+        self.deliver_freed(now, actions);
         self.deliver_session(now, index, actions);
         self.claim_for_session(now, index, actions);
         answer
@@ -173,6 +175,7 @@ impl Dispatcher {
         });
         if let Some(index) = holder {
             self.end_lease(index, attempt.id);
+            self.deliver_freed(now, actions);
             self.deliver_session(now, index, actions);
             self.claim_for_session(now, index, actions);
         }

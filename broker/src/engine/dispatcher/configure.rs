@@ -1,13 +1,16 @@
 use std::time::Duration;
 
 use super::{Action, Dispatcher, Queue};
-use crate::domain::{QueueId, QueueRules};
+use crate::{
+    domain::{QueueId, QueueRules},
+    engine::gate::Gate,
+};
 
 impl Dispatcher {
     /// The rules of a queue were read. What is older than what is known counts for nothing.
     ///
-    /// What a paused queue has in memory is given back; what workers have goes on. After a pause the
-    /// backlog is unknown: nobody looked.
+    /// What a paused queue has in memory is given back, and that of one that comes to be limited, until it is
+    /// known who owns it; what workers have goes on. Afterwards the backlog is unknown: nobody looked.
     pub fn configure(
         &mut self,
         now: Duration,
@@ -21,7 +24,14 @@ impl Dispatcher {
         }
         let resumed = state.rules.paused && !rules.paused;
         state.rules = rules;
-        if resumed {
+        let limited = rules.limits.are_any();
+        let unlimited = !limited && state.gate.is_some();
+        match &mut state.gate {
+            Some(gate) if limited => gate.change(now, rules.limits),
+            gate => *gate = limited.then(|| Box::new(Gate::new(now, rules.limits))),
+        }
+        self.wants_to_own |= state.gate.as_ref().is_some_and(|gate| !gate.owned);
+        if resumed || unlimited {
             state.backlog.forget();
             state.backlog.notify();
         }
@@ -33,7 +43,7 @@ impl Dispatcher {
 mod tests {
     use super::*;
     use crate::{
-        domain::{JobId, TakenJob},
+        domain::{JobId, QueueLimits, TakenJob},
         engine::{
             SessionId, SessionRequest, Storing,
             simulation::{LIMITS, taken},
@@ -44,7 +54,7 @@ mod tests {
     const NOW: Duration = Duration::from_secs(1);
 
     fn rules(version: i64, paused: bool) -> QueueRules {
-        QueueRules { version, paused, timeout_ms: None }
+        QueueRules { version, paused, timeout_ms: None, limits: QueueLimits::NONE }
     }
 
     /// A session with a credit of 1; the backlog is empty.

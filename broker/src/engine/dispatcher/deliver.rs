@@ -23,6 +23,7 @@ impl Dispatcher {
             self.deliver_up_to(now, queue, true, actions);
             self.deliver_up_to(now, queue, false, actions);
         }
+        self.plan_refill(now, queue);
         self.give_back_excess(queue, actions);
         self.claim_more(now, queue, actions);
     }
@@ -34,7 +35,7 @@ impl Dispatcher {
         to_concurrency: bool,
         actions: &mut Vec<Action>,
     ) {
-        let jobs = self.queues.get(&queue).map_or(0, |state| state.buffer.len());
+        let jobs = self.deliverable(now, queue);
         if jobs == 0 {
             return;
         }
@@ -109,12 +110,10 @@ impl Dispatcher {
             let session = &self.sessions[index];
             let free = session.free(self.limits.unacknowledged_bytes_max);
             let count = session.queues.len();
-            let waiting: Vec<QueueId> = (0..count)
-                .map(|offset| session.queues[(session.turn + offset) % count])
-                .filter(|queue| {
-                    self.queues.get(queue).is_some_and(|state| !state.buffer.is_empty())
-                })
-                .collect();
+            let waiting: Vec<QueueId> =
+                (0..count).map(|offset| session.queues[(session.turn + offset) % count]).collect();
+            let waiting: Vec<QueueId> =
+                waiting.into_iter().filter(|queue| self.deliverable(now, *queue) > 0).collect();
             if free == 0 || waiting.is_empty() {
                 return;
             }
@@ -123,7 +122,8 @@ impl Dispatcher {
             session.turn = (session.turn + 1) % count;
             for queue in waiting {
                 let free = self.sessions[index].free(self.limits.unacknowledged_bytes_max);
-                self.deliver(now, queue, index, share.min(free), actions);
+                let deliverable = self.deliverable(now, queue);
+                self.deliver(now, queue, index, share.min(free).min(deliverable), actions);
             }
         }
     }
@@ -158,6 +158,9 @@ impl Dispatcher {
         let mut jobs = state.buffer.take(count, bytes);
         if jobs.is_empty() {
             return;
+        }
+        if let Some(gate) = &mut state.gate {
+            gate.took(jobs.len());
         }
         state.held += jobs.len();
         let timeout = state.rules.timeout_ms.map(Duration::from_millis);

@@ -28,6 +28,8 @@ impl Dispatcher {
                 self.keep_alive(now, index, actions);
             }
         }
+        self.deliver_freed(now, actions);
+        self.refill(now, actions);
         let queues: Vec<_> = self.queues.keys().copied().collect();
         for queue in queues {
             self.claim_more(now, queue, actions);

@@ -5,7 +5,9 @@
 //! - an attempt is in one place: the buffer of its queue, or the leases of one session;
 //! - `Queue::held` and `Queue::credit` are the sums over its sessions;
 //! - a session with room has a place in the line of each of its queues, not behind its load;
-//! - a queue without attached sessions keeps nothing in memory, and a paused one nothing undelivered.
+//! - a queue without attached sessions keeps nothing in memory, and one that is paused, or limited and not
+//!   owned by this broker, nothing undelivered;
+//! - of a limited queue nothing is delivered while as many attempts as may be are with workers.
 
 mod admit;
 mod cancel;
@@ -16,6 +18,7 @@ mod deliver;
 mod drain;
 mod expire;
 mod heartbeat;
+mod limit;
 mod load;
 mod report;
 mod store;
@@ -35,14 +38,16 @@ pub use self::{
     claim::FailCause,
     complete::Completing,
     heartbeat::{Heartbeat, ToStop, UnknownSession},
+    limit::LimitedQueue,
     load::{Load, QueueLoad},
     store::Storing,
     subscribe::{Opened, SessionRequest},
 };
 use super::{
-    ClaimFrom, backlog::Backlog, buffer::Buffer, line::Line, pace::Pace, session::Session,
+    ClaimFrom, backlog::Backlog, buffer::Buffer, gate::Gate, line::Line, pace::Pace,
+    session::Session,
 };
-use crate::domain::{Attempt, JobId, JobKey, QueueId, QueueRules, TakenJob};
+use crate::domain::{Attempt, JobId, JobKey, QueueId, QueueLimits, QueueRules, TakenJob};
 
 /// Names a session; chosen at random when it begins, kept by the worker over reconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -149,6 +154,12 @@ pub struct Dispatcher {
     /// Too many completions are on their way: no deliveries until they're half as many.
     throttled: bool,
     draining: bool,
+    /// When limited queues whose jobs wait for time to pass are looked at again.
+    refills: BTreeSet<(Duration, QueueId)>,
+    /// Limited queues of which a lease has ended, to be delivered.
+    freed: Vec<QueueId>,
+    wants_to_own: bool,
+    lives_until: Duration,
 }
 
 #[derive(Debug)]
@@ -168,6 +179,8 @@ struct Queue {
     /// The mean of the jobs of the last claim.
     claimed_bytes: usize,
     rules: QueueRules,
+    /// Of a limited queue.
+    gate: Option<Box<Gate>>,
     /// Since the broker started: jobs stored, attempts reported.
     enqueued: u64,
     completed: u64,
@@ -179,7 +192,8 @@ struct Queue {
 const CLAIMED_BYTES: usize = 1 << 20;
 
 /// Of a queue of which nobody has said anything yet.
-const UNTOLD: QueueRules = QueueRules { version: -1, paused: false, timeout_ms: None };
+const UNTOLD: QueueRules =
+    QueueRules { version: -1, paused: false, timeout_ms: None, limits: QueueLimits::NONE };
 
 impl Queue {
     fn new() -> Self {
@@ -194,6 +208,7 @@ impl Queue {
             pace: Pace::default(),
             claimed_bytes: CLAIMED_BYTES,
             rules: UNTOLD,
+            gate: None,
             enqueued: 0,
             completed: 0,
             in_use: false,
@@ -213,9 +228,13 @@ impl Queue {
     }
 
     /// How many jobs may be in memory: what the sessions can hold, and as many waiting. None of a paused
-    /// queue: so it takes nothing, claims nothing and holds no call back.
+    /// queue, or of a limited one that another broker owns: so it takes nothing, claims nothing and holds no
+    /// call back.
     fn cap(&self) -> usize {
-        if self.line.is_empty() || self.rules.paused { 0 } else { 2 * self.credit }
+        if self.line.is_empty() || self.rules.paused {
+            return 0;
+        }
+        2 * self.gate.as_ref().map_or(self.credit, |gate| gate.useful(self.credit))
     }
 
     fn room(&self) -> usize {
@@ -249,6 +268,10 @@ impl Dispatcher {
             completing: 0,
             throttled: false,
             draining: false,
+            refills: BTreeSet::new(),
+            freed: Vec::new(),
+            wants_to_own: false,
+            lives_until: Duration::ZERO,
         }
     }
 
@@ -266,9 +289,12 @@ impl Dispatcher {
         buffered.chain(leased)
     }
 
-    /// When `tick` is due for the timeout of an attempt. Everything else wants it a few times a second.
+    /// When `tick` is due for the timeout of an attempt, or for jobs that wait for their rate. Everything else
+    /// wants it a few times a second.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.first().map(|(at, ..)| *at)
+        let timeout = self.deadlines.first().map(|(at, ..)| *at);
+        let refill = self.refills.first().map(|(at, _)| *at);
+        [timeout, refill].into_iter().flatten().min()
     }
 
     fn queue(&mut self, id: QueueId) -> &mut Queue {
@@ -299,7 +325,8 @@ impl Dispatcher {
                 .filter(|lease| lease.queue == *id && !lease.completing)
                 .count();
             assert_eq!(queue.held, held);
-            let wanted = !queue.line.is_empty() && !queue.rules.paused;
+            let owned = queue.gate.as_ref().is_none_or(|gate| gate.owned);
+            let wanted = !queue.line.is_empty() && !queue.rules.paused && owned;
             assert!(wanted || queue.buffer.is_empty(), "kept for nobody");
             bytes += queue.buffer.bytes();
         }

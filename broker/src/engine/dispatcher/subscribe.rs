@@ -92,6 +92,8 @@ impl Dispatcher {
             }
             state.line.join(index, run_time);
             state.credit += request.max_in_flight;
+            let owned = state.gate.as_ref().is_none_or(|gate| gate.owned);
+            self.wants_to_own |= !owned;
         }
         self.stand_in_lines(index);
         for queue in request.queues {
@@ -100,6 +102,7 @@ impl Dispatcher {
         for queue in before {
             self.give_back_excess(queue, actions);
         }
+        self.deliver_freed(now, actions);
         Opened { epoch, lost }
     }
 
@@ -128,7 +131,11 @@ impl Dispatcher {
             let session = &mut self.sessions[index];
             session.leases.insert(attempt.id, lease);
             session.outstanding += 1;
-            self.queue(queue).held += 1;
+            let state = self.queue(queue);
+            state.held += 1;
+            if let Some(gate) = &mut state.gate {
+                gate.elsewhere.remove(&attempt);
+            }
         }
         let held: HashMap<JobId, i32> =
             request.held.iter().map(|attempt| (attempt.id, attempt.number)).collect();
@@ -198,6 +205,7 @@ impl Dispatcher {
         if !lease.completing {
             session.outstanding -= 1;
             self.queue(lease.queue).held -= 1;
+            self.freed(lease.queue);
         }
     }
 

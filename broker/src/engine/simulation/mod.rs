@@ -3,11 +3,12 @@
 //! Checked after every step: credit, one place an attempt, attempts that only grow, sums. Checked at the
 //! end, when the workers behave: every job was completed exactly once or cancelled, nothing is left in
 //! memory. What was cancelled isn't delivered once the dispatcher was told, nor is anything of a queue
-//! while it is paused.
+//! while it is paused, or limited and full or not owned.
 //! A failing case is printed with its steps and kept by proptest for the next runs.
 #![allow(clippy::unwrap_used)]
 
 mod cancel;
+mod limit;
 mod model;
 mod pause;
 mod steps;
@@ -44,13 +45,19 @@ struct World {
     /// As the database has them, and as the dispatcher was told.
     rules: BTreeMap<QueueId, QueueRules>,
     told: BTreeMap<QueueId, QueueRules>,
+    /// The limited queues that this broker owns.
+    owned: BTreeSet<QueueId>,
+    /// Attempts of these that another broker has.
+    elsewhere: BTreeSet<(QueueId, Attempt)>,
 }
 
 impl World {
     fn new() -> Self {
+        let mut dispatcher = Dispatcher::new(LIMITS);
+        dispatcher.lives_until(Duration::ZERO, Duration::MAX, &mut Vec::new());
         Self {
             now: Duration::from_secs(1),
-            dispatcher: Dispatcher::new(LIMITS),
+            dispatcher,
             rows: BTreeMap::new(),
             next_id: 1,
             claims: Vec::new(),
@@ -60,6 +67,8 @@ impl World {
             untold: Vec::new(),
             rules: BTreeMap::new(),
             told: BTreeMap::new(),
+            owned: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
         }
     }
 
@@ -117,14 +126,25 @@ impl World {
                     self.tell_rules(&mut actions);
                 }
             }
+            Step::Limit { queue, concurrency, tells } => {
+                self.limit(QueueId(queue), concurrency);
+                if tells {
+                    self.tell_rules(&mut actions);
+                }
+            }
+            Step::Own { queue, owned, elsewhere } => {
+                self.own(QueueId(queue), owned, elsewhere, &mut actions);
+            }
             Step::Poll => {
+                self.look_elsewhere(&mut actions);
                 for queue in self.dispatcher.hungry_queues() {
                     self.dispatcher.notified(self.now, queue, &mut actions);
                 }
             }
         }
-        self.act(actions);
+        let delivered = self.act(actions);
         self.check();
+        self.check_limits(&delivered);
     }
 
     fn id(&mut self) -> JobId {
@@ -255,8 +275,9 @@ impl World {
         }
     }
 
-    fn act(&mut self, actions: Vec<Action>) {
-        let mut follow = Vec::new();
+    /// Returns the queues of which jobs were delivered.
+    fn act(&mut self, actions: Vec<Action>) -> BTreeSet<QueueId> {
+        let (mut follow, mut delivered) = (Vec::new(), BTreeSet::new());
         for action in actions {
             match action {
                 Action::Deliver { session, delivery } => {
@@ -267,6 +288,7 @@ impl World {
                     assert!(!paused, "delivered though it is paused");
                     assert!(delivery.jobs.len() <= LIMITS.message_jobs_max);
                     worker.received_seq = delivery.seq;
+                    delivered.insert(delivery.queue);
                     for job in delivery.jobs {
                         let row = self.rows[&job.id];
                         let key = JobKey { queue: delivery.queue, id: job.id };
@@ -301,8 +323,9 @@ impl World {
             }
         }
         if !follow.is_empty() {
-            self.act(follow);
+            delivered.extend(self.act(follow));
         }
+        delivered
     }
 
     fn check(&self) {
@@ -325,6 +348,7 @@ impl World {
         self.step(Step::Cancel { which: 0, tells: true });
         for queue in 0..QUEUES {
             self.step(Step::Pause { queue, paused: false, tells: true });
+            self.step(Step::Own { queue, owned: true, elsewhere: false });
         }
         for _ in 0..2000 {
             if self.open().next().is_none() && self.claims.is_empty() && self.completions.is_empty()

@@ -7,8 +7,12 @@ use crate::{
 impl World {
     /// A pause or its end is written, as any broker may do.
     pub(super) fn pause(&mut self, queue: QueueId, paused: bool) {
+        self.write(queue, QueueRules { paused, ..self.rules_of(queue) });
+    }
+
+    pub(super) fn write(&mut self, queue: QueueId, rules: QueueRules) {
         let version = 1 + self.rules.values().map(|rules| rules.version).max().unwrap_or(0);
-        self.rules.insert(queue, QueueRules { version, paused, timeout_ms: None });
+        self.rules.insert(queue, QueueRules { version, ..rules });
     }
 
     /// The dispatcher hears of all changes; what it heard before comes once more, late.
@@ -17,5 +21,6 @@ impl World {
         for (queue, rules) in self.rules.clone().into_iter().chain(before) {
             self.dispatcher.configure(self.now, queue, rules, actions);
         }
+        self.owned.retain(|queue| self.told[queue].limits.are_any());
     }
 }

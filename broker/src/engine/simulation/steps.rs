@@ -66,6 +66,19 @@ pub(super) enum Step {
         paused: bool,
         tells: bool,
     },
+    /// Somebody limits a queue or ends that; `tells`: as above.
+    Limit {
+        queue: i32,
+        concurrency: Option<u32>,
+        tells: bool,
+    },
+    /// The broker comes to own a limited queue, or gives it up; `elsewhere`: another broker has an attempt
+    /// of it.
+    Own {
+        queue: i32,
+        owned: bool,
+        elsewhere: bool,
+    },
     Sleep {
         ms: u64,
     },
@@ -106,6 +119,10 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Poll),
         1 => (0..QUEUES, any::<bool>(), prop::bool::weighted(0.8))
             .prop_map(|(queue, paused, tells)| Step::Pause { queue, paused, tells }),
+        1 => (0..QUEUES, prop::option::of(1u32..6), prop::bool::weighted(0.8))
+            .prop_map(|(queue, concurrency, tells)| Step::Limit { queue, concurrency, tells }),
+        2 => (0..QUEUES, prop::bool::weighted(0.8), any::<bool>())
+            .prop_map(|(queue, owned, elsewhere)| Step::Own { queue, owned, elsewhere }),
     ];
     prop::collection::vec(step, 1..120)
 }

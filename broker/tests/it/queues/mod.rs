@@ -1,6 +1,7 @@
 //! Queues are paused, resumed, drained, configured and looked at while they work: by the broker that was
 //! asked, by another, and by SQL.
 
+mod limits;
 mod named;
 mod pause;
 mod settings;

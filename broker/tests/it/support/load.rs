@@ -69,7 +69,7 @@ impl Ledger {
         *self.0.lock().unwrap().runs.entry(id).or_default() += 1;
     }
 
-    fn answered(&self, attempts: &[(JobId, u32)], verdicts: &[Verdict]) {
+    pub(crate) fn answered(&self, attempts: &[(JobId, u32)], verdicts: &[Verdict]) {
         let mut told = self.0.lock().unwrap();
         let pairs = attempts.iter().zip(verdicts);
         for ((id, _), _) in pairs.filter(|(_, verdict)| **verdict == Verdict::Applied) {

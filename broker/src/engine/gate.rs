@@ -1,0 +1,82 @@
+use std::{collections::HashSet, time::Duration};
+
+use super::bucket::Bucket;
+use crate::domain::{Attempt, QueueLimits};
+
+/// What a limited queue lets through. Only the broker that owns such a queue takes and delivers its jobs;
+/// so what it counts is all there is.
+#[derive(Debug)]
+pub(super) struct Gate {
+    limits: QueueLimits,
+    bucket: Option<Bucket>,
+    /// Whether this broker owns the queue.
+    pub(super) owned: bool,
+    /// Attempts that were under way when it came to own the queue, and that no session here has: they
+    /// count until the database says that they are over.
+    pub(super) elsewhere: HashSet<Attempt>,
+    /// When the bucket is looked at again.
+    pub(super) refill_at: Option<Duration>,
+}
+
+impl Gate {
+    pub(super) fn new(now: Duration, limits: QueueLimits) -> Self {
+        let bucket = limits.rate.map(|rate| Bucket::new(now, rate));
+        Self { limits, bucket, owned: false, elsewhere: HashSet::new(), refill_at: None }
+    }
+
+    /// Other limits hold from now on.
+    pub(super) fn change(&mut self, now: Duration, limits: QueueLimits) {
+        match (&mut self.bucket, limits.rate) {
+            (Some(bucket), Some(rate)) => bucket.change(now, rate),
+            (bucket, rate) => *bucket = rate.map(|rate| Bucket::new(now, rate)),
+        }
+        self.limits = limits;
+    }
+
+    /// Who owns the queue has changed. The bucket begins empty, since another may have had its fill.
+    pub(super) fn own(&mut self, now: Duration, owned: bool, elsewhere: HashSet<Attempt>) {
+        self.owned = owned;
+        self.elsewhere = elsewhere;
+        self.bucket = self.limits.rate.map(|rate| Bucket::new(now, rate));
+    }
+
+    /// How many jobs may go to workers now, beside those that sessions here hold.
+    pub(super) fn lets_through(&mut self, now: Duration, held: usize) -> usize {
+        if !self.owned {
+            return 0;
+        }
+        let rate = self.bucket.as_mut().map_or(usize::MAX, |bucket| bucket.holds(now));
+        self.free(held).min(rate)
+    }
+
+    /// So many went.
+    pub(super) fn took(&mut self, jobs: usize) {
+        if let Some(bucket) = &mut self.bucket {
+            bucket.take(jobs);
+        }
+    }
+
+    /// When it lets more through only because time has passed.
+    pub(super) fn next_lot(&mut self, now: Duration, held: usize) -> Option<Duration> {
+        let open = self.owned && self.free(held) > 0;
+        self.bucket.as_mut().filter(|_| open).map(|bucket| bucket.next_lot(now))
+    }
+
+    /// Of so much credit, what is of use: what can run, or start within a second.
+    pub(super) fn useful(&self, credit: usize) -> usize {
+        if !self.owned {
+            return 0;
+        }
+        let most = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+        let concurrency = self.limits.concurrency.map_or(usize::MAX, |max| most(max.into()));
+        let rate = self.limits.rate.map_or(usize::MAX, |rate| {
+            most((u64::from(rate.jobs) * 1000 / rate.period_ms).max(rate.burst.into()))
+        });
+        credit.min(concurrency).min(rate)
+    }
+
+    fn free(&self, held: usize) -> usize {
+        let max = self.limits.concurrency.map_or(usize::MAX, |max| max as usize);
+        max.saturating_sub(held + self.elsewhere.len())
+    }
+}

@@ -1,0 +1,189 @@
+// Addresses, pages, sign-in, theme.
+
+import { Refused, call, onTokenNeeded, signIn, signOut, signedIn, stream } from './api.js';
+import { h } from './parts.js';
+import * as views from './views.js';
+
+const at = (id) => document.getElementById(id);
+
+const PAGES = [
+  ['Overview', '', views.overview], ['Queues', 'queues', views.queues], ['Jobs', 'jobs', views.jobs],
+  ['Dead letters', 'dead', views.dead], ['Schedules', 'schedules', views.schedules],
+  ['Workers', 'workers', views.workers], ['Brokers', 'brokers', views.brokers],
+];
+const RETRY_MS = 2000;
+
+let current = new AbortController();
+
+function route(parts) {
+  const [name, ...rest] = parts;
+  if (name === 'queues' && rest.length) return ['queues', views.queue, rest];
+  if (name === 'queues-after') return ['queues', views.queues, rest];
+  if (name === 'job' && rest.length === 2) return ['jobs', views.job, rest];
+  const known = PAGES.find(([, path]) => path === name);
+  return known ? [known[1], known[2], rest] : ['', views.overview, []];
+}
+
+function live(ok, text) {
+  at('live').className = `live ${ok ? 'on' : 'off'}`;
+  at('live').textContent = text ?? (ok ? 'live' : 'no connection');
+}
+
+let noticeEnds;
+function notice(text, done = false) {
+  at('notice').hidden = !text;
+  at('notice').className = `notice${done ? ' done' : ''}`;
+  at('notice').textContent = text;
+  clearTimeout(noticeEnds);
+  if (done) noticeEnds = setTimeout(() => notice(''), 6000);
+}
+
+/** Draws anew without taking the focus from what has the same key afterwards. */
+function update(into, ...children) {
+  const key = into.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const open = new Set([...into.querySelectorAll('details[open] summary')].map((one) => one.textContent));
+  into.replaceChildren(...children.flat(Infinity).filter(Boolean));
+  for (const summary of into.querySelectorAll('summary')) if (open.has(summary.textContent)) summary.parentElement.open = true;
+  if (key) into.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+}
+
+function confirmed(title, text, verb) {
+  at('confirm-title').textContent = title;
+  at('confirm-text').textContent = text;
+  at('confirm-yes').textContent = verb;
+  at('confirm').returnValue = 'no';
+  at('confirm').showModal();
+  return new Promise((done) => {
+    at('confirm').addEventListener('close', () => done(at('confirm').returnValue === 'yes'), { once: true });
+  });
+}
+
+function makePage(signal) {
+  const page = {
+    signal,
+    live,
+    draw: (...children) => { if (!signal.aborted) update(at('view'), ...children); },
+    update,
+    confirm: confirmed,
+    /** Asks until there is an answer: a broker that is away comes back. */
+    ask: async (name, body) => {
+      for (;;) {
+        try {
+          const answer = await call(name, body, signal);
+          live(true);
+          if (at('notice').dataset.away) { notice(''); delete at('notice').dataset.away; }
+          return answer;
+        } catch (error) {
+          await page.away(error);
+        }
+      }
+    },
+    /** The stream, begun again when it breaks off. */
+    follow: async (name, body, each) => {
+      for (;;) {
+        try {
+          await stream(name, body, (message) => {
+            live(true);
+            if (at('notice').dataset.away) { notice(''); delete at('notice').dataset.away; }
+            each(message);
+          }, signal);
+          return;
+        } catch (error) {
+          await page.away(error);
+        }
+      }
+    },
+    /** Waits, if the error may pass; else throws it. */
+    away: async (error) => {
+      if (!['unreachable', 'unavailable'].includes(error.code)) throw error;
+      live(false);
+      notice(error.message);
+      at('notice').dataset.away = 'yes';
+      await new Promise((done) => { setTimeout(done, RETRY_MS); });
+      signal.throwIfAborted();
+    },
+    /** Does something and says how it went. */
+    act: async (what, doIt) => {
+      try {
+        const more = await doIt();
+        notice(`${what}: ${more || 'done'}`, true);
+      } catch (error) {
+        if (error.name !== 'AbortError') notice(`${what}: ${error.message}`);
+      }
+    },
+    guard: (work) => { work.catch((error) => failed(error, page)); },
+  };
+  return page;
+}
+
+function failed(error, page) {
+  if (error.name === 'AbortError' || page.signal.aborted) return;
+  if (error instanceof Refused) {
+    if (!at('view').childElementCount || error.code === 'not_found') page.draw(h('h1', {}, 'Not shown'), h('p', { class: 'empty' }, error.message));
+    notice(error.message);
+  } else {
+    notice(`The page failed: ${error.message}`);
+    throw error;
+  }
+}
+
+function show() {
+  current.abort();
+  current = new AbortController();
+  notice('');
+  delete at('notice').dataset.away;
+  let parts;
+  try {
+    parts = location.hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
+  } catch {
+    parts = [''];
+  }
+  const [active, view, rest] = route(parts);
+  at('nav').replaceChildren(...PAGES.map(([name, path]) => (
+    h('a', { href: `#/${path}`, 'aria-current': path === active ? 'page' : null }, name)
+  )));
+  document.title = `${[PAGES.find(([, path]) => path === active)[0], ...rest].join(' · ')} – Currant`;
+  at('view').replaceChildren();
+  at('view').focus({ preventScroll: true });
+  const page = makePage(current.signal);
+  page.guard(view(page, ...rest));
+}
+
+// --- Sign-in
+
+let asking = null;
+onTokenNeeded((problem) => {
+  asking ??= new Promise((done) => {
+    at('login-problem').textContent = problem || '';
+    at('token').value = '';
+    at('login').showModal();
+    at('login').addEventListener('close', () => {
+      if (at('token').value) signIn(at('token').value.trim());
+      at('sign').hidden = !signedIn();
+      asking = null;
+      done();
+    }, { once: true });
+  });
+  return asking;
+});
+at('sign').addEventListener('click', () => { signOut(); location.reload(); });
+at('sign').hidden = !signedIn();
+
+// --- Theme
+
+const THEMES = ['auto', 'light', 'dark'];
+function theme(name) {
+  if (name === 'auto') delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  at('theme').textContent = `Theme: ${name}`;
+  localStorage.setItem('currant-theme', name);
+}
+let chosen = THEMES.includes(localStorage.getItem('currant-theme')) ? localStorage.getItem('currant-theme') : 'auto';
+theme(chosen);
+at('theme').addEventListener('click', () => {
+  chosen = THEMES[(THEMES.indexOf(chosen) + 1) % THEMES.length];
+  theme(chosen);
+});
+
+window.addEventListener('hashchange', show);
+show();

@@ -91,9 +91,9 @@ impl Connection {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    fn wrote(&mut self, polled: &Poll<io::Result<usize>>) {
+    fn wrote(&mut self, cx: &mut Context<'_>, polled: &Poll<io::Result<usize>>) {
         if let (Some(patience), Poll::Ready(Ok(1..))) = (&mut self.patience, polled) {
-            patience.wrote();
+            patience.wrote(cx);
         }
     }
 }
@@ -146,9 +146,12 @@ impl Patience {
         }
     }
 
-    fn wrote(&mut self) {
+    fn wrote(&mut self, cx: &mut Context<'_>) {
         if matches!(self.part, Part::BeAnswered) {
             self.timer.set(sleep(self.max));
+            // A new timer wakes nobody before it was asked once, and who waits for more to read may not ask
+            // again.
+            let _ = self.timer.as_mut().poll(cx);
         }
     }
 }
@@ -194,7 +197,7 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = on_stream!(self, poll_write(cx, bytes));
-        self.wrote(&polled);
+        self.wrote(cx, &polled);
         if polled.is_pending() { self.wait(cx) } else { polled }
     }
 
@@ -204,7 +207,7 @@ impl AsyncWrite for Connection {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = on_stream!(self, poll_write_vectored(cx, slices));
-        self.wrote(&polled);
+        self.wrote(cx, &polled);
         if polled.is_pending() { self.wait(cx) } else { polled }
     }
 

@@ -5,7 +5,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message;
 
 /// What these import is compiled too.
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
+    "currant/v1/broker.proto",
     "currant/v1/job.proto",
     "currant/v1/queue.proto",
     "currant/v1/schedule.proto",

@@ -1,4 +1,6 @@
-//! The HTTP port: `/metrics`, `/health/live`, `/health/ready`.
+//! The HTTP port: `/metrics`, `/health/live`, `/health/ready`, the dashboard's pages and what they call.
+
+mod pages;
 
 use std::{
     future::IntoFuture,
@@ -23,6 +25,7 @@ use axum::{
     serve::IncomingStream,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
+pub use pages::pages;
 use tokio_util::sync::CancellationToken;
 
 use crate::port::{Connection, Listener, Peer};
@@ -69,6 +72,7 @@ pub type MayRead = dyn Fn(Option<&[u8]>, &Peer) -> Result<(), StatusCode> + Send
 ///   required.
 /// - `GET /health/live`: 200 as long as the process answers.
 /// - `GET /health/ready`: 200 or 503, as `readiness` says.
+/// - and the routes of `dashboard`.
 ///
 /// # Errors
 /// When the listener fails for good.
@@ -76,6 +80,7 @@ pub async fn serve(
     listener: Listener,
     readiness: Readiness,
     metrics: Metrics,
+    dashboard: Router,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let router = Router::new()
@@ -83,6 +88,7 @@ pub async fn serve(
         .with_state(metrics.clone())
         .route("/health/live", get(async || "live\n"))
         .merge(Router::new().route("/health/ready", get(ready)).with_state(readiness))
+        .merge(dashboard)
         .into_make_service_with_connect_info::<Peer>();
     let stopped = shutdown.clone().cancelled_owned();
     let served = axum::serve(listener, router).with_graceful_shutdown(stopped).into_future();
@@ -178,7 +184,13 @@ mod tests {
             measure: Arc::new(|| "currant_measured_test 1\n".to_owned()),
             may_read: Arc::new(|_, _| Ok(())),
         };
-        let server = tokio::spawn(serve(listener, readiness.clone(), metrics, shutdown.clone()));
+        let server = tokio::spawn(serve(
+            listener,
+            readiness.clone(),
+            metrics,
+            Router::new(),
+            shutdown.clone(),
+        ));
 
         assert!(get_path(address, "/health/live").await.starts_with("HTTP/1.1 200"));
         assert!(get_path(address, "/health/ready").await.starts_with("HTTP/1.1 503"));

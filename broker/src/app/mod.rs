@@ -19,7 +19,7 @@ use crate::{
     http::{self, Metrics, Readiness},
     pipeline::{AccessLimits, CoalescerLimits, Core, CoreLimits},
     port::Peer,
-    rpc::{self, RpcSettings},
+    rpc::{self, RpcSettings, Services},
     store::{self, Address, Settings, Store},
     telemetry,
     timers::{self, TimerSettings},
@@ -67,14 +67,16 @@ pub async fn serve(
         measure: Arc::new(move || measured.measure()),
         may_read: Arc::new(move |authorization, peer| may_read(&asked, authorization, peer)),
     };
-    let mut http = tokio::spawn(http::serve(http, readiness.clone(), metrics, closed.clone()));
-    let mut grpc = tokio::spawn(rpc::serve(
-        grpc,
-        Arc::clone(&core),
-        rpc_settings(&config),
-        draining.clone(),
+    let services = Services::new(Arc::clone(&core), rpc_settings(&config));
+    let dashboard = config.http.dashboard.then(|| http::pages().merge(services.json()));
+    let mut http = tokio::spawn(http::serve(
+        http,
+        readiness.clone(),
+        metrics,
+        dashboard.unwrap_or_default(),
         closed.clone(),
     ));
+    let mut grpc = tokio::spawn(rpc::serve(grpc, services, draining.clone(), closed.clone()));
     readiness.set(true);
     tracing::info!(
         grpc = %grpc_address,

@@ -17,7 +17,7 @@ pub struct Config {
     pub database: Database,
     /// The port that producers and workers call.
     pub grpc: Grpc,
-    /// The port with `/metrics`, `/health/live` and `/health/ready`.
+    /// The port with `/metrics`, `/health/live` and `/health/ready`, and the dashboard.
     pub http: Http,
     /// TLS of both ports. The files are read again when they change.
     pub tls: Tls,
@@ -163,6 +163,9 @@ pub struct Http {
     /// interval at which metrics are read.
     #[schemars(range(min = 10, max = 3_600_000))]
     pub idle_ms_max: u64,
+    /// Whether `/ui/` shows the dashboard, and `/api/` answers what it calls: every RPC as JSON, by the same
+    /// tokens and scopes.
+    pub dashboard: bool,
 }
 
 impl Default for Http {
@@ -172,6 +175,7 @@ impl Default for Http {
             metered_queues_max: 100,
             connections_max: 256,
             idle_ms_max: 75_000,
+            dashboard: true,
         }
     }
 }

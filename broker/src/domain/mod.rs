@@ -38,5 +38,5 @@ pub use schedule::{
 };
 pub use secret::{TokenHash, TokenSecret};
 pub use settle::{Budget, Next, settle};
-pub use stats::{Count, QueueStats, Sampled};
+pub use stats::{BrokerState, Count, QueueStats, Sampled};
 pub use unique::{Unique, UniqueConflict, UniqueScope, UniqueVerdict};

@@ -23,6 +23,22 @@ pub struct QueueStats {
     pub sessions: u64,
 }
 
+/// A broker as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerState {
+    pub id: i32,
+    pub name: String,
+    /// In microseconds since 1970, as `dead_at`.
+    pub heartbeat_at: i64,
+    /// Since when it is held for dead, or has ended.
+    pub dead_at: Option<i64>,
+    /// As it said last: sessions, once for each of their queues, and jobs.
+    pub sessions: u64,
+    pub held: u64,
+    /// The limited queues that it owns.
+    pub owned_queues: Vec<String>,
+}
+
 /// Jobs of a queue by state, in a sample of the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sampled {

@@ -23,8 +23,8 @@ pub use backlog::ClaimFrom;
 pub use batcher::Batcher;
 pub use dispatcher::{
     Action, Admission, Completing, Delivery, Dispatcher, FailCause, Heartbeat, LimitedQueue,
-    Limits, Load, LostReason, Opened, QueueLoad, SessionId, SessionRequest, Storing, ToStop,
-    UnknownSession,
+    Limits, Load, LostReason, Opened, QueueLoad, SessionId, SessionLoad, SessionRequest, Storing,
+    ToStop, UnknownSession,
 };
 pub use load_book::{LoadBook, ToldLoad};
 pub use pruner::{Pruner, PrunerLimits};

@@ -25,7 +25,7 @@ use super::{
     orphans::Orphans,
     report_progress::{self, ProgressCall},
     settle::SettleCall,
-    stats::Depths,
+    stats::{Depths, STATS_WATCHERS_MAX},
     wakeup::Wakeup,
     watch::Watches,
 };
@@ -83,6 +83,7 @@ pub struct Core {
     /// For calls that change or list jobs: so many have a connection at a time.
     pub(super) changes: Semaphore,
     pub(super) changes_of_all: Arc<Semaphore>,
+    pub(super) stats_watchers: Arc<Semaphore>,
     /// What is under way in the database: flushes, claims, take-overs.
     pub(super) tasks: TaskTracker,
     pub(super) finished_micros: AtomicI64,
@@ -129,6 +130,7 @@ impl Core {
             watermark: RwLock::new(()),
             changes: Semaphore::new(CHANGES_AT_A_TIME),
             changes_of_all: Arc::new(Semaphore::new(CHANGES_OF_ALL_MAX)),
+            stats_watchers: Arc::new(Semaphore::new(STATS_WATCHERS_MAX)),
             tasks: TaskTracker::new(),
             finished_micros: AtomicI64::new(0),
             draining: AtomicBool::new(false),

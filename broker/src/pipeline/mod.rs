@@ -4,6 +4,7 @@
 //! never across an await.
 
 mod access;
+mod brokers;
 mod cancel;
 mod change;
 mod change_all;
@@ -51,6 +52,7 @@ pub use self::{
     orphans::Suspect,
     queues::QueueRegistry,
     schedules::Written,
+    stats::WatchStats,
     subscribe::{Subscription, SubscriptionRequest},
     tokens::{Created, create_token},
     watch::{Seen, Watcher},

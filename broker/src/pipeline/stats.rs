@@ -1,6 +1,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{Core, PipelineError};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Caller, Core, PipelineError};
 use crate::{
     domain::{Count, Queue, QueueId, QueueStats, Sampled},
     store::{self, StoreError},
@@ -23,7 +25,62 @@ pub(super) struct Depths {
     all: bool,
 }
 
+/// Calls of `watch_stats` that may be under way.
+pub(super) const STATS_WATCHERS_MAX: usize = 16;
+
+/// A call that is told how queues stand, again and again.
+pub struct WatchStats {
+    core: Arc<Core>,
+    caller: Caller,
+    after: String,
+    limit: usize,
+    interval: Duration,
+    next_at: Duration,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl WatchStats {
+    /// Waits until it is time, and returns how the queues stand and whether there are more of them.
+    pub async fn next(&mut self) -> Result<(Vec<(Queue, QueueStats)>, bool), PipelineError> {
+        let core = Arc::clone(&self.core);
+        tokio::time::sleep(self.next_at.saturating_sub(core.clock.now())).await;
+        if core.is_draining() {
+            return Err(PipelineError::Draining);
+        }
+        self.next_at = core.clock.now() + self.interval;
+        // One more than is wanted, to know whether there is one.
+        let mut queues = core.list_queues(&self.caller, &self.after, self.limit + 1).await?;
+        let more = queues.len() > self.limit;
+        queues.truncate(self.limit);
+        let mut standings = Vec::with_capacity(queues.len());
+        for queue in queues {
+            let stats = core.read_stats(&queue);
+            let stats = core.change("a queue's statistics could not be read", stats).await?;
+            standings.push((queue, stats));
+        }
+        Ok((standings, more))
+    }
+}
+
 impl Core {
+    /// Tells how the first queues behind a name stand that the caller may use.
+    pub fn watch_stats(
+        self: &Arc<Self>,
+        caller: Caller,
+        after: String,
+        limit: usize,
+        interval: Duration,
+    ) -> Result<WatchStats, PipelineError> {
+        let permit = Arc::clone(&self.stats_watchers).try_acquire_owned();
+        let permit = permit.map_err(|_| PipelineError::Full {
+            what: "the number of watchers of statistics",
+            limit: format!("at most {STATS_WATCHERS_MAX} at a time"),
+            retry_after: Duration::from_secs(5),
+        })?;
+        let (core, next_at) = (Arc::clone(self), Duration::ZERO);
+        Ok(WatchStats { core, caller, after, limit, interval, next_at, _permit: permit })
+    }
+
     /// How a queue stands. `None`: there is none of that name.
     pub async fn queue_stats(&self, name: &str) -> Result<Option<QueueStats>, PipelineError> {
         self.change("a queue's statistics could not be read", async {

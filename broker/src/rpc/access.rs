@@ -31,7 +31,7 @@ pub enum Needs {
 }
 
 /// Every RPC of the port. One that isn't here can't be called where tokens are required.
-pub const ACCESS: [(&str, Needs); 37] = [
+pub const ACCESS: [(&str, Needs); 40] = [
     ("/currant.v1.JobService/Enqueue", Needs::Scope(Scope::Enqueue)),
     ("/currant.v1.JobService/EnqueueStream", Needs::Scope(Scope::Enqueue)),
     ("/currant.v1.JobService/Get", Needs::Scope(Scope::Read)),
@@ -44,6 +44,7 @@ pub const ACCESS: [(&str, Needs); 37] = [
     ("/currant.v1.QueueService/List", Needs::Scope(Scope::Read)),
     ("/currant.v1.QueueService/Get", Needs::Scope(Scope::Read)),
     ("/currant.v1.QueueService/Stats", Needs::Scope(Scope::Read)),
+    ("/currant.v1.QueueService/WatchStats", Needs::Scope(Scope::Read)),
     ("/currant.v1.QueueService/Configure", Needs::Scope(Scope::Admin)),
     ("/currant.v1.QueueService/Pause", Needs::Scope(Scope::Admin)),
     ("/currant.v1.QueueService/Resume", Needs::Scope(Scope::Admin)),
@@ -57,6 +58,8 @@ pub const ACCESS: [(&str, Needs); 37] = [
     ("/currant.v1.ScheduleService/Pause", Needs::Scope(Scope::Admin)),
     ("/currant.v1.ScheduleService/Resume", Needs::Scope(Scope::Admin)),
     ("/currant.v1.ScheduleService/RunNow", Needs::Scope(Scope::Admin)),
+    ("/currant.v1.BrokerService/ListBrokers", Needs::Scope(Scope::Read)),
+    ("/currant.v1.BrokerService/ListSessions", Needs::Scope(Scope::Read)),
     ("/currant.v1.WorkerService/Subscribe", Needs::Scope(Scope::Work)),
     ("/currant.v1.WorkerService/Complete", Needs::Scope(Scope::Work)),
     ("/currant.v1.WorkerService/Heartbeat", Needs::Scope(Scope::Work)),

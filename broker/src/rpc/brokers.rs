@@ -3,7 +3,7 @@ use std::time::Duration;
 use currant_proto::v1::{self as pb, broker_service_server::BrokerService};
 use tonic::{Request, Response, Status};
 
-use super::{Context, access::caller, check, convert::duration, status, stored::timestamp};
+use super::{Context, check, convert::duration, status, stored::timestamp};
 use crate::domain::BrokerState;
 
 #[tonic::async_trait]
@@ -21,7 +21,7 @@ impl BrokerService for Context {
         &self,
         request: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
-        let caller = caller(&request);
+        let caller = self.caller(&request)?;
         let pb::ListSessionsRequest { page_size, page_token } = request.into_inner();
         let limit = check::page_size(page_size)?;
         let from = if page_token.is_empty() { Ok(0) } else { page_token.parse() };

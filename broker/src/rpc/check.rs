@@ -30,7 +30,12 @@ pub(super) fn job_ids(ids: Vec<i64>) -> Result<Vec<JobId>, Status> {
     Ok(ids.into_iter().map(JobId).collect())
 }
 
-/// How long a page is, and whether its token is the name that the page before ended with.
+/// How long a page is.
+pub(super) fn page_size(size: u32) -> Result<usize, Status> {
+    page(size, "")
+}
+
+/// The same, and whether its token is the name that the page before ended with.
 pub(super) fn page(size: u32, token: &str) -> Result<usize, Status> {
     let limit = if size == 0 { PAGE_SIZE } else { size as usize };
     let mut violations = Violations::default();

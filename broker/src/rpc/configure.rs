@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use currant_proto::v1 as pb;
+use futures_util::{Stream, stream};
 use tonic::Status;
 
 use super::{Context, access::check_queue, check, convert_queue, status, status::Violations};
@@ -11,6 +12,11 @@ use crate::{
 
 const DRAIN_MS: u64 = 20_000;
 const DRAIN_MS_MAX: u64 = 60_000;
+const STATS_MS: u64 = 2000;
+const STATS_MS_MIN: u64 = 1000;
+const STATS_MS_MAX: u64 = 60_000;
+const STATS_QUEUES: u32 = 50;
+const STATS_QUEUES_MAX: u32 = 100;
 
 impl Context {
     pub(super) async fn list_queues(
@@ -115,6 +121,49 @@ impl Context {
         let stats = self.core.queue_stats(&name).await.map_err(|error| status::of(&error))?;
         let stats = stats.ok_or_else(|| status::not_found("queue", name))?;
         Ok(convert_queue::stats(stats))
+    }
+}
+
+impl Context {
+    pub(super) fn watch_queue_stats(
+        &self,
+        caller: &Caller,
+        request: pb::WatchQueueStatsRequest,
+    ) -> Result<
+        impl Stream<Item = Result<pb::WatchQueueStatsResponse, Status>> + Send + use<>,
+        Status,
+    > {
+        let pb::WatchQueueStatsRequest { interval, page_size, after } = request;
+        let mut violations = Violations::default();
+        let interval_ms = interval.as_ref().map_or(Ok(STATS_MS), |interval| {
+            check::duration_ms(interval, STATS_MS_MIN, STATS_MS_MAX)
+        });
+        let interval_ms = interval_ms.unwrap_or_else(|problem| {
+            violations.add("interval", problem);
+            0
+        });
+        if page_size > STATS_QUEUES_MAX {
+            violations.add("page_size", format!("1 to {STATS_QUEUES_MAX}; this is {page_size}"));
+        }
+        if !after.is_empty()
+            && let Err(problem) = check::name(&after)
+        {
+            violations.add("after", problem);
+        }
+        violations.into_result()?;
+        let limit = if page_size == 0 { STATS_QUEUES } else { page_size };
+        let interval = Duration::from_millis(interval_ms);
+        let watch = self.core.watch_stats(caller.clone(), after, limit as usize, interval);
+        let watch = watch.map_err(|error| status::of(&error))?;
+        Ok(stream::try_unfold(watch, async |mut watch| {
+            let (queues, more) = watch.next().await.map_err(|error| status::of(&error))?;
+            let standing = |(queue, stats)| pb::QueueStanding {
+                queue: Some(convert_queue::queue(queue)),
+                stats: Some(convert_queue::stats(stats)),
+            };
+            let queues = queues.into_iter().map(standing).collect();
+            Ok(Some((pb::WatchQueueStatsResponse { queues, more }, watch)))
+        }))
     }
 }
 

@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::{
     check, convert, convert_queue, convert_schedule, convert_token, filter::Filter, list::Token,
-    status::Violations,
+    report_progress::checked_report, status::Violations,
 };
 use crate::domain::{NAME_CHARS_MAX, PRIORITY_MAX, PRIORITY_MIN, QueueId, Start};
 
@@ -18,7 +18,7 @@ const BYTES_MAX: usize = 20;
 type Take = fn(&[u8]);
 
 /// The messages of all calls, by the contract's names.
-pub(super) const REQUESTS: [(&str, Take); 31] = [
+pub(super) const REQUESTS: [(&str, Take); 36] = [
     ("EnqueueRequest", |bytes| {
         take(bytes, |it: pb::EnqueueRequest| it.jobs.into_iter().for_each(job));
     }),
@@ -63,6 +63,31 @@ pub(super) const REQUESTS: [(&str, Take); 31] = [
             let _ = check::session(&it.session_id);
             let _ = it.mean_run_time.map(|time| check::run_time(&time));
             it.completions.into_iter().for_each(completion);
+        });
+    }),
+    ("ReportProgressRequest", |bytes| {
+        take(bytes, |it: pb::ReportProgressRequest| {
+            let _ = check::session(&it.session_id);
+            for report in it.reports {
+                let _ = checked_report(report, BYTES_MAX);
+            }
+        });
+    }),
+    ("GetCheckpointRequest", |bytes| {
+        take(bytes, |it: pb::GetCheckpointRequest| {
+            let _ = (check::session(&it.session_id), convert::attempt_of(it.job_id, it.attempt));
+        });
+    }),
+    ("ListBrokersRequest", |bytes| take(bytes, |_: pb::ListBrokersRequest| {})),
+    ("ListSessionsRequest", |bytes| {
+        take(bytes, |it: pb::ListSessionsRequest| {
+            let _ = check::page_size(it.page_size);
+        });
+    }),
+    ("WatchQueueStatsRequest", |bytes| {
+        take(bytes, |it: pb::WatchQueueStatsRequest| {
+            name(&it.after);
+            let _ = check::duration_ms(&it.interval.unwrap_or_default(), 1000, 60_000);
         });
     }),
     ("ListQueuesRequest", |bytes| {

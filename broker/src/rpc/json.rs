@@ -11,7 +11,7 @@ use std::{convert::Infallible, sync::LazyLock};
 use axum::{
     Router,
     body::{Body, to_bytes},
-    extract::{Path, State},
+    extract::{ConnectInfo, Path, State},
     http::{
         HeaderMap, HeaderValue, StatusCode, Uri,
         header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN},
@@ -30,6 +30,8 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::{ServiceExt, util::BoxCloneSyncService};
+
+use crate::port::Peer;
 
 /// All calls of the port, with all that stands before them.
 pub(super) type Calls = BoxCloneSyncService<
@@ -62,10 +64,11 @@ pub(super) fn routes(calls: Calls, message_bytes_max: usize, needs_token: bool) 
 async fn answer(
     State(gateway): State<Gateway>,
     Path((service, method)): Path<(String, String)>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    match gateway.call(&service, &method, &headers, body).await {
+    match gateway.call(&service, &method, peer, &headers, body).await {
         Ok(response) => response,
         Err(status) => refusal(&status),
     }
@@ -76,6 +79,7 @@ impl Gateway {
         self,
         service: &str,
         method: &str,
+        peer: Peer,
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, Status> {
@@ -96,6 +100,7 @@ impl Gateway {
         *request.uri_mut() = format!("/{}/{}", method.parent_service().full_name(), method.name())
             .parse::<Uri>()
             .map_err(|_| Status::internal("the call has no path"))?;
+        request.extensions_mut().insert(peer);
         let to = request.headers_mut();
         to.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         if let Some(token) = headers.get(AUTHORIZATION) {

@@ -6,6 +6,7 @@ mod admission;
 mod arbitrary;
 #[doc(hidden)]
 pub mod bench;
+mod brokers;
 mod cancel;
 mod change_all;
 mod check;
@@ -24,6 +25,7 @@ pub mod fuzz;
 mod get;
 mod heartbeat;
 mod jobs;
+mod json;
 mod list;
 mod queues;
 mod report_progress;
@@ -43,7 +45,7 @@ mod workers;
 use std::{sync::Arc, time::Duration};
 
 pub use access::{ACCESS, Needs};
-pub use server::serve;
+pub use server::{Services, serve};
 
 use crate::pipeline::Core;
 

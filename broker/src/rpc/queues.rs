@@ -1,7 +1,8 @@
 use currant_proto::v1::{self as pb, queue_service_server::QueueService};
+use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
-use super::Context;
+use super::{Context, access::while_valid};
 
 #[tonic::async_trait]
 impl QueueService for Context {
@@ -59,5 +60,16 @@ impl QueueService for Context {
     ) -> Result<Response<pb::QueueStatsResponse>, Status> {
         let caller = self.caller(&request)?;
         self.queue_stats(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    type WatchStatsStream = BoxStream<'static, Result<pb::WatchQueueStatsResponse, Status>>;
+
+    async fn watch_stats(
+        &self,
+        request: Request<pb::WatchQueueStatsRequest>,
+    ) -> Result<Response<Self::WatchStatsStream>, Status> {
+        let caller = self.caller(&request)?;
+        let standings = self.watch_queue_stats(&caller, request.into_inner())?;
+        Ok(Response::new(while_valid(&caller, standings)))
     }
 }

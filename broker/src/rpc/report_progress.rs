@@ -65,7 +65,7 @@ fn session(id: &str, violations: &mut Violations) -> SessionId {
     })
 }
 
-fn checked_report(
+pub(super) fn checked_report(
     report: pb::ProgressReport,
     checkpoint_bytes_max: usize,
 ) -> Result<(Attempt, ProgressReport), (&'static str, String)> {

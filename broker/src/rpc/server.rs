@@ -1,17 +1,21 @@
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use currant_proto::v1::{
-    job_service_server::JobServiceServer, queue_service_server::QueueServiceServer,
-    schedule_service_server::ScheduleServiceServer, token_service_server::TokenServiceServer,
-    worker_service_server::WorkerServiceServer,
+    broker_service_server::BrokerServiceServer, job_service_server::JobServiceServer,
+    queue_service_server::QueueServiceServer, schedule_service_server::ScheduleServiceServer,
+    token_service_server::TokenServiceServer, worker_service_server::WorkerServiceServer,
 };
 use futures_util::stream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, server::Connected};
+use tonic::{
+    service::Routes,
+    transport::{Server, server::Connected},
+};
+use tower::{Layer, util::BoxCloneSyncService};
 
 use super::{
-    Context, RpcSettings, access::AccessLayer, admission::AdmissionLayer, route::RouteLayer,
+    Context, RpcSettings, access::AccessLayer, admission::AdmissionLayer, json, route::RouteLayer,
 };
 use crate::{
     pipeline::Core,
@@ -31,36 +35,79 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 const RESET_UNSEEN_MAX: usize = 20;
 const RESET_BY_ERROR_MAX: usize = 1024;
 
-/// Answers until the shutdown. `serving`: what gRPC health says, for as long as it isn't cancelled.
+/// Every call, and what stands before them.
+#[derive(Clone)]
+pub struct Services {
+    needs_token: bool,
+    message_bytes_max: usize,
+    streams_max: u32,
+    ping_interval: Duration,
+    access: AccessLayer,
+    admission: AdmissionLayer,
+    route: RouteLayer,
+    others: Routes,
+}
+
+impl Services {
+    pub fn new(core: Arc<Core>, settings: RpcSettings) -> Self {
+        let most = settings.message_bytes_max;
+        let streams_max = settings.streams_per_connection_max;
+        let ping_interval = settings.ping_interval;
+        let needs_token = core.access.is_required();
+        let admission = AdmissionLayer::new(settings.concurrent_requests_max);
+        let access = AccessLayer::new(Arc::clone(&core));
+        let context = Context { core, settings: Arc::new(settings) };
+        let queues = QueueServiceServer::new(context.clone()).max_decoding_message_size(most);
+        let schedules = ScheduleServiceServer::new(context.clone()).max_decoding_message_size(most);
+        let brokers = BrokerServiceServer::new(context.clone());
+        let tokens = TokenServiceServer::new(context.clone());
+        let route = RouteLayer {
+            jobs: JobServiceServer::new(context.clone()).max_decoding_message_size(most),
+            workers: WorkerServiceServer::new(context).max_decoding_message_size(most),
+        };
+        let others = Routes::new(queues)
+            .add_service(schedules)
+            .add_service(brokers)
+            .add_service(tokens)
+            .prepare();
+        Self {
+            needs_token,
+            message_bytes_max: most,
+            streams_max,
+            ping_interval,
+            access,
+            admission,
+            route,
+            others,
+        }
+    }
+
+    /// The same calls as JSON, for the HTTP port.
+    pub fn json(&self) -> axum::Router {
+        let others = self.others.clone();
+        let calls = self.access.layer(self.admission.layer(self.route.layer(others)));
+        json::routes(BoxCloneSyncService::new(calls), self.message_bytes_max, self.needs_token)
+    }
+}
+
+/// Answers until the shutdown. `draining`: gRPC health says that nothing is served any more.
 ///
 /// # Errors
 /// When the listener fails for good.
 pub async fn serve(
     listener: Listener,
-    core: Arc<Core>,
-    settings: RpcSettings,
+    services: Services,
     draining: CancellationToken,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let message_bytes_max = settings.message_bytes_max;
-    let streams_max = settings.streams_per_connection_max;
-    let ping_interval = Some(settings.ping_interval);
-    let admission = AdmissionLayer::new(settings.concurrent_requests_max);
-    let access = AccessLayer::new(Arc::clone(&core));
-    let context = Context { core, settings: Arc::new(settings) };
-    let jobs = JobServiceServer::new(context.clone()).max_decoding_message_size(message_bytes_max);
-    let queues =
-        QueueServiceServer::new(context.clone()).max_decoding_message_size(message_bytes_max);
-    let schedules =
-        ScheduleServiceServer::new(context.clone()).max_decoding_message_size(message_bytes_max);
-    let tokens = TokenServiceServer::new(context.clone());
-    let workers = WorkerServiceServer::new(context).max_decoding_message_size(message_bytes_max);
-
+    let Services { access, admission, route, others, streams_max, ping_interval, .. } = services;
+    let ping_interval = Some(ping_interval);
     let (health_reporter, health) = tonic_health::server::health_reporter();
     let health = health.max_decoding_message_size(HEALTH_BYTES_MAX);
     health_reporter.set_serving::<JobServiceServer<Context>>().await;
     health_reporter.set_serving::<QueueServiceServer<Context>>().await;
     health_reporter.set_serving::<ScheduleServiceServer<Context>>().await;
+    health_reporter.set_serving::<BrokerServiceServer<Context>>().await;
     health_reporter.set_serving::<TokenServiceServer<Context>>().await;
     health_reporter.set_serving::<WorkerServiceServer<Context>>().await;
     let reporter = async move {
@@ -69,6 +116,7 @@ pub async fn serve(
         health_reporter.set_not_serving::<JobServiceServer<Context>>().await;
         health_reporter.set_not_serving::<QueueServiceServer<Context>>().await;
         health_reporter.set_not_serving::<ScheduleServiceServer<Context>>().await;
+        health_reporter.set_not_serving::<BrokerServiceServer<Context>>().await;
         health_reporter.set_not_serving::<TokenServiceServer<Context>>().await;
         health_reporter.set_not_serving::<WorkerServiceServer<Context>>().await;
         std::future::pending::<()>().await;
@@ -90,14 +138,14 @@ pub async fn serve(
         // The outer one: a stranger's call takes no place.
         .layer(access)
         .layer(admission)
-        .layer(RouteLayer { jobs, workers })
+        .layer(route)
         .trace_fn(|request| tracing::debug_span!("rpc", path = request.uri().path()))
-        .add_service(queues)
-        .add_service(schedules)
-        .add_service(tokens)
-        .add_service(health)
-        .add_service(reflection().build_v1().context("reflection v1")?)
-        .add_service(reflection().build_v1alpha().context("reflection v1alpha")?);
+        .add_routes(
+            others
+                .add_service(health)
+                .add_service(reflection().build_v1().context("reflection v1")?)
+                .add_service(reflection().build_v1alpha().context("reflection v1alpha")?),
+        );
     let incoming = stream::unfold(listener, async |mut listener| {
         let (connection, _) = listener.accept().await;
         Some((Ok::<_, Infallible>(connection), listener))

@@ -1,7 +1,8 @@
 use chrono::{DateTime, Utc};
+use tokio_postgres::Row;
 
 use super::{Client, StoreError, statement::Statement};
-use crate::domain::{JobId, JobKey};
+use crate::domain::{BrokerState, JobId, JobKey};
 
 /// A broker's identity: one row, one incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +82,35 @@ RETURNING name",
 const TIME: Statement =
     Statement::new("database_time", "/* database_time */ SELECT clock_timestamp()");
 
-pub(super) const STATEMENTS: [Statement; 6] = [SUPERSEDE, REGISTER, HEARTBEAT, RETIRE, BURY, TIME];
+const LIST: Statement = Statement::new(
+    "list_brokers",
+    "/* list_brokers */
+SELECT b.id, b.name, b.heartbeat_at, b.dead_at,
+       (SELECT coalesce(sum(l.sessions), 0)::bigint FROM currant.queue_load l WHERE l.owner = b.id),
+       (SELECT coalesce(sum(l.held), 0)::bigint FROM currant.queue_load l WHERE l.owner = b.id),
+       ARRAY(SELECT q.name FROM currant.queue_owner o JOIN currant.queue q ON q.id = o.queue_id
+             WHERE o.owner = b.id ORDER BY q.name)
+FROM currant.broker b ORDER BY b.id",
+);
+
+pub(super) const STATEMENTS: [Statement; 7] =
+    [SUPERSEDE, REGISTER, HEARTBEAT, RETIRE, BURY, TIME, LIST];
+
+/// Brokers that run, and dead ones that aren't forgotten: one for each slot at most.
+pub async fn list_brokers(client: &Client) -> Result<Vec<BrokerState>, StoreError> {
+    let rows = LIST.query(client, &[]).await?;
+    let micros = |at: DateTime<Utc>| at.timestamp_micros();
+    let state = |row: &Row| BrokerState {
+        id: row.get(0),
+        name: row.get(1),
+        heartbeat_at: micros(row.get(2)),
+        dead_at: row.get::<_, Option<_>>(3).map(micros),
+        sessions: row.get::<_, i64>(4).unsigned_abs(),
+        held: row.get::<_, i64>(5).unsigned_abs(),
+        owned_queues: row.get(6),
+    };
+    Ok(rows.iter().map(state).collect())
+}
 
 /// The database's clock.
 pub async fn database_time(client: &Client) -> Result<DateTime<Utc>, StoreError> {

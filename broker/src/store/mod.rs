@@ -56,8 +56,8 @@ pub use address::{Address, AddressError};
 pub use adopt_jobs::adopt_jobs;
 pub use audit::{note_action, note_action_on, prune_audit};
 pub use brokers::{
-    BrokerRow, Heartbeat, bury_brokers, database_time, heartbeat_broker, register_broker,
-    retire_broker,
+    BrokerRow, Heartbeat, bury_brokers, database_time, heartbeat_broker, list_brokers,
+    register_broker, retire_broker,
 };
 pub use cancel_jobs::{Cancelled, cancel_jobs, find_cancels, forget_cancels, notify_cancelled};
 pub use claim_jobs::{Claim, claim_cursor, claim_sweep};
@@ -111,7 +111,7 @@ pub use watched_jobs::{Changed, Sight, watched_jobs};
 
 /// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
 pub fn statements() -> Vec<Statement> {
-    let others: [&[Statement]; 29] = [
+    let others: [&[Statement]; 30] = [
         &adopt_jobs::STATEMENTS,
         &audit::STATEMENTS,
         &brokers::STATEMENTS,

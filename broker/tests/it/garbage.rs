@@ -12,11 +12,13 @@ use currant_proto::v1::{
     Attempt, CancelRequest, Change, ChangeAllRequest, CompleteRequest, Completion,
     ConfigureQueueRequest, CreateScheduleRequest, CreateTokenRequest, DeleteRequest,
     DeleteScheduleRequest, DrainQueueRequest, EnqueueRequest, EnqueueStreamRequest, Failed,
-    GetQueueRequest, GetRequest, GetScheduleRequest, HeartbeatRequest, ListQueuesRequest,
-    ListRequest, ListSchedulesRequest, ListTokensRequest, NextFiresRequest, PauseQueueRequest,
-    PauseScheduleRequest, QueueSettings, QueueStatsRequest, ResumeQueueRequest,
+    GetCheckpointRequest, GetQueueRequest, GetRequest, GetScheduleRequest, HeartbeatRequest,
+    ListBrokersRequest, ListQueuesRequest, ListRequest, ListSchedulesRequest, ListSessionsRequest,
+    ListTokensRequest, NextFiresRequest, PauseQueueRequest, PauseScheduleRequest, ProgressReport,
+    QueueSettings, QueueStatsRequest, ReportProgressRequest, ResumeQueueRequest,
     ResumeScheduleRequest, RetryRequest, RevokeTokenRequest, RunScheduleNowRequest, Schedule,
-    Scope, SubscribeRequest, UpdateScheduleRequest, Verdict, WatchRequest, completion::Outcome,
+    Scope, SubscribeRequest, UpdateScheduleRequest, Verdict, WatchQueueStatsRequest, WatchRequest,
+    completion::Outcome,
 };
 use prost::Message;
 use tonic::{
@@ -87,10 +89,16 @@ pub(crate) async fn call(
 }
 
 /// Every RPC, with a message that it takes.
-fn rpcs() -> [(&'static str, Vec<u8>); 31] {
+fn rpcs() -> [(&'static str, Vec<u8>); 36] {
     let enqueue = EnqueueRequest { jobs: vec![job("q", b"payload")], ..Default::default() };
     let held = vec![Attempt { job_id: 1 << 60, attempt: 1 }];
     let session_id = "0123456789abcdef0123456789abcdef".to_owned();
+    let report = ReportProgressRequest {
+        session_id: session_id.clone(),
+        reports: vec![ProgressReport { job_id: 1 << 60, attempt: 1, ..Default::default() }],
+    };
+    let checkpoint =
+        GetCheckpointRequest { session_id: session_id.clone(), job_id: 1 << 60, attempt: 1 };
     let completion = Completion {
         job_id: 1 << 60,
         attempt: 1,
@@ -166,6 +174,12 @@ fn rpcs() -> [(&'static str, Vec<u8>); 31] {
         ("/currant.v1.QueueService/Pause", PauseQueueRequest { queue: queue() }.encode_to_vec()),
         ("/currant.v1.QueueService/Drain", drain.encode_to_vec()),
         ("/currant.v1.QueueService/Stats", QueueStatsRequest { queue: queue() }.encode_to_vec()),
+        (
+            "/currant.v1.QueueService/WatchStats",
+            WatchQueueStatsRequest { page_size: 2, ..Default::default() }.encode_to_vec(),
+        ),
+        ("/currant.v1.BrokerService/ListBrokers", ListBrokersRequest::default().encode_to_vec()),
+        ("/currant.v1.BrokerService/ListSessions", ListSessionsRequest::default().encode_to_vec()),
         ("/currant.v1.QueueService/Resume", ResumeQueueRequest { queue: queue() }.encode_to_vec()),
         ("/currant.v1.ScheduleService/Create", create_schedule.encode_to_vec()),
         ("/currant.v1.ScheduleService/Update", UpdateScheduleRequest { schedule }.encode_to_vec()),
@@ -197,6 +211,8 @@ fn rpcs() -> [(&'static str, Vec<u8>); 31] {
         ("/currant.v1.WorkerService/Subscribe", subscribe.encode_to_vec()),
         ("/currant.v1.WorkerService/Complete", complete.encode_to_vec()),
         ("/currant.v1.WorkerService/Heartbeat", heartbeat.encode_to_vec()),
+        ("/currant.v1.WorkerService/ReportProgress", report.encode_to_vec()),
+        ("/currant.v1.WorkerService/GetCheckpoint", checkpoint.encode_to_vec()),
     ]
 }
 

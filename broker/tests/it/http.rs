@@ -25,6 +25,7 @@ async fn a_draining_broker_is_live_but_not_ready() {
         "currant.v1.JobService",
         "currant.v1.QueueService",
         "currant.v1.ScheduleService",
+        "currant.v1.BrokerService",
         "currant.v1.TokenService",
         "currant.v1.WorkerService",
     ];

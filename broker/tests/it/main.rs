@@ -23,6 +23,7 @@ mod garbage;
 mod http;
 mod idempotency;
 mod idle;
+mod json;
 mod list;
 mod metrics;
 mod order;

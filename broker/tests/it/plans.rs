@@ -110,6 +110,7 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         | "count_dead"
         | "tell_loads"
         | "follow_queues"
+        | "list_brokers"
         | "own_queues"
         | "disown_queues"
         | "queue_load"

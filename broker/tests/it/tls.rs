@@ -205,7 +205,7 @@ async fn metrics_are_for_those_who_may_read() {
     for path in ["/health/live", "/health/ready"] {
         assert_eq!(http_get(&broker.http, path).await.0, 200, "{path}");
     }
-    assert_eq!(http_get(&broker.http, "/").await.0, 404);
+    assert_eq!(http_get(&broker.http, "/nowhere").await.0, 404);
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
+use std::{sync::Arc, time::Duration};
+
 use foldhash::{HashMap, HashMapExt};
 
-use super::{Dispatcher, Queue};
-use crate::domain::QueueId;
+use super::{Dispatcher, Queue, SessionId};
+use crate::{domain::QueueId, engine::session::Session};
 
 /// What the broker has in memory, and for whom.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +42,21 @@ pub struct QueueLoad {
     pub completed: u64,
 }
 
+/// A session as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionLoad {
+    pub session: SessionId,
+    pub worker: Arc<str>,
+    pub queues: Vec<QueueId>,
+    pub max_in_flight: usize,
+    pub concurrency: usize,
+    /// Attempts that it holds, those completing among them.
+    pub held: usize,
+    pub attached: bool,
+    /// When the worker showed life last.
+    pub seen_at: Duration,
+}
+
 impl QueueLoad {
     /// Jobs with workers, in memory, or on their way there.
     pub fn in_memory(&self) -> usize {
@@ -64,6 +81,28 @@ impl Dispatcher {
             buffered: self.buffered_count(),
             buffered_bytes: self.buffered_bytes,
         }
+    }
+
+    /// The first sessions from this place on that are wanted, each with its place.
+    pub fn session_loads(
+        &self,
+        from: usize,
+        limit: usize,
+        wanted: impl Fn(&[QueueId]) -> bool,
+    ) -> Vec<(usize, SessionLoad)> {
+        let sessions = self.sessions.iter().skip_while(|(place, _)| *place < from);
+        let wanted = sessions.filter(|(_, session)| wanted(&session.queues));
+        let load = |session: &Session| SessionLoad {
+            session: session.id,
+            worker: Arc::clone(&session.worker),
+            queues: session.queues.clone(),
+            max_in_flight: session.max_in_flight,
+            concurrency: session.concurrency,
+            held: session.leases.len(),
+            attached: session.attached,
+            seen_at: session.seen_at,
+        };
+        wanted.take(limit).map(|(place, session)| (place, load(session))).collect()
     }
 
     /// Of the queues that are in use here, or were, in no order.
@@ -111,8 +150,6 @@ impl Dispatcher {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         domain::{QueueLimits, QueueRules},

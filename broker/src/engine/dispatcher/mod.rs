@@ -39,7 +39,7 @@ pub use self::{
     complete::Completing,
     heartbeat::{Heartbeat, ToStop, UnknownSession},
     limit::LimitedQueue,
-    load::{Load, QueueLoad},
+    load::{Load, QueueLoad, SessionLoad},
     store::Storing,
     subscribe::{Opened, SessionRequest},
 };

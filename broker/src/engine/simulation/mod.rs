@@ -26,7 +26,7 @@ use self::{
     model::{Phase, Row, Worker},
     steps::{Step, steps},
 };
-use super::{Action, ClaimFrom, Completing, Dispatcher, SessionId, SessionRequest, Storing};
+use super::{Action, ClaimFrom, Completing, Dispatcher, SessionId, Storing};
 use crate::domain::{Attempt, JobId, JobKey, QueueId, QueueRules};
 
 const QUEUES: i32 = 3;
@@ -235,44 +235,6 @@ impl World {
         }
         let took = Duration::from_millis(1);
         self.dispatcher.claimed(self.now, took, queue, limit, jobs, actions);
-    }
-
-    fn subscribe(
-        &mut self,
-        session: u128,
-        queues: &[i32],
-        credit: usize,
-        keeps: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        let worker = self.workers.get_mut(&session).unwrap();
-        if !keeps {
-            worker.held.clear();
-        }
-        worker.queues = queues.iter().map(|queue| QueueId(*queue)).collect();
-        worker.credit = credit;
-        worker.attached = true;
-        let held: Vec<Attempt> =
-            worker.held.iter().map(|(id, number)| Attempt { id: *id, number: *number }).collect();
-        let request = SessionRequest {
-            session: SessionId(session),
-            worker: "".into(),
-            queues: worker.queues.clone(),
-            max_in_flight: credit,
-            concurrency: credit.div_ceil(2),
-            held,
-            adopted: Vec::new(),
-        };
-        let opened = self.dispatcher.subscribe(self.now, request, actions);
-        let worker = self.workers.get_mut(&session).unwrap();
-        worker.epoch = opened.epoch;
-        for lost in opened.lost {
-            worker.held.remove(&lost.id);
-        }
-        let leased = self.dispatcher.leased(SessionId(session));
-        for (id, number) in &worker.held {
-            assert!(leased.contains(&(*id, *number)), "held and not lost, but not leased");
-        }
     }
 
     /// Returns the queues of which jobs were delivered.

@@ -1,10 +1,48 @@
 use super::{World, model::Phase};
 use crate::{
-    domain::{Attempt, JobId},
-    engine::{Action, Heartbeat, SessionId, ToStop},
+    domain::{Attempt, JobId, QueueId},
+    engine::{Action, Heartbeat, SessionId, SessionRequest, ToStop},
 };
 
 impl World {
+    pub(super) fn subscribe(
+        &mut self,
+        session: u128,
+        queues: &[i32],
+        credit: usize,
+        keeps: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let worker = self.workers.get_mut(&session).unwrap();
+        if !keeps {
+            worker.held.clear();
+        }
+        worker.queues = queues.iter().map(|queue| QueueId(*queue)).collect();
+        worker.credit = credit;
+        worker.attached = true;
+        let held: Vec<Attempt> =
+            worker.held.iter().map(|(id, number)| Attempt { id: *id, number: *number }).collect();
+        let request = SessionRequest {
+            session: SessionId(session),
+            worker: "".into(),
+            queues: worker.queues.clone(),
+            max_in_flight: credit,
+            concurrency: credit.div_ceil(2),
+            held,
+            adopted: Vec::new(),
+        };
+        let opened = self.dispatcher.subscribe(self.now, request, actions);
+        let worker = self.workers.get_mut(&session).unwrap();
+        worker.epoch = opened.epoch;
+        for lost in opened.lost {
+            worker.held.remove(&lost.id);
+        }
+        let leased = self.dispatcher.leased(SessionId(session));
+        for (id, number) in &worker.held {
+            assert!(leased.contains(&(*id, *number)), "held and not lost, but not leased");
+        }
+    }
+
     pub(super) fn complete(
         &mut self,
         session: u128,

@@ -48,7 +48,10 @@ export async function stream(name, body, each, signal) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = '';
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch((error) => {
+      if (error.name === 'AbortError') throw error;
+      return { done: true };
+    });
     if (done) throw new Refused(0, { code: 'unreachable', message: 'The connection to the broker broke off.' });
     text += value;
     let end;

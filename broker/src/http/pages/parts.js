@@ -33,9 +33,13 @@ export function span(milliseconds) {
   if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
   const seconds = milliseconds / 1000;
   if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
-  return `${Math.floor(seconds / 86400)} d ${Math.round((seconds % 86400) / 3600)} h`;
+  const two = (large, name, small, smallName) => {
+    const [whole, rest] = [Math.floor(seconds / large), Math.floor((seconds % large) / small)];
+    return rest ? `${whole} ${name} ${rest} ${smallName}` : `${whole} ${name}`;
+  };
+  if (seconds < 3600) return two(60, 'min', 1, 's');
+  if (seconds < 86400) return two(3600, 'h', 60, 'min');
+  return two(86400, 'd', 3600, 'h');
 }
 
 /** A time, and how far away it is. */

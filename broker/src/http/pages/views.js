@@ -258,6 +258,7 @@ function bulk(page, filter, onlyDead, show) {
 }
 
 export async function job(page, queueName, id) {
+  let again;
   const draw = async () => {
     const { job: it, failedAttempts } = await page.ask('JobService/Get', { jobId: id, queue: queueName });
     const state = stateName(it.state);
@@ -268,6 +269,7 @@ export async function job(page, queueName, id) {
         const { verdicts } = await call(`JobService/${verb}`, { jobIds: [id], queue: queueName });
         if (verb === 'Delete') location.hash = link('jobs', queueName);
         else await draw();
+        again?.();
         return verdicts[0].replace(/^[A-Z]+_VERDICT_/, '').toLowerCase().replace('_', ' ');
       });
     };
@@ -289,9 +291,14 @@ export async function job(page, queueName, id) {
     );
   };
   await draw();
-  await page.follow('JobService/Watch', { jobId: id, queue: queueName }, ({ job: changed }) => {
-    if (changed) page.guard(draw());
-  });
+  while (!page.signal.aborted) {
+    // Ends when the job is over; what is done to it here may begin it anew.
+    const acted = new Promise((done) => { again = done; });
+    await page.follow('JobService/Watch', { jobId: id, queue: queueName }, ({ job: changed }) => {
+      if (changed) page.guard(draw());
+    });
+    await acted;
+  }
 }
 
 function line(it, state, failed) {

@@ -48,19 +48,33 @@ pub(crate) async fn get(broker: &Broker, id: i64) -> Job {
 
 /// Status and body.
 pub(crate) async fn http_get(address: &str, path: &str) -> (u16, String) {
-    http_get_as(address, path, "").await
+    http_send(address, "GET", path, &[], "").await
 }
 
 /// The same with a token's secret.
 pub(crate) async fn http_get_as(address: &str, path: &str, secret: &str) -> (u16, String) {
+    let bearer = format!("Bearer {secret}");
+    http_send(address, "GET", path, &[("authorization", &*bearer)], "").await
+}
+
+/// The same for any request; the host is the address unless a header says otherwise.
+pub(crate) async fn http_send(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let authorization = match secret {
-        "" => String::new(),
-        secret => format!("Authorization: Bearer {secret}\r\n"),
-    };
-    let request =
-        format!("GET {path} HTTP/1.1\r\nHost: test\r\n{authorization}Connection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
+    // In the old form answers end with the connection, and aren't in chunks.
+    let mut request = format!("{method} {path} HTTP/1.0\r\ncontent-length: {}\r\n", body.len());
+    if headers.iter().all(|(name, _)| *name != "host") {
+        request += &format!("host: {address}\r\n");
+    }
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    stream.write_all(format!("{request}\r\n{body}").as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();

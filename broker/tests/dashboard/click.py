@@ -1,0 +1,373 @@
+"""Clicks through the dashboard of a real broker in a real browser, and keeps pictures of its pages.
+
+    python click.py PATH_OF_CURRANT_BROKER DIRECTORY_FOR_PICTURES
+
+Needs the package playwright and Chromium: CHROMIUM, or the first of chromium, google-chrome on the PATH.
+Jobs are stored, run and failed through the broker's JSON calls, so that nothing else is needed.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+from playwright.sync_api import expect, sync_playwright
+
+PATIENCE_S = 30
+
+
+def free_port():
+    with socket.socket() as it:
+        it.bind(("127.0.0.1", 0))
+        return it.getsockname()[1]
+
+
+class Broker:
+    """A broker with a Postgres of its own."""
+
+    def __init__(self, binary, directory, http_port, settings=()):
+        self.url = f"http://127.0.0.1:{http_port}"
+        self.log = open(pathlib.Path(directory) / "broker.log", "ab")
+        command = [
+            binary, "dev", "--data-dir", f"{directory}/data", "--grpc-listen", "127.0.0.1:0",
+            "--http-listen", f"127.0.0.1:{http_port}",
+        ]
+        environment = {**os.environ, **dict(settings)}
+        self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
+        self.eventually(lambda: urllib.request.urlopen(f"{self.url}/health/ready").status == 200)
+
+    @staticmethod
+    def eventually(holds):
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            with contextlib.suppress(OSError):
+                if holds():
+                    return
+            assert time.monotonic() < deadline, "not in time"
+            time.sleep(0.1)
+
+    def open(self, call, body):
+        request = urllib.request.Request(
+            f"{self.url}/api/currant.v1.{call}", json.dumps(body).encode(),
+            {"content-type": "application/json"},
+        )
+        return urllib.request.urlopen(request)
+
+    def call(self, call, body=None):
+        with self.open(call, body or {}) as answer:
+            return json.load(answer)
+
+    def enqueue(self, queue, count, **job):
+        payload = base64.b64encode(json.dumps({"to": "ada@example.com", "number": 7}).encode()).decode()
+        job = {"queue": queue, "kind": "send_email", "payload": payload, "contentType": "application/json", **job}
+        return self.call("JobService/Enqueue", {"jobs": [job] * count})["jobIds"]
+
+    def stop(self):
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(PATIENCE_S)
+        self.log.close()
+
+
+class Worker(threading.Thread):
+    """Reports what `outcome` says of each job, which is None for one that goes on running."""
+
+    def __init__(self, broker, name, queue, credit, outcome):
+        super().__init__(daemon=True)
+        self.broker, self.outcome = broker, outcome
+        self.subscription = {"worker": name, "queues": [queue], "maxInFlight": credit}
+        self.start()
+
+    def run(self):
+        # The stream ends with the broker.
+        with contextlib.suppress(OSError, ValueError):
+            self.work()
+
+    def work(self):
+        stream = self.broker.open("WorkerService/Subscribe", self.subscription)
+        session = None
+        for line in stream:
+            if not line.startswith(b"data: "):
+                continue
+            message = json.loads(line[6:])
+            if message.get("welcome"):
+                session = message["welcome"]["sessionId"]
+            for job in (message.get("assignments") or {}).get("jobs", []):
+                outcome = self.outcome(job)
+                if outcome is None:
+                    continue
+                completion = {"jobId": job["jobId"], "attempt": job["attempt"], **outcome}
+                self.broker.call("WorkerService/Complete", {"sessionId": session, "completions": [completion]})
+
+
+SUCCEEDED = {"succeeded": {"result": base64.b64encode(b'{"sent":true}').decode()}}
+FAILED = {"failed": {"error": "mailbox full", "class": "SmtpError", "details": "at send (mail.rs:42)", "discard": True}}
+
+
+class Clicks:
+    """One browser window, and what a person does in it."""
+
+    def __init__(self, browser, broker, pictures):
+        self.broker, self.pictures = broker, pathlib.Path(pictures)
+        self.page = browser.new_page(viewport={"width": 1280, "height": 800})
+        self.problems = []
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("console", self.console)
+        self.page.goto(f"{broker.url}/")
+
+    def console(self, message):
+        # The browser tells of each answer that isn't 200.
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            self.problems.append(message.text)
+
+    def picture(self, name):
+        self.page.screenshot(path=self.pictures / f"{name}.png")
+
+    def go(self, name):
+        self.page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+        expect(self.page.get_by_role("heading", level=1)).to_be_visible()
+
+    def button(self, name):
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def says(self, text):
+        expect(self.page.get_by_role("alert").filter(has_text=text)).to_be_visible(timeout=PATIENCE_S * 1000)
+
+    def confirm(self, verb):
+        dialog = self.page.get_by_role("dialog")
+        expect(dialog).to_be_visible()
+        dialog.get_by_role("button", name=verb, exact=True).click()
+
+    def row(self, text):
+        return self.page.get_by_role("row").filter(has_text=text)
+
+
+def empty(clicks):
+    expect(clicks.page.get_by_text("No queue yet")).to_be_visible()
+    clicks.picture("empty")
+    clicks.go("Jobs")
+    expect(clicks.page.get_by_text("No queue yet, so there are no jobs.")).to_be_visible()
+    clicks.go("Schedules")
+    expect(clicks.page.get_by_text("No schedules.")).to_be_visible()
+
+
+def fill(broker):
+    broker.enqueue("reports", 3, delay="3600s")
+    broker.enqueue("emails", 40, tags=["customer=7"])
+    broker.enqueue("bounces", 12)
+    Worker(broker, "mailer-1", "emails", 10, lambda job: SUCCEEDED)
+    Worker(broker, "bouncer-1", "bounces", 5, lambda job: FAILED)
+    broker.enqueue("exports", 4)
+    Worker(broker, "exporter-1", "exports", 2, lambda job: None)
+    schedule = {
+        "name": "nightly-report", "cron": "0 3 * * *", "timeZone": "Europe/Berlin",
+        "job": {"queue": "reports", "kind": "report"},
+    }
+    broker.call("ScheduleService/Create", {"schedule": schedule})
+    dead = lambda: broker.call("QueueService/Stats", {"queue": "bounces"})["dead"]["jobs"]
+    broker.eventually(lambda: dead() == "12")
+
+
+def overview(clicks):
+    clicks.go("Overview")
+    expect(clicks.row("bounces").get_by_role("link", name="12")).to_be_visible()
+    expect(clicks.page.get_by_role("status")).to_contain_text("live")
+    clicks.page.wait_for_timeout(5000)
+    clicks.picture("overview")
+    clicks.button("Theme: auto").click()
+    clicks.button("Theme: light").click()
+    expect(clicks.button("Theme: dark")).to_be_visible()
+    clicks.picture("overview-dark")
+    clicks.button("Theme: dark").click()
+    # The numbers change by themselves.
+    clicks.broker.enqueue("letters", 1)
+    expect(clicks.row("letters")).to_be_visible(timeout=PATIENCE_S * 1000)
+
+
+def queues(clicks):
+    clicks.go("Queues")
+    clicks.button("Pause emails").click()
+    clicks.says("Pause of emails: done")
+    expect(clicks.row("emails").get_by_text("paused")).to_be_visible()
+    # By keyboard: the focus is where it was, though the table was drawn anew.
+    clicks.button("Resume emails").focus()
+    clicks.page.wait_for_timeout(2500)
+    clicks.page.keyboard.press("Enter")
+    clicks.says("Resume of emails: done")
+    clicks.row("emails").get_by_role("link", name="emails").click()
+    expect(clicks.page.get_by_role("heading", name="emails")).to_be_visible()
+    clicks.page.get_by_label("Jobs at a time").fill("5")
+    clicks.page.get_by_label("Jobs", exact=True).fill("100")
+    clicks.button("Save limits").click()
+    clicks.says("Limits: done")
+    settings = clicks.broker.call("QueueService/Get", {"queue": "emails"})["queue"]["settings"]
+    assert settings["concurrencyMax"] == 5, settings
+    assert settings["rate"] == {"jobs": 100, "period": "1s", "burst": 100}, settings
+    clicks.picture("queue")
+
+
+def jobs(clicks):
+    clicks.go("Jobs")
+    clicks.page.get_by_label("Queue").select_option("emails")
+    clicks.page.get_by_label("Tag").fill("customer=7")
+    clicks.page.get_by_label("State").select_option("succeeded")
+    expect(clicks.page.get_by_role("row")).to_have_count(41)
+    clicks.picture("jobs")
+    clicks.page.get_by_role("table").get_by_role("link").first.click()
+    expect(clicks.page.get_by_text('"ada@example.com"')).to_be_visible()
+    expect(clicks.page.get_by_text('"sent": true')).to_be_visible()
+    expect(clicks.button("Cancel")).to_be_disabled()
+
+    clicks.go("Jobs")
+    clicks.page.get_by_label("Queue").select_option("reports")
+    clicks.page.get_by_role("table").get_by_role("link").first.click()
+    clicks.button("Cancel").click()
+    clicks.confirm("Leave it")
+    clicks.button("Cancel").click()
+    clicks.confirm("Cancel")
+    clicks.says("Cancel: cancelled")
+    expect(clicks.page.get_by_role("heading", level=1)).to_contain_text("cancelled")
+    clicks.button("Retry").click()
+    clicks.says("Retry: ready")
+    expect(clicks.page.get_by_role("heading", level=1)).to_contain_text("ready")
+    # What others do to it is seen too.
+    job = clicks.page.url.rsplit("/", 1)[1]
+    clicks.broker.call("JobService/Cancel", {"jobIds": [job]})
+    expect(clicks.page.get_by_role("heading", level=1)).to_contain_text("cancelled")
+    clicks.button("Delete").click()
+    clicks.confirm("Delete")
+    expect(clicks.page.get_by_role("heading", name="Jobs")).to_be_visible()
+
+    clicks.page.get_by_label("Queue").select_option("reports")
+    clicks.button("Cancel all").click()
+    clicks.confirm("Cancel")
+    clicks.says("Cancel all: 2 of 2 jobs")
+
+
+def dead_letters(clicks):
+    clicks.go("Overview")
+    clicks.row("bounces").get_by_role("link", name="12").click()
+    expect(clicks.page.get_by_role("heading", name="Dead letters")).to_be_visible()
+    expect(clicks.page.get_by_role("row")).to_have_count(13)
+    clicks.picture("dead-letters")
+    clicks.page.get_by_role("table").get_by_role("link").first.click()
+    expect(clicks.page.get_by_text("Attempt 1 failed")).to_be_visible()
+    expect(clicks.page.get_by_text("(worker bouncer-1)")).to_be_visible()
+    clicks.page.get_by_text("Details").click()
+    expect(clicks.page.get_by_text("at send (mail.rs:42)")).to_be_visible()
+    clicks.picture("job")
+    clicks.go("Dead letters")
+    clicks.page.get_by_label("Queue").select_option("bounces")
+    clicks.button("Retry all").click()
+    clicks.confirm("Retry")
+    clicks.says("Retry all: 12 of 12 jobs")
+    dead = lambda: clicks.broker.call("QueueService/Stats", {"queue": "bounces"})["dead"]["jobs"]
+    clicks.broker.eventually(lambda: dead() == "12")
+    clicks.button("Delete all").click()
+    clicks.confirm("Delete")
+    clicks.says("Delete all: 12 of 12 jobs")
+    expect(clicks.page.get_by_text("No dead jobs here.")).to_be_visible()
+
+
+def schedules(clicks):
+    clicks.go("Schedules")
+    clicks.row("nightly-report").locator("summary").click()
+    expect(clicks.row("nightly-report").get_by_text("UTC").first).to_be_visible()
+    clicks.picture("schedules")
+    clicks.button("Run now nightly-report").click()
+    clicks.says("RunNow nightly-report: job")
+    clicks.button("Pause nightly-report").click()
+    expect(clicks.row("nightly-report").get_by_text("paused")).to_be_visible()
+    clicks.button("Resume nightly-report").click()
+    expect(clicks.button("Pause nightly-report")).to_be_visible()
+    clicks.button("Delete nightly-report").click()
+    clicks.confirm("Delete")
+    expect(clicks.page.get_by_text("No schedules.")).to_be_visible()
+
+
+def workers_and_brokers(clicks):
+    clicks.go("Workers")
+    expect(clicks.row("exporter-1").get_by_text("2 of 2")).to_be_visible()
+    clicks.picture("workers")
+    clicks.go("Brokers")
+    expect(clicks.row("this one")).to_be_visible()
+    clicks.picture("brokers")
+
+
+def broker_gone(clicks):
+    """Says so when the broker is gone, and goes on by itself when it is back."""
+    clicks.go("Queues")
+    expect(clicks.row("emails")).to_be_visible()
+    clicks.broker.stop()
+    clicks.says("broker")
+    expect(clicks.page.get_by_role("status")).to_contain_text("no connection")
+    clicks.picture("broken")
+
+
+def signed_in(browser, broker, pictures, binary, directory):
+    """With tokens: nothing without one, not everything with one for reading."""
+    clicks = Clicks(browser, broker, pictures)
+    dialog = clicks.page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    clicks.picture("sign-in")
+    clicks.page.get_by_label("Token", exact=True).fill("wrong")
+    clicks.button("Sign in").click()
+    expect(dialog.get_by_role("alert")).not_to_be_empty()
+    url = f"host={directory}/data port=5432 user=postgres dbname='currant'"
+    command = [binary, "token", "create", "--name", "reader", "--scope", "read"]
+    made = subprocess.run(command, env={**os.environ, "CURRANT_DATABASE__URL": url}, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    token = made.stdout.strip()
+    clicks.page.get_by_label("Token", exact=True).fill(token)
+    clicks.button("Sign in").click()
+    expect(clicks.row("emails")).to_be_visible()
+    clicks.button("Pause emails").click()
+    clicks.says("admin")
+    clicks.button("Sign out").click()
+    expect(dialog).to_be_visible()
+    assert not clicks.problems, clicks.problems
+
+
+def main():
+    binary, pictures = os.path.abspath(sys.argv[1]), sys.argv[2]
+    os.makedirs(pictures, exist_ok=True)
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    assert chromium, "there is no Chromium: install it, or say where it is in CHROMIUM"
+    with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
+        os.chmod(directory, 0o755)
+        port = free_port()
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        broker = Broker(binary, directory, port)
+        clicks = Clicks(browser, broker, pictures)
+        steps = [empty, overview, queues, jobs, dead_letters, schedules, workers_and_brokers, broker_gone]
+        try:
+            for step in steps:
+                if step is overview:
+                    fill(broker)
+                step(clicks)
+                assert not clicks.problems, clicks.problems
+                print(f"{step.__name__}: as it should be", flush=True)
+            again = Broker(binary, directory, port, {"CURRANT_ACCESS__REQUIRED": "true"}.items())
+            broker = again
+            signed_in(browser, again, pictures, binary, directory)
+            print("signed_in: as it should be", flush=True)
+        except BaseException:
+            clicks.picture("failed")
+            raise
+        finally:
+            if broker.process.poll() is None:
+                broker.stop()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use currant_worker_sdk::{Client, Error, Keep, Queue, QueueSettings, RetryPolicy};
+use currant_worker_sdk::{Client, Error, Keep, Queue, QueueSettings, RateLimit, RetryPolicy};
 
 use crate::{end::Failure, values};
 
@@ -39,7 +39,19 @@ pub(crate) struct Set {
     /// How long dead jobs are kept
     #[arg(long, value_name = "DURATION", value_parser = values::keep)]
     keep_dead: Option<Keep>,
-    /// Let the broker's setting hold again
+    /// How many of its jobs workers may have at a time, over all brokers
+    #[arg(long, value_name = "NUMBER")]
+    concurrency_max: Option<u32>,
+    /// How many of its jobs may go to workers in each rate period
+    #[arg(long, value_name = "NUMBER")]
+    rate: Option<u32>,
+    /// The period of the rate: a second unless it is said
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    rate_period: Option<Duration>,
+    /// How many may go at once: as many as the rate unless it is said
+    #[arg(long, value_name = "NUMBER")]
+    rate_burst: Option<u32>,
+    /// Let the broker's setting hold again, or have no such limit
     #[arg(long, value_enum, value_name = "SETTING", value_delimiter = ',')]
     unset: Vec<Setting>,
 }
@@ -53,6 +65,8 @@ enum Setting {
     KeepSucceeded,
     KeepCancelled,
     KeepDead,
+    ConcurrencyMax,
+    Rate,
 }
 
 impl Set {
@@ -77,10 +91,13 @@ impl Set {
                 Setting::KeepSucceeded => settings.keep_succeeded = None,
                 Setting::KeepCancelled => settings.keep_cancelled = None,
                 Setting::KeepDead => settings.keep_dead = None,
+                Setting::ConcurrencyMax => settings.concurrency_max = None,
+                Setting::Rate => settings.rate = None,
             }
         }
         let retry = self.retry(settings.retry)?;
         let QueueSettings { priority, max_attempts, timeout, retry: _, .. } = settings;
+        let rate = self.rate(settings.rate)?;
         let QueueSettings { keep_succeeded, keep_cancelled, keep_dead, .. } = settings;
         Ok(QueueSettings {
             priority: self.priority.or(priority),
@@ -90,7 +107,26 @@ impl Set {
             keep_succeeded: self.keep_succeeded.or(keep_succeeded),
             keep_cancelled: self.keep_cancelled.or(keep_cancelled),
             keep_dead: self.keep_dead.or(keep_dead),
+            concurrency_max: self.concurrency_max.or(settings.concurrency_max),
+            rate,
         })
+    }
+
+    fn rate(&self, before: Option<RateLimit>) -> Result<Option<RateLimit>, String> {
+        let rate = match (self.rate, before) {
+            // What was said of another rate doesn't fit a new one.
+            (Some(jobs), _) => RateLimit::per_second(jobs),
+            (None, Some(before)) => before,
+            (None, None) if self.rate_period.is_some() || self.rate_burst.is_some() => {
+                return Err("--rate is wanted too".to_owned());
+            }
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(RateLimit {
+            period: self.rate_period.unwrap_or(rate.period),
+            burst: self.rate_burst.unwrap_or(rate.burst),
+            ..rate
+        }))
     }
 
     fn retry(&self, before: Option<RetryPolicy>) -> Result<Option<RetryPolicy>, String> {
@@ -147,6 +183,12 @@ mod tests {
             "1h",
             "--keep-dead",
             "forever",
+            "--concurrency-max",
+            "4",
+            "--rate",
+            "100",
+            "--rate-burst",
+            "7",
         ];
         let after = apply(&arguments, before.clone());
         let retry = before.retry.map(|retry| retry.max_delay(Duration::from_secs(3600)));
@@ -155,10 +197,13 @@ mod tests {
             timeout: None,
             retry,
             keep_dead: Some(Keep::ForEver),
+            concurrency_max: Some(4),
+            rate: Some(RateLimit { burst: 7, ..RateLimit::per_second(100) }),
             ..before
         };
         assert_eq!(after, Ok(expected));
         assert_eq!(apply(&[], before.clone()), Ok(before));
         assert!(apply(&["--retry-max", "1h"], QueueSettings::default()).is_err());
+        assert!(apply(&["--rate-burst", "3"], QueueSettings::default()).is_err());
     }
 }

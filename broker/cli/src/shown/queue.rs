@@ -1,4 +1,6 @@
-use currant_worker_sdk::{JobCount, Keep, Queue, QueueSettings, QueueStats, RetryPolicy};
+use currant_worker_sdk::{
+    JobCount, Keep, Queue, QueueSettings, QueueStats, RateLimit, RetryPolicy,
+};
 use serde_json::{Value, json};
 
 use super::{duration, optional, time};
@@ -45,8 +47,9 @@ pub(crate) fn fields(queue: &Queue) -> Vec<(&'static str, String)> {
     first.into_iter().chain(settings).collect()
 }
 
-fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 7] {
-    let QueueSettings { priority, max_attempts, timeout, retry, .. } = settings;
+fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 9] {
+    let QueueSettings { priority, max_attempts, timeout, retry, concurrency_max, rate, .. } =
+        settings;
     [
         ("priority", optional(*priority)),
         ("max attempts", optional(*max_attempts)),
@@ -55,7 +58,14 @@ fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 7] {
         ("keep succeeded", keep_text(settings.keep_succeeded)),
         ("keep cancelled", keep_text(settings.keep_cancelled)),
         ("keep dead", keep_text(settings.keep_dead)),
+        ("concurrency max", optional(*concurrency_max)),
+        ("rate", rate.map(rate_text).unwrap_or_default()),
     ]
+}
+
+fn rate_text(rate: RateLimit) -> String {
+    let RateLimit { jobs, period, burst } = rate;
+    format!("{jobs} in {}, {burst} at once", show_duration(Some(period)))
 }
 
 pub(crate) fn retry_text(retry: RetryPolicy) -> String {
@@ -115,6 +125,12 @@ fn settings_json(settings: &QueueSettings) -> Value {
         "keep_succeeded_ms": keep(settings.keep_succeeded),
         "keep_cancelled_ms": keep(settings.keep_cancelled),
         "keep_dead_ms": keep(settings.keep_dead),
+        "concurrency_max": settings.concurrency_max,
+        "rate": settings.rate.map(|RateLimit { jobs, period, burst }| json!({
+            "jobs": jobs,
+            "period_ms": duration(Some(period)),
+            "burst": burst,
+        })),
     })
 }
 

@@ -7,7 +7,18 @@ fn settings_change_as_far_as_they_are_given() {
     let (broker, queue) = (Broker::shared(), fresh("set"));
     let set = |arguments: &[&str]| broker.one(&[&["queue", "set", &queue], arguments].concat());
     set(&["--priority", "-2", "--timeout", "30s", "--retry-base", "2s", "--keep-dead", "forever"]);
-    let after = set(&["--max-attempts", "7", "--unset", "timeout", "--retry-jitter", "0"]);
+    let after = set(&[
+        "--max-attempts",
+        "7",
+        "--unset",
+        "timeout",
+        "--retry-jitter",
+        "0",
+        "--rate",
+        "9",
+        "--rate-burst",
+        "2",
+    ]);
     let settings = json!({
         "priority": -2,
         "max_attempts": 7,
@@ -16,6 +27,8 @@ fn settings_change_as_far_as_they_are_given() {
         "keep_succeeded_ms": null,
         "keep_cancelled_ms": null,
         "keep_dead_ms": 0,
+        "concurrency_max": null,
+        "rate": { "jobs": 9, "period_ms": 1000, "burst": 2 },
     });
     assert_eq!(after["settings"], settings);
     let retry = &after["settings"]["retry"];

@@ -335,7 +335,7 @@ export async function schedules(page) {
     page.draw(h('h1', {}, 'Schedules'), table('Schedules', [
       ['Name', ({ schedule }) => schedule.name],
       ['', (it) => (it.pausedAt ? badge('paused') : it.fromFile ? badge('from file', 'plain') : '')],
-      ['Pattern', ({ schedule }) => h('code', {}, schedule.cron)],
+      ['Pattern', ({ schedule }) => h('code', {}, schedule.cron), 'nowrap'],
       ['Time zone', ({ schedule }) => schedule.timeZone || 'UTC'],
       ['Job', ({ schedule }) => `${schedule.job.queue} / ${schedule.job.kind}`],
       ['Next', (it) => {

@@ -56,10 +56,12 @@ impl Gate {
         }
     }
 
-    /// When it lets more through only because time has passed.
+    /// When it lets more through only because time has passed: later than now. `None` where it isn't the
+    /// rate that jobs wait for.
     pub(super) fn next_lot(&mut self, now: Duration, held: usize) -> Option<Duration> {
         let open = self.owned && self.free(held) > 0;
-        self.bucket.as_mut().filter(|_| open).map(|bucket| bucket.next_lot(now))
+        let bucket = self.bucket.as_mut().filter(|_| open)?;
+        (bucket.holds(now) == 0).then(|| bucket.next_lot(now))
     }
 
     /// Of so much credit, what is of use: what can run, or start within a second.

@@ -110,10 +110,9 @@ impl Dispatcher {
             let session = &self.sessions[index];
             let free = session.free(self.limits.unacknowledged_bytes_max);
             let count = session.queues.len();
-            let waiting: Vec<QueueId> =
+            let mut waiting: Vec<QueueId> =
                 (0..count).map(|offset| session.queues[(session.turn + offset) % count]).collect();
-            let waiting: Vec<QueueId> =
-                waiting.into_iter().filter(|queue| self.deliverable(now, *queue) > 0).collect();
+            waiting.retain(|queue| self.deliverable(now, *queue) > 0);
             if free == 0 || waiting.is_empty() {
                 return;
             }
@@ -159,12 +158,16 @@ impl Dispatcher {
         if jobs.is_empty() {
             return;
         }
+        state.held += jobs.len();
+        let limited = state.gate.is_some();
         if let Some(gate) = &mut state.gate {
             gate.took(jobs.len());
         }
-        state.held += jobs.len();
         let timeout = state.rules.timeout_ms.map(Duration::from_millis);
         self.buffered_bytes -= jobs.iter().map(TakenJob::bytes).sum::<usize>();
+        if limited {
+            self.plan_refill(now, queue);
+        }
         while !jobs.is_empty() {
             let rest = self.split(&mut jobs);
             self.send(now, queue, timeout, index, jobs, actions);

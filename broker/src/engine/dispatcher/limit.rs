@@ -152,7 +152,7 @@ mod tests {
     use crate::{
         domain::{JobId, QueueLimits, QueueRules, RateLimit},
         engine::{
-            SessionId, SessionRequest,
+            Heartbeat, SessionId, SessionRequest,
             dispatcher::Delivery,
             simulation::{LIMITS, taken},
         },
@@ -270,6 +270,39 @@ mod tests {
         actions.clear();
         engine.ready(NOW, QUEUE, [(0, JobId(9))], &mut actions);
         assert!(actions.is_empty() && engine.hungry_queues().is_empty());
+    }
+
+    #[test]
+    fn jobs_that_wait_for_room_do_not_wait_for_their_rate() {
+        let rate = Some(RateLimit { jobs: 1000, period_ms: 1000, burst: 20 });
+        let (mut engine, mut actions) = living(QueueLimits { concurrency: None, rate }, 8);
+        let later = NOW + Duration::from_secs(1);
+        engine.tick(later, &mut actions);
+        assert_eq!((given(&mut actions).len(), engine.buffered_count()), (6, 2));
+        assert_eq!(engine.next_deadline(), None);
+        // The bucket is full by now.
+        engine.tick(later + Duration::from_secs(1), &mut actions);
+        complete(&mut engine, 1, 1, &mut actions);
+        assert_eq!(given(&mut actions).len(), 1);
+    }
+
+    #[test]
+    fn what_a_session_with_new_room_takes_lets_the_rest_wait_for_their_rate() {
+        let rate = Some(RateLimit { jobs: 10, period_ms: 1000, burst: 7 });
+        let (mut engine, mut actions) = living(QueueLimits { concurrency: None, rate }, 9);
+        let later = NOW + Duration::from_secs(1);
+        engine.tick(later, &mut actions);
+        assert_eq!((given(&mut actions).len(), engine.buffered_count()), (6, 3));
+        let heartbeat = Heartbeat {
+            session: SessionId(1),
+            epoch: 0,
+            received_seq: 0,
+            held: Vec::new(),
+            max_in_flight: Some(9),
+        };
+        engine.heartbeat(later, &heartbeat, &mut actions).expect("it is known");
+        assert_eq!(given(&mut actions).len(), 1);
+        assert_eq!(engine.next_deadline(), Some(later + Duration::from_millis(100)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Faults of the database: lost connections, a crash, no LISTEN, a schema that isn't ours.
 
-use currant_broker::private_postgres::{Options, PrivatePostgres};
+use currant_broker::private_postgres::PrivatePostgres;
 use currant_proto::v1::{EnqueueRequest, JobState, Verdict};
 use tonic::Code;
 
@@ -32,7 +32,7 @@ async fn cutting_all_connections_under_load_loses_and_repeats_nothing() {
 
 #[tokio::test]
 async fn a_crash_of_postgres_under_load_loses_and_repeats_nothing() {
-    let (mut server, database) = own_server().await;
+    let (mut server, database) = Database::own_server(&[]).await;
     let broker = Broker::start(&database).await;
     let ledger = Ledger::default();
     let clients = Clients::start(4, &broker, "load", &ledger).await;
@@ -54,7 +54,7 @@ async fn a_crash_of_postgres_under_load_loses_and_repeats_nothing() {
 
 #[tokio::test]
 async fn while_postgres_is_away_enqueues_fail_and_completions_wait() {
-    let (server, database) = own_server().await;
+    let (server, database) = Database::own_server(&[]).await;
     let broker = Broker::start(&database).await;
     let mut worker = TestWorker::subscribe(&broker, &["emails"], 1).await;
     let ids = broker.enqueue([job("emails", b"")]).await;
@@ -161,14 +161,6 @@ async fn a_database_that_is_not_there_is_told_with_its_setting() {
     assert!(said.contains("database.url"), "{said}");
     assert!(said.contains("can't be reached"), "{said}");
     assert!(!said.contains("secret"), "{said}");
-}
-
-/// A server of this test alone, to be crashed.
-async fn own_server() -> (PrivatePostgres, Database) {
-    let start = || PrivatePostgres::start(Options::default()).unwrap();
-    let server = tokio::task::spawn_blocking(start).await.unwrap();
-    let database = Database { url: server.dsn(), name: "currant".to_owned() };
-    (server, database)
 }
 
 async fn crash(mut server: PrivatePostgres) -> PrivatePostgres {

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use currant_broker::private_postgres::{Options, PrivatePostgres};
+use currant_broker::private_postgres::PrivatePostgres;
 use currant_worker_sdk::{Client, HandlerError, Job, NewJob, Tls, Worker, WorkerError};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::{
@@ -254,10 +254,7 @@ async fn the_database_is_reached_by_tls_only_if_its_certificate_is_right() {
     // An address of its own, so that the port is free.
     let [a, b] = [fastrand::u8(1..), fastrand::u8(1..)];
     let host = Ipv4Addr::new(127, 83, a, b).to_string();
-    let settings = vec![("listen_addresses".to_owned(), host.clone())];
-    let options = Options { settings, ..Options::default() };
-    let start = || PrivatePostgres::start(options).unwrap();
-    let postgres = tokio::task::spawn_blocking(start).await.unwrap();
+    let (postgres, _) = Database::own_server(&[("listen_addresses", &host)]).await;
     let (authority, other) = (Authority::new(), Authority::new());
     let files = Files::new(&authority);
     let ca = files.path("ca.pem");

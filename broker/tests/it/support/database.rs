@@ -48,6 +48,16 @@ impl Database {
         Self { url: server.dsn_for(&name), name }
     }
 
+    /// A server of this test alone, empty, to be crashed or with settings of its own.
+    pub(crate) async fn own_server(settings: &[(&str, &str)]) -> (PrivatePostgres, Self) {
+        let settings = settings.iter().map(|&(name, value)| (name.into(), value.into())).collect();
+        let options = Options { settings, ..Options::default() };
+        let start = || PrivatePostgres::start(options).unwrap();
+        let server = tokio::task::spawn_blocking(start).await.unwrap();
+        let database = Self { url: server.dsn(), name: "currant".to_owned() };
+        (server, database)
+    }
+
     /// Whether new connections are let in; those that are there stay. Only for a fresh database.
     pub(crate) async fn allow_connections(&self, allowed: bool) {
         let name = self.url.rsplit_once("dbname='").unwrap().1.trim_end_matches('\'');

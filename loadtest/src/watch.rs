@@ -6,10 +6,11 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{settings::Settings, trial::Trial};
+use crate::{probe::machine, settings::Settings, trial::Trial};
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
-/// The broker's life and the connections to Postgres are looked at once in so many samples: 0.5 s.
+/// The broker's life, the connections to Postgres and the host are looked at once in so many samples:
+/// 0.5 s.
 const LOOK_EVERY: usize = 50;
 /// A run without any progress for so long, besides the work of a job, is given up.
 const STALL: Duration = Duration::from_secs(60);
@@ -21,6 +22,8 @@ pub(crate) struct Sample {
     pub(crate) at_ns: u64,
     pub(crate) acknowledged: u64,
     pub(crate) finished: u64,
+    /// What a host had taken of all cores' time by the last look at it.
+    pub(crate) stolen_ms: u64,
 }
 
 impl Sample {
@@ -65,19 +68,20 @@ impl Trial {
         let bar = bar(&self.settings, goal);
         let mut ticks = interval(SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut last = self.sample();
+        let mut stolen_ms = machine::stolen_ms();
+        let mut last = self.sample(stolen_ms);
         let mut progress_ns = last.at_ns;
         for tick in 1.. {
             tokio::select! {
                 ended = &mut load, if loading => {
                     ended?;
                     loading = false;
-                    let now = self.sample();
+                    let now = self.sample(stolen_ms);
                     self.seen.unfinished_after_load = now.acknowledged.saturating_sub(now.finished);
                 }
                 _ = ticks.tick() => {}
             }
-            let sample = self.sample();
+            let sample = self.sample(stolen_ms);
             self.seen.samples.push(sample);
             bar.set_position(match goal {
                 Goal::Enqueued => sample.acknowledged,
@@ -97,6 +101,7 @@ impl Trial {
             }
             if tick % LOOK_EVERY == 0 {
                 self.stack.check_broker()?;
+                stolen_ms = machine::stolen_ms();
                 self.look_at_connections().await?;
             }
         }
@@ -105,11 +110,11 @@ impl Trial {
         Ok(())
     }
 
-    fn sample(&self) -> Sample {
+    fn sample(&self, stolen_ms: u64) -> Sample {
         // In this order: a job can't be seen finished before it is seen acknowledged for long.
         let finished = self.recorder.finished_count();
         let acknowledged = self.recorder.acknowledged_count();
-        Sample { at_ns: self.recorder.clock.now_ns(), acknowledged, finished }
+        Sample { at_ns: self.recorder.clock.now_ns(), acknowledged, finished, stolen_ms }
     }
 
     async fn look_at_connections(&mut self) -> Result<()> {

@@ -164,6 +164,12 @@ pub(super) static ROWS: [Row; 15] = [
         figures: &[
             figure("sustained", JobsPerS, Target::None, |r| end_to_end(r, 0)),
             figure("… last tenth to first tenth", Ratio, AtLeast(0.95), |r| last_to_first(r, 0)),
+            figure("… stolen by the host in the first tenth", Percent, Target::None, |r| {
+                Some(r.first()?.windows.as_ref()?.first_stolen_percent)
+            }),
+            figure("… in the last", Percent, Target::None, |r| {
+                Some(r.first()?.windows.as_ref()?.last_stolen_percent)
+            }),
             figure("… jobs", Jobs, Target::None, |r| Some(r.first()?.details.jobs? as f64)),
             figure("… rows of the table", Mebibytes, Target::None, |r| {
                 Some(mebibytes(r.first()?.table.as_ref()?.heap_bytes))

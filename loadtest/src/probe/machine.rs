@@ -4,6 +4,8 @@ use std::fs;
 
 use serde::Serialize;
 
+use super::process::TICKS_PER_SECOND;
+
 /// What can't be found out is None.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Machine {
@@ -35,6 +37,14 @@ impl Machine {
             release_build: !cfg!(debug_assertions),
         }
     }
+}
+
+/// What a host has taken of the time of all cores since they started; 0 where nobody can tell.
+pub(crate) fn stolen_ms() -> u64 {
+    // cpu user nice system idle iowait irq softirq steal …
+    let all = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let stolen = all.split_whitespace().nth(8).and_then(|ticks| ticks.parse::<u64>().ok());
+    stolen.unwrap_or(0) * 1000 / TICKS_PER_SECOND
 }
 
 /// The value of the first `name: value` line of a file.

@@ -2,8 +2,8 @@
 
 use std::{fs, time::Duration};
 
-/// Clock ticks of `/proc/<pid>/stat` per second: USER_HZ, 100 on every Linux that this runs on.
-const TICKS_PER_SECOND: u64 = 100;
+/// Clock ticks of /proc per second: USER_HZ, 100 on every Linux that this runs on.
+pub(super) const TICKS_PER_SECOND: u64 = 100;
 
 /// What one line of `/proc/<pid>/stat` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

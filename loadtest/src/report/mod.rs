@@ -213,7 +213,12 @@ pub(crate) mod tests {
         report.start_histogram = Some(histogram.clone());
         report.enqueue_histogram = Some(histogram);
         let samples: Vec<_> = (0..200)
-            .map(|n| Sample { at_ns: n * 10_000_000, acknowledged: n * 1000, finished: n * 900 })
+            .map(|n| Sample {
+                at_ns: n * 10_000_000,
+                acknowledged: n * 1000,
+                finished: n * 900,
+                stolen_ms: 0,
+            })
             .collect();
         report.series = Series::of(&samples, 0);
         report

@@ -46,6 +46,9 @@ pub(crate) struct Windows {
     pub(crate) first_jobs_per_s: f64,
     pub(crate) last_jobs_per_s: f64,
     pub(crate) last_to_first: Option<f64>,
+    /// What a host took of the cores' time in each, which explains what a run can't.
+    pub(crate) first_stolen_percent: f64,
+    pub(crate) last_stolen_percent: f64,
 }
 
 impl Windows {
@@ -64,11 +67,18 @@ impl Windows {
         let seconds = window as f64 / 1e9;
         let rate = |from: u64| (finished(from + window) - finished(from)) / seconds;
         let (first, last) = (rate(from_ns), rate(to_ns - window));
+        let stolen = |from: u64| {
+            let at = |at_ns| total_at(samples, at_ns, |sample| sample.stolen_ms);
+            let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+            (at(from + window) - at(from)) / (seconds * 10.0 * cores)
+        };
         Some(Windows {
             seconds,
             first_jobs_per_s: first,
             last_jobs_per_s: last,
             last_to_first: (first > 0.0).then(|| last / first),
+            first_stolen_percent: stolen(from_ns),
+            last_stolen_percent: stolen(to_ns - window),
         })
     }
 }
@@ -94,7 +104,7 @@ mod tests {
     #[test]
     fn a_steady_rate_is_steady_whatever_the_samples() {
         let times = [0, 13, 29, 80, 111, 150, 180, 220].map(|ms| ms * 1_000_000);
-        let sample = |at_ns| Sample { at_ns, acknowledged: at_ns / 1000, finished: 0 };
+        let sample = |at_ns| Sample { at_ns, acknowledged: at_ns / 1000, ..Sample::default() };
         let samples: Vec<_> = times.into_iter().map(sample).collect();
         let series = Series::of(&samples, 0).unwrap();
         assert_eq!((series.step_ms, series.enqueued_per_s.len()), (50.0, 4));
@@ -107,14 +117,19 @@ mod tests {
         // 100 jobs/s for 10 s, then 50 jobs/s for 10 s.
         let sample = |n: u64| Sample {
             at_ns: n * 1_000_000_000,
-            acknowledged: 0,
             finished: if n <= 10 { n * 100 } else { 500 + n * 50 },
+            // 1 s of 10.
+            stolen_ms: if n <= 10 { 0 } else { (n - 10) * 100 },
+            ..Sample::default()
         };
         let samples: Vec<_> = (0..=20).map(sample).collect();
         let all = (0, 20_000_000_000);
         let windows = Windows::of(&samples, all, Some(5)).unwrap();
         assert_eq!((windows.first_jobs_per_s, windows.last_jobs_per_s), (100.0, 50.0));
         assert_eq!(windows.last_to_first, Some(0.5));
+        let cores = std::thread::available_parallelism().unwrap().get() as f64;
+        assert_eq!(windows.first_stolen_percent, 0.0);
+        assert_eq!((windows.last_stolen_percent * cores).round(), 10.0);
         assert_eq!(Windows::of(&samples, all, None).unwrap().seconds, 2.0);
         assert_eq!(Windows::of(&samples, all, Some(11)), None);
         assert_eq!(Windows::of(&samples, (5, 5), None), None);
@@ -122,7 +137,8 @@ mod tests {
 
     #[test]
     fn a_long_run_has_a_bounded_number_of_steps() {
-        let sample = |n| Sample { at_ns: n * 1_000_000_000, acknowledged: n, finished: n };
+        let sample =
+            |n| Sample { at_ns: n * 1_000_000_000, acknowledged: n, finished: n, stolen_ms: 0 };
         let samples: Vec<_> = (0..5000).map(sample).collect();
         assert!(Series::of(&samples, 0).unwrap().finished_per_s.len() as u64 <= STEPS_MAX);
         assert_eq!(Series::of(&samples[..1], 0), None);

@@ -126,6 +126,12 @@ fn throughput(report: &Report) -> Vec<Line> {
         let note = "finished";
         lines.push(Line { name: "at the beginning", value: value(windows.first_jobs_per_s), note });
         lines.push(Line { name: "at the end", value: value(windows.last_jobs_per_s), note });
+        let (first, last) = (windows.first_stolen_percent, windows.last_stolen_percent);
+        if first.max(last) >= 0.1 {
+            let value = format!("{first:.1} % and {last:.1} %");
+            let note = "of the cores' time, by the host, at the beginning and at the end";
+            lines.push(Line { name: "stolen", value, note });
+        }
     }
     lines
 }

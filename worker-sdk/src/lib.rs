@@ -115,6 +115,7 @@ mod output;
 mod progress;
 mod queue;
 mod retry;
+mod retry_policy;
 mod schedule;
 mod stored_job;
 mod time;
@@ -138,10 +139,11 @@ pub use crate::{
     handler_error::HandlerError,
     job::{Job, JobId},
     listing::{JobFilter, Listing},
-    new_job::{NewJob, RetryPolicy},
+    new_job::NewJob,
     output::{Committed, Completion, IntoOutput, Output},
     progress::JobProgress,
     queue::{JobCount, Keep, Queue, QueueSettings, QueueStats, RateLimit},
+    retry_policy::{RetryPolicy, Waits},
     schedule::{CatchUp, Overlap, Schedule, StoredSchedule},
     stored_job::{FailedAttempt, JobError, JobState, StoredJob},
     tokens::{NewToken, Scope, StoredToken},

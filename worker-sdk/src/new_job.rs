@@ -8,7 +8,7 @@ use bytes::Bytes;
 use currant_proto::v1;
 use serde::Serialize;
 
-use crate::{clock, error::Error, time::to_proto, unique::Unique};
+use crate::{clock, error::Error, retry_policy::RetryPolicy, time::to_proto, unique::Unique};
 
 /// A job to be stored. The broker checks the limits and names each wrong field in
 /// [`Error::InvalidArgument`].
@@ -20,6 +20,7 @@ pub struct NewJob {
     content_type: Cow<'static, str>,
     priority: Option<i32>,
     start: Start,
+    expiry: Option<Expiry>,
     max_attempts: u32,
     retry: Option<RetryPolicy>,
     timeout: Option<Duration>,
@@ -32,6 +33,12 @@ pub struct NewJob {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Start {
     Now,
+    At(SystemTime),
+    After(Duration),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Expiry {
     At(SystemTime),
     After(Duration),
 }
@@ -62,6 +69,7 @@ impl NewJob {
             content_type: Cow::Borrowed(""),
             priority: None,
             start: Start::Now,
+            expiry: None,
             max_attempts: 0,
             retry: None,
             timeout: None,
@@ -99,13 +107,27 @@ impl NewJob {
         self
     }
 
+    /// After this time, by the database's clock, no attempt begins any more: the job is cancelled when its
+    /// turn comes. Replaces [`expire_after`](NewJob::expire_after).
+    pub fn expire_at(mut self, time: SystemTime) -> NewJob {
+        self.expiry = Some(Expiry::At(time));
+        self
+    }
+
+    /// The same, this long after the broker received it: 1 ms to 10 years. Replaces
+    /// [`expire_at`](NewJob::expire_at).
+    pub fn expire_after(mut self, delay: Duration) -> NewJob {
+        self.expiry = Some(Expiry::After(delay));
+        self
+    }
+
     /// After so many failed attempts the job is dead: 1 to 1000. Default: the queue's (25).
     pub fn max_attempts(mut self, max_attempts: u32) -> NewJob {
         self.max_attempts = max_attempts;
         self
     }
 
-    /// How long to wait after a failure. Default: the queue's.
+    /// How long to wait after a failure. Default: its kind's or the queue's.
     pub fn retry(mut self, policy: RetryPolicy) -> NewJob {
         self.retry = Some(policy);
         self
@@ -144,7 +166,7 @@ impl NewJob {
     }
 
     pub(crate) fn into_proto(self) -> v1::NewJob {
-        let NewJob { queue, kind, payload, content_type, priority, start, .. } = self;
+        let NewJob { queue, kind, payload, content_type, priority, start, expiry, .. } = self;
         let NewJob { max_attempts, retry, timeout, tags, metadata, traceparent, unique, .. } = self;
         v1::NewJob {
             queue: queue.into_owned(),
@@ -159,73 +181,16 @@ impl NewJob {
             metadata,
             traceparent,
             unique: unique.map(Unique::into_proto),
+            expiry: expiry.map(|expiry| match expiry {
+                Expiry::At(time) => v1::new_job::Expiry::ExpireAt(time.into()),
+                Expiry::After(delay) => v1::new_job::Expiry::ExpireAfter(to_proto(delay)),
+            }),
             start: match start {
                 Start::Now => None,
                 Start::At(time) => Some(v1::new_job::Start::RunAt(time.into())),
                 Start::After(delay) => Some(v1::new_job::Start::Delay(to_proto(delay))),
             },
         }
-    }
-}
-
-/// Exponential waits: after failure number n (from 1), `min(max_delay, base_delay * factor^(n-1))`,
-/// then moved by a random share of up to ± jitter.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct RetryPolicy {
-    /// The wait after the first failure.
-    pub base_delay: Option<Duration>,
-    /// No wait is longer; None: the default.
-    pub max_delay: Option<Duration>,
-    /// What each wait is longer by; 0: the default.
-    pub factor: f64,
-    /// The random share; None: the default.
-    pub jitter: Option<f64>,
-}
-
-impl RetryPolicy {
-    /// Starts at `base_delay`, 1 ms to 10 years; doubles up to 1 h (or `base_delay` if that is
-    /// longer), jitter 0.1.
-    pub fn exponential(base_delay: Duration) -> RetryPolicy {
-        RetryPolicy { base_delay: Some(base_delay), max_delay: None, factor: 0.0, jitter: None }
-    }
-
-    /// The longest wait: at least the base delay, at most 10 years.
-    pub fn max_delay(mut self, max_delay: Duration) -> RetryPolicy {
-        self.max_delay = Some(max_delay);
-        self
-    }
-
-    /// What each wait is longer by than the one before: 1 to 100, default 2.
-    pub fn factor(mut self, factor: f64) -> RetryPolicy {
-        self.factor = factor;
-        self
-    }
-
-    /// The random share of a wait: 0 to 1, default 0.1.
-    pub fn jitter(mut self, jitter: f64) -> RetryPolicy {
-        self.jitter = Some(jitter);
-        self
-    }
-
-    pub(crate) fn into_proto(self) -> v1::RetryPolicy {
-        let RetryPolicy { base_delay, max_delay, factor, jitter } = self;
-        let exponential = v1::ExponentialRetry {
-            base_delay: base_delay.map(to_proto),
-            max_delay: max_delay.map(to_proto),
-            factor,
-            jitter,
-        };
-        v1::RetryPolicy { policy: Some(v1::retry_policy::Policy::Exponential(exponential)) }
-    }
-
-    pub(crate) fn from_proto(policy: v1::RetryPolicy) -> Option<RetryPolicy> {
-        let v1::RetryPolicy { policy } = policy;
-        let v1::retry_policy::Policy::Exponential(exponential) = policy?;
-        let v1::ExponentialRetry { base_delay, max_delay, factor, jitter } = exponential;
-        let base_delay = crate::time::from_proto(base_delay);
-        let max_delay = crate::time::from_proto(max_delay);
-        Some(RetryPolicy { base_delay, max_delay, factor, jitter })
     }
 }
 
@@ -276,6 +241,7 @@ mod tests {
             .unwrap()
             .priority(5)
             .delay(Duration::from_secs(3))
+            .expire_after(Duration::from_secs(4))
             .max_attempts(4)
             .retry(RetryPolicy::exponential(Duration::from_secs(1)).factor(3.0).jitter(0.0))
             .timeout(Duration::from_millis(1500))
@@ -291,6 +257,7 @@ mod tests {
             content_type,
             priority,
             start,
+            expiry,
             max_attempts,
             retry,
             timeout,
@@ -303,8 +270,9 @@ mod tests {
         assert_eq!((&*content_type, priority, max_attempts), ("application/json", Some(5), 4));
         let delay = prost_types::Duration { seconds: 3, nanos: 0 };
         assert_eq!(start, Some(v1::new_job::Start::Delay(delay)));
-        let retry = RetryPolicy::from_proto(retry.unwrap()).unwrap();
-        assert_eq!((retry.factor, retry.jitter, retry.max_delay), (3.0, Some(0.0), None));
+        let expires = prost_types::Duration { seconds: 4, nanos: 0 };
+        assert_eq!(expiry, Some(v1::new_job::Expiry::ExpireAfter(expires)));
+        assert_eq!(RetryPolicy::from_proto(retry.unwrap()).unwrap().jitter, Some(0.0));
         assert_eq!(timeout, Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }));
         assert_eq!(metadata["c"], "d");
         assert_eq!(unique.map(|unique| unique.key).as_deref(), Some("one"));

@@ -1,6 +1,9 @@
 //! Calls that look at queues and change them.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use currant_proto::v1;
 
@@ -8,8 +11,8 @@ use crate::{
     client::Client,
     clock,
     error::Error,
-    new_job::RetryPolicy,
     retry::with_retry,
+    retry_policy::RetryPolicy,
     time::{from_proto, from_timestamp, to_proto},
 };
 
@@ -38,6 +41,8 @@ pub struct QueueSettings {
     pub timeout: Option<Duration>,
     /// How long to wait after a failure.
     pub retry: Option<RetryPolicy>,
+    /// The same for jobs of these kinds, at most 100.
+    pub retry_by_kind: BTreeMap<String, RetryPolicy>,
     /// Of jobs that succeeded.
     pub keep_succeeded: Option<Keep>,
     /// Of cancelled jobs.
@@ -272,7 +277,7 @@ impl Keep {
 
 impl QueueSettings {
     fn into_proto(self) -> v1::QueueSettings {
-        let QueueSettings { priority, max_attempts, timeout, retry, .. } = self;
+        let QueueSettings { priority, max_attempts, timeout, retry, retry_by_kind, .. } = self;
         let QueueSettings { keep_succeeded, keep_cancelled, keep_dead, .. } = self;
         let QueueSettings { concurrency_max, rate, .. } = self;
         v1::QueueSettings {
@@ -280,6 +285,10 @@ impl QueueSettings {
             max_attempts: max_attempts.unwrap_or(0),
             timeout: timeout.map(to_proto),
             retry: retry.map(RetryPolicy::into_proto),
+            retry_by_kind: retry_by_kind
+                .into_iter()
+                .map(|(kind, policy)| (kind, policy.into_proto()))
+                .collect(),
             keep_succeeded: keep_succeeded.map(Keep::into_proto),
             keep_cancelled: keep_cancelled.map(Keep::into_proto),
             keep_dead: keep_dead.map(Keep::into_proto),
@@ -298,6 +307,7 @@ impl QueueSettings {
             max_attempts,
             timeout,
             retry,
+            retry_by_kind,
             keep_succeeded,
             keep_cancelled,
             keep_dead,
@@ -309,6 +319,10 @@ impl QueueSettings {
             max_attempts: Some(max_attempts).filter(|max| *max > 0),
             timeout: from_proto(timeout),
             retry: retry.and_then(RetryPolicy::from_proto),
+            retry_by_kind: retry_by_kind
+                .into_iter()
+                .filter_map(|(kind, policy)| Some((kind, RetryPolicy::from_proto(policy)?)))
+                .collect(),
             keep_succeeded: Keep::from_proto(keep_succeeded),
             keep_cancelled: Keep::from_proto(keep_cancelled),
             keep_dead: Keep::from_proto(keep_dead),
@@ -344,6 +358,10 @@ mod tests {
             max_attempts: Some(4),
             timeout: Some(Duration::from_secs(5)),
             retry: Some(RetryPolicy::exponential(Duration::from_secs(6)).jitter(0.0)),
+            retry_by_kind: BTreeMap::from([(
+                "k".to_owned(),
+                RetryPolicy::fixed(Duration::from_secs(7)),
+            )]),
             keep_succeeded: Some(Keep::ForEver),
             keep_cancelled: None,
             keep_dead: Some(Keep::For(Duration::from_secs(60))),

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use crate::{
     error::Error,
     job::JobId,
-    new_job::RetryPolicy,
     progress::JobProgress,
+    retry_policy::RetryPolicy,
     time::{from_proto, from_timestamp},
 };
 
@@ -116,7 +116,9 @@ pub struct StoredJob {
     pub error: String,
     /// How long one attempt may run. None: no limit.
     pub timeout: Option<Duration>,
-    /// None: the queue's default.
+    /// After it no attempt begins.
+    pub expire_at: Option<SystemTime>,
+    /// None: its kind's or the queue's default.
     pub retry: Option<RetryPolicy>,
     /// As given by the client.
     pub tags: Vec<String>,
@@ -199,6 +201,7 @@ impl StoredJob {
             result,
             error,
             timeout,
+            expire_at,
             retry,
             tags,
             traceparent,
@@ -223,6 +226,7 @@ impl StoredJob {
             result,
             error,
             timeout: from_proto(timeout),
+            expire_at: from_timestamp(expire_at)?,
             retry: retry.and_then(RetryPolicy::from_proto),
             tags,
             metadata,

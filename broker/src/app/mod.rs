@@ -230,12 +230,7 @@ fn queue_defaults(config: &Config) -> Queue {
         own: QueueSettings::default(),
         priority: 0,
         max_attempts,
-        retry: RetryPolicy {
-            base_ms: retry_base_ms,
-            max_ms: retry_max_ms,
-            factor: retry_factor,
-            jitter: retry_jitter,
-        },
+        retry: RetryPolicy::exponential(retry_base_ms, retry_max_ms, retry_factor, retry_jitter),
         timeout_ms: Some(timeout_ms).filter(|ms| *ms > 0),
         retention: Retention {
             succeeded_ms: kept_ms(config.retention.succeeded_ms),

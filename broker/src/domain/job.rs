@@ -49,6 +49,9 @@ pub struct JobOptions {
     pub retry: Option<RetryPolicy>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// No attempt begins after it; microseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub content_type: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -108,6 +111,11 @@ impl TakenJob {
     pub fn startable_at(&self) -> Option<i64> {
         let stored = self.id.created_ms() * 1000;
         (self.attempt == 1).then(|| self.run_at.unwrap_or(stored).max(stored))
+    }
+
+    /// No attempt begins after it; microseconds since 1970.
+    pub fn expires_at(&self) -> Option<i64> {
+        self.options.as_ref()?.expires_at
     }
 
     /// What it takes in memory, roughly.

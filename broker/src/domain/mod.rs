@@ -32,7 +32,7 @@ pub use outcome::{Completion, FailedAttempt, Failure, Outcome, Verdict};
 pub use progress::{Progress, ProgressReport};
 pub use queue::{Queue, QueueId, QueueLimits, QueueRules, QueueSettings, RateLimit};
 pub use retention::{Pruned, Retention, Slice};
-pub use retry::RetryPolicy;
+pub use retry::{RETRY_BASE_MS, RETRY_FACTOR, RETRY_JITTER, RETRY_MAX_MS, RetryPolicy, Waits};
 pub use schedule::{
     CatchUp, Firing, JobTemplate, NewSchedule, Overlap, Schedule, ScheduleRules, Standing, fire,
 };

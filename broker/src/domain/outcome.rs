@@ -20,6 +20,8 @@ pub enum Outcome {
     },
     Released,
     Cancelled,
+    /// It didn't begin, since its time to start had passed.
+    Expired,
     /// The worker says that it has recorded the outcome itself. It has failed if that isn't so.
     Committed,
 }
@@ -32,6 +34,11 @@ impl Outcome {
             Self::Committed => Some(Failure {
                 class: "not_committed".to_owned(),
                 message: "no transaction of the worker's has recorded the outcome".to_owned(),
+                details: String::new(),
+            }),
+            Self::Expired => Some(Failure {
+                class: "expired".to_owned(),
+                message: "the time by which it had to start passed".to_owned(),
                 details: String::new(),
             }),
             Self::Succeeded { .. } | Self::Snoozed { .. } | Self::Released | Self::Cancelled => {
@@ -83,6 +90,7 @@ impl Completion {
             Outcome::Snoozed { .. }
             | Outcome::Released
             | Outcome::Cancelled
+            | Outcome::Expired
             | Outcome::Committed => 0,
         }
     }

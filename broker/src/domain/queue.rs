@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::{Retention, RetryPolicy};
 
 /// A queue's number in the database.
@@ -29,6 +31,8 @@ pub struct QueueSettings {
     pub priority: Option<i16>,
     pub max_attempts: Option<u16>,
     pub retry: Option<RetryPolicy>,
+    /// Come before `retry` for jobs of these kinds.
+    pub retry_by_kind: BTreeMap<String, RetryPolicy>,
     pub timeout_ms: Option<u64>,
     /// 0: for ever, as with the others.
     pub succeeded_ms: Option<u64>,

@@ -21,8 +21,9 @@ pub struct Budget<'a> {
     pub failures: u16,
     /// The job's own; `None`: the queue's.
     pub max_attempts: Option<u16>,
-    /// The job's own; `None`: the queue's.
+    /// The job's own; `None`: its kind's or the queue's.
     pub retry: Option<&'a RetryPolicy>,
+    pub kind: &'a str,
 }
 
 /// Decides how a job goes on. Returns the failures that it then has. `random`: uniform in [0, 1).
@@ -48,7 +49,8 @@ pub fn settle(
         if discard || failures >= budget.max_attempts.unwrap_or(queue.max_attempts) {
             return (Next::Dead, failures);
         }
-        let policy = budget.retry.unwrap_or(&queue.retry);
+        let of_kind = || queue.own.retry_by_kind.get(budget.kind);
+        let policy = budget.retry.or_else(of_kind).unwrap_or(&queue.retry);
         let delay = retry_after_ms.unwrap_or_else(|| policy.delay_ms(failures, random));
         (after(delay), failures)
     };
@@ -58,7 +60,7 @@ pub fn settle(
         Outcome::Committed => fail(false, None),
         Outcome::Snoozed { delay_ms } => (after(*delay_ms), budget.failures),
         Outcome::Released => (Next::Ready, budget.failures),
-        Outcome::Cancelled => (Next::Cancelled, budget.failures),
+        Outcome::Cancelled | Outcome::Expired => (Next::Cancelled, budget.failures),
     }
 }
 
@@ -70,7 +72,7 @@ mod tests {
     const NOW: i64 = 1_000_000_000;
 
     fn queue() -> Queue {
-        let retry = RetryPolicy { base_ms: 1000, max_ms: 60_000, factor: 2.0, jitter: 0.0 };
+        let retry = RetryPolicy::exponential(1000, 60_000, 2.0, 0.0);
         Queue {
             id: QueueId(1),
             name: "q".to_owned(),
@@ -90,7 +92,13 @@ mod tests {
     }
 
     fn next(outcome: &Outcome, failures: u16, max_attempts: Option<u16>) -> (Next, u16) {
-        settle(outcome, Budget { failures, max_attempts, retry: None }, &queue(), NOW, 0.5)
+        settle(
+            outcome,
+            Budget { failures, max_attempts, retry: None, kind: "k" },
+            &queue(),
+            NOW,
+            0.5,
+        )
     }
 
     #[test]
@@ -122,12 +130,17 @@ mod tests {
     }
 
     #[test]
-    fn the_jobs_own_policy_comes_first() {
-        let own = RetryPolicy { base_ms: 7, max_ms: 7, factor: 1.0, jitter: 0.0 };
-        let budget = Budget { failures: 0, max_attempts: None, retry: Some(&own) };
-        assert_eq!(
-            settle(&failed(false, None), budget, &queue(), NOW, 0.5).0,
-            Next::Scheduled { at: NOW + 7000 }
-        );
+    fn the_jobs_own_policy_comes_first_and_its_kinds_next() {
+        let wait = |ms| RetryPolicy::exponential(ms, ms, 1.0, 0.0);
+        let mut queue = queue();
+        queue.own.retry_by_kind.insert("slow".to_owned(), wait(9));
+        let next = |kind, retry| {
+            let budget = Budget { failures: 0, max_attempts: None, retry, kind };
+            settle(&failed(false, None), budget, &queue, NOW, 0.5).0
+        };
+        let own = wait(7);
+        assert_eq!(next("slow", Some(&own)), Next::Scheduled { at: NOW + 7000 });
+        assert_eq!(next("slow", None), Next::Scheduled { at: NOW + 9000 });
+        assert_eq!(next("other", None), Next::Scheduled { at: NOW + 1_000_000 });
     }
 }

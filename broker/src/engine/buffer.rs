@@ -11,6 +11,8 @@ pub(super) struct Buffer {
     levels: BTreeMap<Reverse<i16>, VecDeque<TakenJob>>,
     len: usize,
     bytes: usize,
+    /// No job of it expires earlier, in microseconds since 1970.
+    first_expiry: Option<i64>,
 }
 
 impl Buffer {
@@ -34,6 +36,7 @@ impl Buffer {
     pub(super) fn push(&mut self, job: TakenJob) {
         self.len += 1;
         self.bytes += job.bytes();
+        self.first_expiry = earlier(self.first_expiry, job.expires_at());
         let level = self.levels.entry(Reverse(job.priority)).or_default();
         // Ids come nearly in order: the end is nearly always the place.
         if level.back().is_none_or(|last| last.id < job.id) {
@@ -107,6 +110,25 @@ impl Buffer {
         Some(job)
     }
 
+    /// Removes those that may not start any more.
+    pub(super) fn take_expired(&mut self, now_micros: i64) -> Vec<TakenJob> {
+        if self.first_expiry.is_none_or(|at| now_micros <= at) {
+            return Vec::new();
+        }
+        let mut taken = Vec::new();
+        for jobs in self.levels.values_mut() {
+            let expired = |job: &TakenJob| job.expires_at().is_some_and(|at| now_micros > at);
+            let (gone, left): (VecDeque<_>, VecDeque<_>) =
+                std::mem::take(jobs).into_iter().partition(expired);
+            taken.extend(gone);
+            *jobs = left;
+        }
+        self.levels.retain(|_, jobs| !jobs.is_empty());
+        self.first_expiry = self.iter().map(TakenJob::expires_at).fold(None, earlier);
+        self.note_removed(&taken);
+        taken
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &TakenJob> {
         self.levels.values().flatten()
     }
@@ -117,9 +139,14 @@ impl Buffer {
     }
 }
 
+fn earlier(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    a.into_iter().chain(b).min()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::JobOptions;
 
     fn job(id: i64, priority: i16) -> TakenJob {
         TakenJob {
@@ -174,6 +201,21 @@ mod tests {
         assert_eq!(buffer.remove(JobId(5), 1).map(|job| job.priority), Some(0));
         assert_eq!(ids(buffer.take(9, usize::MAX)), [2, 1]);
         assert_eq!((buffer.len(), buffer.bytes(), buffer.lowest_priority()), (0, 0, None));
+    }
+
+    #[test]
+    fn what_expires_goes_when_its_time_has_passed() {
+        let mut buffer = Buffer::default();
+        for (id, priority, expires_at) in [(1, 0, Some(50)), (2, 9, Some(90)), (3, 0, None)] {
+            let options = JobOptions { expires_at, ..JobOptions::default() };
+            buffer.push(TakenJob { options: Some(Box::new(options)), ..job(id, priority) });
+        }
+        assert!(buffer.take_expired(50).is_empty());
+        assert_eq!(ids(buffer.take_expired(51)), [1]);
+        assert!(buffer.take_expired(90).is_empty());
+        assert_eq!(ids(buffer.take_expired(91)), [2]);
+        assert_eq!((buffer.len(), buffer.lowest_priority()), (1, Some(0)));
+        assert_eq!(buffer.bytes(), job(3, 0).bytes());
     }
 
     #[test]

@@ -61,7 +61,7 @@ const fn family(
 
 /// All that a broker measures, in the order of the reference.
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 63] = [
+pub const FAMILIES: [Family; 64] = [
     // By queue; written by `text`.
     family("currant_jobs_enqueued_total", Counter, "jobs", BY_QUEUE,
         "Stored by a call of a client, scheduled ones among them. Jobs that SQL stores aren't counted."),
@@ -96,6 +96,8 @@ pub const FAMILIES: [Family; 63] = [
         "Taken from the backlog. What is enqueued and not claimed was taken while it was stored."),
     family("currant_assignments_total", Counter, "messages", &[],
         "Messages that carried the delivered jobs."),
+    family("currant_jobs_expired_total", Counter, "jobs", &[],
+        "Cancelled by this broker, since their time to start had passed."),
     family("currant_jobs_given_back_total", Counter, "jobs", &[],
         "Taken by this broker and made ready again, without a failure."),
     family("currant_attempts_failed_by_broker_total", Counter, "attempts", &[Label { name: "error_type", values: &["timeout", "worker_lost"] }],

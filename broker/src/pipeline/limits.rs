@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
+
 use super::Core;
 use crate::{
     domain::QueueId,
@@ -32,6 +34,12 @@ impl Core {
     }
 
     /// Until then no other broker can hold this one for dead, and own its queues.
+    pub fn set_database_time(&self, time: DateTime<Utc>) {
+        self.clock.set_database_time(time);
+        let (now, micros) = (self.clock.now(), self.clock.database_micros());
+        self.dispatch.lock().engine.set_database_time(now, micros);
+    }
+
     pub fn lives_until(self: &Arc<Self>, until: Duration) {
         self.with_engine(|engine, now, actions| engine.lives_until(now, until, actions));
     }

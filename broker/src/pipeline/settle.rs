@@ -286,6 +286,7 @@ impl Core {
                 failures: state.failures,
                 max_attempts: state.max_attempts,
                 retry: state.retry.as_ref(),
+                kind: &state.kind,
             };
             let (next, failures) =
                 domain::settle(&item.outcome, budget, queue, now, fastrand::f64());
@@ -340,8 +341,8 @@ impl Core {
             };
             metrics::counter!("currant_settlements_total", "next" => name).increment(1);
             let meter = dispatch.meters.queue(row.key.queue);
-            // Only a failure leaves an error.
-            if row.failure.is_some() {
+            // Only a failure leaves an error, and what has expired.
+            if row.failure.is_some() && row.outcome != Some(OUTCOME_CANCELLED) {
                 meter.failed += 1;
                 meter.retried += u64::from(row.outcome.is_none());
             }

@@ -11,7 +11,7 @@ pub fn new_jobs(jobs: Vec<pb::NewJob>, queue: QueueId) -> Vec<NewJob> {
         convert::Defaults { queue: false, kind: false, payload_bytes_max: 1 << 20, now: 0 };
     let new_job = |job| {
         convert::check_new_job(&job, &defaults, |field, problem| panic!("{field}: {problem}"));
-        convert::new_job(job, (queue, 0), "")
+        convert::new_job(job, (queue, 0), "", 0)
     };
     jobs.into_iter().map(new_job).collect()
 }

@@ -5,11 +5,12 @@ use currant_proto::v1 as pb;
 
 use super::{
     check::{self, AHEAD_MS_MAX},
+    convert_retry::retry_policy,
     convert_unique,
 };
 use crate::domain::{
-    Attempt, Completion, Failure, JobId, JobOptions, NewJob, Outcome, QueueId, RetryPolicy, Start,
-    TakenJob, Verdict,
+    Attempt, Completion, Failure, JobId, JobOptions, NewJob, Outcome, QueueId, Start, TakenJob,
+    Verdict,
 };
 
 const TAGS_MAX: usize = 16;
@@ -21,10 +22,6 @@ const METADATA_CHARS_MAX: usize = 256;
 const ERROR_BYTES_MAX: usize = 16 * 1024;
 const CLASS_BYTES_MAX: usize = 128;
 const DETAILS_BYTES_MAX: usize = 8 * 1024;
-const RETRY_BASE_MS: u64 = 1000;
-const RETRY_MAX_MS: u64 = 3_600_000;
-const RETRY_FACTOR: f64 = 2.0;
-const RETRY_JITTER: f64 = 0.1;
 
 /// What a job's check depends on.
 pub(super) struct Defaults {
@@ -49,6 +46,7 @@ pub(super) fn check_new_job(
         content_type,
         priority,
         start,
+        expiry,
         max_attempts,
         retry,
         timeout,
@@ -81,6 +79,7 @@ pub(super) fn check_new_job(
             see("delay", check::duration_ms(delay, 0, AHEAD_MS_MAX).map(drop));
         }
     }
+    see("expiry", expires_at(expiry.as_ref(), start.as_ref(), defaults.now).map(drop));
     if *max_attempts > ATTEMPTS_MAX {
         see("max_attempts", Err(format!("1 to {ATTEMPTS_MAX}; this is {max_attempts}")));
     }
@@ -105,6 +104,9 @@ pub(super) fn check_new_job(
         see("metadata", check::metadata_name(name, TAG_CHARS_MAX));
         see("metadata", check::text(value, METADATA_CHARS_MAX));
     }
+    if unique.is_some() && expiry.is_some() {
+        see("expiry", Err("not with unique".to_owned()));
+    }
     if let Some(one_job) = unique {
         see("unique", convert_unique::unique(one_job).map(drop));
     }
@@ -115,6 +117,7 @@ pub(super) fn new_job(
     job: pb::NewJob,
     (queue, default_priority): (QueueId, i16),
     default_kind: &str,
+    now: i64,
 ) -> NewJob {
     let pb::NewJob {
         queue: _,
@@ -123,6 +126,7 @@ pub(super) fn new_job(
         content_type,
         priority,
         start,
+        expiry,
         max_attempts,
         retry,
         timeout,
@@ -131,6 +135,7 @@ pub(super) fn new_job(
         metadata,
         unique: one_job,
     } = job;
+    let expires_at = expires_at(expiry.as_ref(), start.as_ref(), now).ok().flatten();
     let start = match start {
         None => Start::Now,
         Some(pb::new_job::Start::RunAt(at)) => {
@@ -144,6 +149,7 @@ pub(super) fn new_job(
         retry: retry.and_then(|retry| retry_policy(&retry).ok().flatten()),
         timeout_ms: timeout
             .and_then(|timeout| check::duration_ms(&timeout, 1, TIMEOUT_MS_MAX).ok()),
+        expires_at,
         content_type,
         tags,
         metadata,
@@ -164,26 +170,31 @@ pub(super) fn new_job(
     }
 }
 
-pub(super) fn retry_policy(policy: &pb::RetryPolicy) -> Result<Option<RetryPolicy>, String> {
-    let pb::RetryPolicy { policy } = policy;
-    let Some(pb::retry_policy::Policy::Exponential(policy)) = policy else { return Ok(None) };
-    let pb::ExponentialRetry { base_delay, max_delay, factor, jitter } = policy;
-    let ms = |value: &Option<prost_types::Duration>, min, default| match value {
-        None => Ok(default),
-        Some(value) => check::duration_ms(value, min, AHEAD_MS_MAX),
+/// After when a job doesn't start, in microseconds since 1970.
+fn expires_at(
+    expiry: Option<&pb::new_job::Expiry>,
+    start: Option<&pb::new_job::Start>,
+    now: i64,
+) -> Result<Option<i64>, String> {
+    let after = |delay: &prost_types::Duration, min| {
+        let ms = check::duration_ms(delay, min, AHEAD_MS_MAX)?;
+        Ok::<_, String>(now.saturating_add(i64::try_from(ms * 1000).unwrap_or(i64::MAX)))
     };
-    let base_ms = ms(base_delay, 1, RETRY_BASE_MS).map_err(|e| format!("base_delay: {e}"))?;
-    let max_ms =
-        ms(max_delay, base_ms, RETRY_MAX_MS.max(base_ms)).map_err(|e| format!("max_delay: {e}"))?;
-    let factor = if *factor == 0.0 { RETRY_FACTOR } else { *factor };
-    if !(1.0..=100.0).contains(&factor) {
-        return Err(format!("factor: 1 to 100; this is {factor}"));
+    let at = match expiry {
+        None => return Ok(None),
+        Some(pb::new_job::Expiry::ExpireAt(at)) => check::time_micros(at, now)?,
+        Some(pb::new_job::Expiry::ExpireAfter(delay)) => after(delay, 1)?,
+    };
+    let starts_at = match start {
+        None => Ok(i64::MIN),
+        Some(pb::new_job::Start::RunAt(at)) => check::time_micros(at, now),
+        Some(pb::new_job::Start::Delay(delay)) => after(delay, 0),
+    };
+    // What is wrong with the start is its own problem.
+    if starts_at.is_ok_and(|starts_at| at < starts_at) {
+        return Err("not before it may start".to_owned());
     }
-    let jitter = jitter.unwrap_or(RETRY_JITTER);
-    if !(0.0..=1.0).contains(&jitter) {
-        return Err(format!("jitter: 0 to 1; this is {jitter}"));
-    }
-    Ok(Some(RetryPolicy { base_ms, max_ms, factor, jitter }))
+    Ok(Some(at))
 }
 
 /// A completion, or what is wrong with it: field and problem.
@@ -280,6 +291,7 @@ pub(super) fn assignment(
     } = job;
     let JobOptions {
         retry: _,
+        expires_at: _,
         timeout_ms,
         content_type,
         tags,

@@ -1,11 +1,14 @@
 //! Queues to messages and back; as in `convert`, every field is named.
 
+use std::collections::BTreeMap;
+
 use currant_proto::v1 as pb;
 
 use super::{
     check::{self, AHEAD_MS_MAX},
-    convert::{ATTEMPTS_MAX, TIMEOUT_MS_MAX, duration, retry_policy},
-    stored::{pb_retry_policy, timestamp},
+    convert::{ATTEMPTS_MAX, TIMEOUT_MS_MAX, duration},
+    convert_retry::{pb_retry_policy, retry_by_kind, retry_policy},
+    stored::timestamp,
 };
 use crate::domain::{Count, Queue, QueueLimits, QueueSettings, QueueStats, RateLimit, Retention};
 
@@ -23,6 +26,7 @@ pub(super) fn queue_settings(
         max_attempts,
         timeout,
         retry,
+        retry_by_kind: by_kind,
         keep_succeeded,
         keep_cancelled,
         keep_dead,
@@ -45,6 +49,10 @@ pub(super) fn queue_settings(
         wrong("retry", problem);
         None
     });
+    let by_kind = retry_by_kind(by_kind).unwrap_or_else(|problem| {
+        wrong("retry_by_kind", problem);
+        BTreeMap::new()
+    });
     if *concurrency_max > LIMIT_MAX {
         wrong("concurrency_max", limit_problem(*concurrency_max));
     }
@@ -61,6 +69,7 @@ pub(super) fn queue_settings(
         priority,
         max_attempts: u16::try_from(*max_attempts).ok().filter(|max| *max > 0),
         retry,
+        retry_by_kind: by_kind,
         timeout_ms,
         succeeded_ms: kept("keep_succeeded", keep_succeeded),
         cancelled_ms: kept("keep_cancelled", keep_cancelled),
@@ -120,6 +129,7 @@ pub(super) fn queue(queue: Queue) -> pb::Queue {
         priority: Some(priority),
         max_attempts: Some(max_attempts),
         retry: Some(retry),
+        retry_by_kind: own.retry_by_kind.clone(),
         timeout_ms,
         succeeded_ms: kept(succeeded_ms),
         cancelled_ms: kept(cancelled_ms),
@@ -167,17 +177,20 @@ fn pb_settings(settings: QueueSettings) -> pb::QueueSettings {
         priority,
         max_attempts,
         retry,
+        retry_by_kind,
         timeout_ms,
         succeeded_ms,
         cancelled_ms,
         dead_ms,
         limits: QueueLimits { concurrency, rate },
     } = settings;
+    let of_kind = |(kind, policy)| (kind, pb_retry_policy(policy));
     pb::QueueSettings {
         priority: priority.map(i32::from),
         max_attempts: max_attempts.map_or(0, u32::from),
         timeout: timeout_ms.map(duration),
         retry: retry.map(pb_retry_policy),
+        retry_by_kind: retry_by_kind.into_iter().map(of_kind).collect(),
         keep_succeeded: succeeded_ms.map(duration),
         keep_cancelled: cancelled_ms.map(duration),
         keep_dead: dead_ms.map(duration),

@@ -5,7 +5,8 @@ use currant_proto::v1 as pb;
 use super::{
     check::{self, AHEAD_MS_MAX},
     convert::{self, Defaults, duration},
-    stored::{pb_retry_policy, timestamp},
+    convert_retry::pb_retry_policy,
+    stored::timestamp,
 };
 use crate::domain::{
     CatchUp, CronRule, JobOptions, JobTemplate, NewJob, NewSchedule, Overlap, QueueId, Schedule,
@@ -39,6 +40,9 @@ pub(super) fn new_schedule(
     if job.unique.is_some() {
         see("job.unique", "a schedule's own rules say when its jobs overlap".to_owned());
     }
+    if job.expiry.is_some() {
+        see("job.expiry", "jobs of a schedule don't expire".to_owned());
+    }
     if job.start.is_some() {
         see("job.start", "a schedule says when its jobs start".to_owned());
     }
@@ -71,7 +75,7 @@ pub(super) fn new_schedule(
     }
     let own_priority = job.priority.is_some();
     let queue = job.queue.clone();
-    let job = convert::new_job(job, (QueueId(0), 0), "");
+    let job = convert::new_job(job, (QueueId(0), 0), "", now);
     let NewJob { queue: _, kind, payload, priority, start: _, max_attempts, options, unique: _ } =
         job;
     let priority = Some(priority).filter(|_| own_priority);
@@ -125,8 +129,16 @@ pub(super) fn schedule(schedule: Schedule, queue: String) -> pb::StoredSchedule 
 
 fn pb_job(job: JobTemplate, queue: String) -> pb::NewJob {
     let JobTemplate { queue: _, kind, payload, priority, max_attempts, options } = job;
-    let JobOptions { retry, timeout_ms, content_type, tags, metadata, traceparent, call_jobs: _ } =
-        options.map(|options| *options).unwrap_or_default();
+    let JobOptions {
+        retry,
+        timeout_ms,
+        expires_at: _,
+        content_type,
+        tags,
+        metadata,
+        traceparent,
+        call_jobs: _,
+    } = options.map(|options| *options).unwrap_or_default();
     pb::NewJob {
         queue,
         kind,
@@ -134,6 +146,7 @@ fn pb_job(job: JobTemplate, queue: String) -> pb::NewJob {
         content_type,
         priority: priority.map(i32::from),
         start: None,
+        expiry: None,
         max_attempts: max_attempts.map_or(0, u32::from),
         retry: retry.map(pb_retry_policy),
         timeout: timeout_ms.map(duration),

@@ -24,14 +24,15 @@ impl Context {
         caller: &Caller,
         request: pb::EnqueueRequest,
     ) -> Result<pb::EnqueueResponse, Status> {
-        self.check_enqueue(&request)?;
+        let now = self.core.clock.database_micros();
+        self.check_enqueue(&request, now)?;
         check_queues(caller, &request)?;
         let pb::EnqueueRequest { jobs, idempotency_key, queue, kind } = request;
         let queues = self.queues_of(&jobs, &queue).await?;
         let jobs: Vec<NewJob> = jobs
             .into_iter()
             .zip(queues)
-            .map(|(job, queue)| convert::new_job(job, queue, &kind))
+            .map(|(job, queue)| convert::new_job(job, queue, &kind, now))
             .collect();
         let key = Some(idempotency_key).filter(|key| !key.is_empty());
         let Enqueued { ids, duplicate, verdicts } =
@@ -67,7 +68,7 @@ impl Context {
             .buffered(UNANSWERED_MAX)
     }
 
-    fn check_enqueue(&self, request: &pb::EnqueueRequest) -> Result<(), Status> {
+    fn check_enqueue(&self, request: &pb::EnqueueRequest, now: i64) -> Result<(), Status> {
         let mut violations = Violations::default();
         if let Err(problem) =
             check::count(request.jobs.len(), 1, self.settings.jobs_per_request_max)
@@ -92,7 +93,6 @@ impl Context {
                 violations.add("jobs", format!("with a unique one among them: {problem}"));
             }
         }
-        let now = self.core.clock.database_micros();
         let defaults = convert::Defaults {
             queue: !request.queue.is_empty(),
             kind: !request.kind.is_empty(),

@@ -165,7 +165,7 @@ fn job(job: pb::NewJob) {
     if wrong > 0 {
         return;
     }
-    let new = convert::new_job(job, (QueueId(1), 0), "kind");
+    let new = convert::new_job(job, (QueueId(1), 0), "kind", NOW);
     assert!((PRIORITY_MIN..=PRIORITY_MAX).contains(&new.priority));
     assert!(new.payload.len() <= BYTES_MAX && !new.kind.is_empty());
     let ten_years = i64::try_from(check::AHEAD_MS_MAX).expect("ten years") * 1000;

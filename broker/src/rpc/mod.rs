@@ -14,6 +14,7 @@ mod complete;
 mod configure;
 mod convert;
 mod convert_queue;
+mod convert_retry;
 mod convert_schedule;
 mod convert_token;
 mod convert_unique;

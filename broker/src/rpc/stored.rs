@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use currant_proto::v1 as pb;
 
-use super::convert::duration;
-use crate::domain::{FailedAttempt, Failure, JobOptions, Progress, RetryPolicy, State, StoredJob};
+use super::{convert::duration, convert_retry::pb_retry_policy};
+use crate::domain::{FailedAttempt, Failure, JobOptions, Progress, State, StoredJob};
 
 /// A state as a request names it.
 pub(super) fn state_of(state: i32) -> Option<State> {
@@ -49,8 +49,16 @@ pub(super) fn job(job: StoredJob, queue: (String, u16)) -> pb::Job {
         options,
         progress,
     } = job;
-    let JobOptions { retry, timeout_ms, content_type, tags, metadata, traceparent, call_jobs: _ } =
-        options.map(|options| *options).unwrap_or_default();
+    let JobOptions {
+        retry,
+        timeout_ms,
+        expires_at,
+        content_type,
+        tags,
+        metadata,
+        traceparent,
+        call_jobs: _,
+    } = options.map(|options| *options).unwrap_or_default();
     let created = key.id.created_ms() * 1000;
     pb::Job {
         job_id: key.id.0,
@@ -70,6 +78,7 @@ pub(super) fn job(job: StoredJob, queue: (String, u16)) -> pb::Job {
         result: result.unwrap_or_else(Bytes::new),
         error: error.unwrap_or_default(),
         timeout: timeout_ms.map(duration),
+        expire_at: expires_at.map(timestamp),
         retry: retry.map(pb_retry_policy),
         tags,
         traceparent,
@@ -99,18 +108,6 @@ pub(super) fn failed_attempt(failed: FailedAttempt) -> pb::FailedAttempt {
         class,
         error: message,
         details,
-    }
-}
-
-pub(super) fn pb_retry_policy(policy: RetryPolicy) -> pb::RetryPolicy {
-    let RetryPolicy { base_ms, max_ms, factor, jitter } = policy;
-    pb::RetryPolicy {
-        policy: Some(pb::retry_policy::Policy::Exponential(pb::ExponentialRetry {
-            base_delay: Some(duration(base_ms)),
-            max_delay: Some(duration(max_ms)),
-            factor,
-            jitter: Some(jitter),
-        })),
     }
 }
 

@@ -1,5 +1,7 @@
+use tokio_postgres::types::Json;
+
 use super::{Client, StoreError, statement::Statement};
-use crate::domain::{QueueLimits, QueueSettings};
+use crate::domain::{QueueLimits, QueueSettings, RetryPolicy, Waits};
 
 // A trigger gives each change its version and tells all brokers: see V5__queues.sql.
 
@@ -11,7 +13,8 @@ SET priority = $2::smallint, max_attempts = $3::smallint, timeout_ms = $4::bigin
     retry_base_ms = $5::bigint, retry_max_ms = $6::bigint, retry_factor = $7::float8,
     retry_jitter = $8::float8, succeeded_ms = $9::bigint, cancelled_ms = $10::bigint,
     dead_ms = $11::bigint, concurrency_max = $12::int, rate_jobs = $13::int,
-    rate_period_ms = $14::bigint, rate_burst = $15::int
+    rate_period_ms = $14::bigint, rate_burst = $15::int, retry = $16::jsonb,
+    retry_by_kind = $17::jsonb
 WHERE name = $1::text",
 );
 
@@ -39,6 +42,7 @@ pub async fn configure_queue(
         priority,
         max_attempts,
         retry,
+        retry_by_kind,
         timeout_ms,
         succeeded_ms,
         cancelled_ms,
@@ -47,7 +51,15 @@ pub async fn configure_queue(
     } = settings;
     let ms = |value: Option<u64>| value.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
     let int = |value: Option<u32>| value.map(|value| i32::try_from(value).unwrap_or(i32::MAX));
-    let retry = retry.as_ref();
+    // An exponential policy has columns that brokers of before read too.
+    let (exponential, other) = match retry {
+        None => (None, None),
+        Some(RetryPolicy { waits: Waits::Exponential { base_ms, max_ms, factor }, jitter }) => {
+            (Some((*base_ms, *max_ms, *factor, *jitter)), None)
+        }
+        Some(other) => (None, Some(Json(other))),
+    };
+    let by_kind = Some(retry_by_kind).filter(|by_kind| !by_kind.is_empty());
     CONFIGURE
         .execute(
             client,
@@ -56,10 +68,10 @@ pub async fn configure_queue(
                 priority,
                 &max_attempts.map(u16::cast_signed),
                 &ms(*timeout_ms),
-                &ms(retry.map(|retry| retry.base_ms)),
-                &ms(retry.map(|retry| retry.max_ms)),
-                &retry.map(|retry| retry.factor),
-                &retry.map(|retry| retry.jitter),
+                &ms(exponential.map(|(base_ms, ..)| base_ms)),
+                &ms(exponential.map(|(_, max_ms, ..)| max_ms)),
+                &exponential.map(|(_, _, factor, _)| factor),
+                &exponential.map(|(.., jitter)| jitter),
                 &ms(*succeeded_ms),
                 &ms(*cancelled_ms),
                 &ms(*dead_ms),
@@ -67,6 +79,8 @@ pub async fn configure_queue(
                 &int(rate.map(|rate| rate.jobs)),
                 &ms(rate.map(|rate| rate.period_ms)),
                 &int(rate.map(|rate| rate.burst)),
+                &other,
+                &by_kind.map(Json),
             ],
         )
         .await?;

@@ -2,7 +2,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::types::Json;
 
 use super::{Client, StoreError, statement::Statement};
-use crate::domain::{JobId, NewJob, UniqueConflict, UniqueScope, UniqueVerdict};
+use crate::domain::{JobId, NewJob, UniqueConflict, UniqueScope, UniqueVerdict, Waits};
 
 /// The one place that knows what a key means is in the database, since SQL asks it too.
 const ENQUEUE: Statement = Statement::new(
@@ -10,9 +10,11 @@ const ENQUEUE: Statement = Statement::new(
     "/* enqueue_unique */
 SELECT id, verdict FROM currant.enqueue_unique(
     ROW($1::text, $2::text, $3::bytea, $4::smallint, $5::timestamptz, $6::smallint, $7::text, NULL,
-        CASE WHEN $8::bigint IS NULL THEN NULL::currant.retry_policy
+        CASE WHEN $11::float8 IS NULL THEN NULL::currant.retry_policy
              ELSE ROW($8::bigint * interval '1 millisecond', $9::bigint * interval '1 millisecond',
-                      $10::float8, $11::float8)::currant.retry_policy END,
+                      $10::float8, $11::float8, $20::bigint * interval '1 millisecond',
+                      (SELECT array_agg(w * interval '1 millisecond' ORDER BY n)
+                       FROM unnest($21::bigint[]) WITH ORDINALITY AS u (w, n)))::currant.retry_policy END,
         $12::bigint * interval '1 millisecond', $13::text[], $14::jsonb, $15::text)::currant.new_job,
     $16::text, $17::text, $18::bigint * interval '1 millisecond', $19::text)",
 );
@@ -41,6 +43,19 @@ pub async fn enqueue_unique(
         let options = job.options.as_deref();
         let ms = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let retry = options.and_then(|options| options.retry.as_ref());
+        let (mut base, mut max, mut factor, mut step, mut list) = (None, None, None, None, None);
+        match retry.map(|retry| &retry.waits) {
+            None => {}
+            Some(Waits::Exponential { base_ms, max_ms, factor: by }) => {
+                (base, max, factor) = (Some(ms(*base_ms)), Some(ms(*max_ms)), Some(*by));
+            }
+            Some(Waits::Linear { base_ms, step_ms, max_ms }) => {
+                (base, max, step) = (Some(ms(*base_ms)), Some(ms(*max_ms)), Some(ms(*step_ms)));
+            }
+            Some(Waits::List { waits_ms }) => {
+                list = Some(waits_ms.iter().copied().map(ms).collect::<Vec<i64>>());
+            }
+        }
         let unique = job.unique.as_deref();
         let scope = unique.map_or("unfinished", |unique| match unique.scope {
             UniqueScope::Waiting => "waiting",
@@ -67,9 +82,9 @@ pub async fn enqueue_unique(
                     run_at,
                     &job.max_attempts.map(u16::cast_signed),
                     &options.map(|options| &*options.content_type),
-                    &retry.map(|retry| ms(retry.base_ms)),
-                    &retry.map(|retry| ms(retry.max_ms)),
-                    &retry.map(|retry| retry.factor),
+                    &base,
+                    &max,
+                    &factor,
                     &retry.map(|retry| retry.jitter),
                     &options.and_then(|options| options.timeout_ms).map(ms),
                     &options.map(|options| &options.tags),
@@ -79,6 +94,8 @@ pub async fn enqueue_unique(
                     &scope,
                     &period,
                     &conflict,
+                    &step,
+                    &list,
                 ],
             )
             .await?;

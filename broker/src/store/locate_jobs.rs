@@ -22,6 +22,7 @@ pub struct JobState {
     pub outcome: Option<i16>,
     pub failures: u16,
     pub max_attempts: Option<u16>,
+    pub kind: String,
     /// The job's own.
     pub retry: Option<RetryPolicy>,
     /// Microseconds since 1970.
@@ -32,7 +33,7 @@ const STATES: Statement = Statement::new(
     "job_states",
     "/* job_states */
 SELECT j.queue_id, j.id, j.attempt, j.phase, j.outcome, j.failures, j.max_attempts, j.options,
-       j.finished_at
+       j.finished_at, j.kind
 FROM unnest($1::int[], $2::bigint[]) AS v (q, i),
      LATERAL (SELECT * FROM currant.job WHERE queue_id = v.q AND id = v.i OFFSET 0) j",
 );
@@ -52,6 +53,7 @@ pub async fn job_states(client: &Client, keys: &[JobKey]) -> Result<Vec<JobState
         finished_at: row
             .get::<_, Option<chrono::DateTime<chrono::Utc>>>(8)
             .map(|at| at.timestamp_micros()),
+        kind: row.get(9),
     };
     Ok(rows.iter().map(state).collect())
 }

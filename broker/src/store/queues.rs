@@ -1,9 +1,10 @@
 use chrono::{DateTime, Utc};
 use tokio_postgres::Row;
 
-use super::{Client, StoreError, connection::Connection, statement::Statement};
+use super::{Client, StoreError, connection::Connection, row::json, statement::Statement};
 use crate::domain::{
-    Queue, QueueId, QueueLimits, QueueSettings, RateLimit, Retention, RetryPolicy,
+    Queue, QueueId, QueueLimits, QueueSettings, RETRY_BASE_MS, RETRY_FACTOR, RETRY_JITTER,
+    RETRY_MAX_MS, RateLimit, Retention, RetryPolicy,
 };
 
 macro_rules! queues {
@@ -14,7 +15,7 @@ macro_rules! queues {
             " */
 SELECT id, name, max_attempts, retry_base_ms, retry_max_ms, retry_factor, retry_jitter, timeout_ms,
        priority, succeeded_ms, cancelled_ms, dead_ms, paused_at, version, concurrency_max, rate_jobs,
-       rate_period_ms, rate_burst
+       rate_period_ms, rate_burst, retry, retry_by_kind
 FROM currant.queue WHERE ",
             $which
         )
@@ -152,20 +153,29 @@ fn limits(row: &Row) -> QueueLimits {
     QueueLimits { concurrency: int(14), rate }
 }
 
+/// A policy in columns, if one is there; what isn't is as in a call that doesn't say it.
+fn exponential(row: &Row) -> Option<RetryPolicy> {
+    let (base_ms, max_ms) = (positive(row, 3), positive(row, 4));
+    let (factor, jitter): (Option<f64>, Option<f64>) = (row.get(5), row.get(6));
+    if base_ms.or(max_ms).is_none() && factor.or(jitter).is_none() {
+        return None;
+    }
+    let base_ms = base_ms.unwrap_or(RETRY_BASE_MS);
+    Some(RetryPolicy::exponential(
+        base_ms,
+        max_ms.unwrap_or(RETRY_MAX_MS.max(base_ms)),
+        factor.unwrap_or(RETRY_FACTOR),
+        jitter.unwrap_or(RETRY_JITTER),
+    ))
+}
+
 fn queue(row: &Row, defaults: &Queue) -> Queue {
     let ms = |column| positive(row, column);
-    let (factor, jitter): (Option<f64>, Option<f64>) = (row.get(5), row.get(6));
-    let (base_ms, max_ms) = (ms(3), ms(4));
-    let says = base_ms.or(max_ms).is_some() || factor.or(jitter).is_some();
     let own = QueueSettings {
         priority: row.get(8),
         max_attempts: row.get::<_, Option<i16>>(2).map(i16::cast_unsigned),
-        retry: says.then(|| RetryPolicy {
-            base_ms: base_ms.unwrap_or(defaults.retry.base_ms),
-            max_ms: max_ms.unwrap_or(defaults.retry.max_ms),
-            factor: factor.unwrap_or(defaults.retry.factor),
-            jitter: jitter.unwrap_or(defaults.retry.jitter),
-        }),
+        retry: json(row, 18, "currant.queue.retry").or_else(|| exponential(row)),
+        retry_by_kind: json(row, 19, "currant.queue.retry_by_kind").unwrap_or_default(),
         timeout_ms: ms(7),
         succeeded_ms: ms(9),
         cancelled_ms: ms(10),

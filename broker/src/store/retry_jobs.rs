@@ -11,7 +11,8 @@ const RETRY: Statement = Statement::new(
     concat!(
         "/* retry_jobs */
 UPDATE currant.job j
-SET outcome = NULL, finished_at = NULL, phase = 1, owner = NULL, failures = 0
+SET outcome = NULL, finished_at = NULL, phase = 1, owner = NULL, failures = 0,
+    options = j.options - 'expires_at'
 FROM unnest($1::int[], $2::bigint[]) AS v (q, i)
 WHERE ",
         job_by_key!("v.q", "v.i"),
@@ -29,7 +30,8 @@ WHERE d.queue_id = v.q AND d.id = v.i",
 
 pub(super) const STATEMENTS: [Statement; 2] = [RETRY, FORGET_DEAD];
 
-/// Makes those ready again that are dead or cancelled, and returns them. `keys` sorted. The attempt stays:
+/// Makes those ready again that are dead or cancelled, whenever they were to start at the latest, and returns
+/// them. `keys` sorted. The attempt stays:
 /// the next one is numbered when it is taken.
 pub async fn retry_jobs(client: &mut Client, keys: &[JobKey]) -> Result<Vec<Settled>, StoreError> {
     let failed = |error| StoreError::of(RETRY.name, error);

@@ -1,5 +1,6 @@
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use tokio_postgres::{
     Row,
     types::{Json, ToSql},
@@ -43,15 +44,21 @@ pub(super) fn taken_jobs(rows: &[Row]) -> Vec<TakenJob> {
         .collect()
 }
 
-/// Options as stored. What another program wrote there and can't be read counts as none.
+/// Options as stored.
 pub(super) fn options(row: &Row, column: usize) -> Option<Box<JobOptions>> {
-    match row.try_get::<_, Option<Json<JobOptions>>>(column) {
-        Ok(options) => options.map(|Json(options)| Box::new(options)),
+    json(row, column, "currant.job.options").map(Box::new)
+}
+
+/// What another program wrote there and can't be read counts as nothing.
+pub(super) fn json<T>(row: &Row, column: usize, name: &str) -> Option<T>
+where
+    T: for<'a> Deserialize<'a>,
+{
+    match row.try_get::<_, Option<Json<T>>>(column) {
+        Ok(value) => value.map(|Json(value)| value),
         Err(error) => {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "currant.job.options holds what this broker can't read; defaults are used"
-            );
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "{name} holds what this broker can't read; defaults are used");
             None
         }
     }

@@ -28,7 +28,7 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
                 return;
             }
             Ok(beat) => {
-                core.clock.set_database_time(beat.database_time);
+                core.set_database_time(beat.database_time);
                 core.set_others(beat.others > 0, untold);
                 core.lives_until(began + settings.dead_after.mul_f64(SURELY));
                 if beat.cancels {

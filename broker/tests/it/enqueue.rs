@@ -2,7 +2,9 @@
 
 use currant_proto::v1::{
     EnqueueRequest, EnqueueResponse, EnqueueStreamRequest, EnqueueStreamResponse, ExponentialRetry,
-    JobState, NewJob, RetryPolicy, enqueue_stream_response::Result as Answer, new_job::Start,
+    JobState, NewJob, RetryPolicy,
+    enqueue_stream_response::Result as Answer,
+    new_job::{Expiry, Start},
     retry_policy::Policy,
 };
 use futures_util::future::join_all;
@@ -30,6 +32,7 @@ async fn a_job_is_stored_as_it_was_sent() {
     let database = Database::fresh().await;
     let broker = Broker::start(&database).await;
     let in_an_hour = prost_types::Timestamp { seconds: database.now().await + 3600, nanos: 5_000 };
+    let in_two_hours = prost_types::Timestamp { seconds: in_an_hour.seconds + 3600, nanos: 7_000 };
     let retry = RetryPolicy {
         policy: Some(Policy::Exponential(ExponentialRetry {
             base_delay: Some(prost_types::Duration { seconds: 2, nanos: 500_000_000 }),
@@ -46,7 +49,8 @@ async fn a_job_is_stored_as_it_was_sent() {
         priority: Some(-100),
         start: Some(Start::RunAt(in_an_hour)),
         max_attempts: 7,
-        retry: Some(retry),
+        retry: Some(retry.clone()),
+        expiry: Some(Expiry::ExpireAt(in_two_hours)),
         timeout: Some(prost_types::Duration { seconds: 30, nanos: 1_000_000 }),
         tags: vec!["customer 7".to_owned(), String::new()],
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
@@ -62,6 +66,7 @@ async fn a_job_is_stored_as_it_was_sent() {
     assert_eq!((Some(stored.priority), stored.max_attempts), (sent.priority, sent.max_attempts));
     assert_eq!(stored.run_at, Some(in_an_hour));
     assert_eq!((stored.retry, stored.timeout), (Some(retry), sent.timeout));
+    assert_eq!(stored.expire_at, Some(in_two_hours));
     assert_eq!((stored.tags, stored.metadata), (sent.tags, sent.metadata));
     assert_eq!(stored.traceparent, sent.traceparent);
     assert_eq!((stored.attempt, stored.failures), (0, 0));

@@ -2,8 +2,11 @@
 
 use currant_proto::v1::{
     Attempt, Cancelled, CompleteRequest, Completion, EnqueueRequest, ExponentialRetry, Failed,
-    GetRequest, HeartbeatRequest, NewJob, RetryPolicy, Snoozed, SubscribeRequest, Succeeded,
-    completion::Outcome, new_job::Start, retry_policy::Policy,
+    FixedRetry, GetRequest, HeartbeatRequest, LinearRetry, ListRetry, NewJob, RetryPolicy, Snoozed,
+    SubscribeRequest, Succeeded,
+    completion::Outcome,
+    new_job::{Expiry, Start},
+    retry_policy::Policy,
 };
 use prost_types::{Duration, Timestamp};
 use tonic::{Code, Status};
@@ -38,6 +41,14 @@ fn retry(change: impl FnOnce(&mut ExponentialRetry)) -> Option<RetryPolicy> {
     Some(RetryPolicy { policy: Some(Policy::Exponential(policy)) })
 }
 
+fn form(policy: Policy) -> Option<RetryPolicy> {
+    Some(RetryPolicy { policy: Some(policy) })
+}
+
+fn list_of(len: usize) -> Policy {
+    Policy::List(ListRetry { delays: vec![Duration::default(); len], jitter: None })
+}
+
 /// Jobs with one fault each: the fault, its field, and what the answer has to name.
 fn bad_jobs(now: i64) -> Vec<(NewJob, &'static str, &'static str)> {
     let run_at = |seconds, nanos| Some(Start::RunAt(Timestamp { seconds, nanos }));
@@ -68,6 +79,16 @@ fn bad_jobs(now: i64) -> Vec<(NewJob, &'static str, &'static str)> {
     {
         bad.push((NewJob { start: delay(seconds, nanos), ..good() }, "delay", ten_years));
     }
+    let expire = |seconds| Some(Expiry::ExpireAfter(Duration { seconds, nanos: 0 }));
+    for (expiry, start, limit) in [
+        (expire(0), None, "1 ms to 315360000000 ms"),
+        (expire(SECONDS_OF_10_YEARS + 1), None, "1 ms to 315360000000 ms"),
+        (expire(5), delay(6, 0), "not before it may start"),
+        (expire(5), run_at(now + 60, 0), "not before it may start"),
+        (Some(Expiry::ExpireAt(Timestamp { seconds: 0, nanos: 0 })), None, years),
+    ] {
+        bad.push((NewJob { expiry, start, ..good() }, "expiry", limit));
+    }
     for max_attempts in [1001, u32::MAX] {
         bad.push((NewJob { max_attempts, ..good() }, "max_attempts", "1 to 1000"));
     }
@@ -88,6 +109,11 @@ fn bad_jobs(now: i64) -> Vec<(NewJob, &'static str, &'static str)> {
         (retry(|policy| policy.jitter = Some(-0.1)), "jitter: 0 to 1"),
         (retry(|policy| policy.jitter = Some(1.1)), "jitter: 0 to 1"),
         (retry(|policy| policy.jitter = Some(f64::INFINITY)), "jitter: 0 to 1"),
+        (form(Policy::Linear(LinearRetry { step: duration(-1, 0), ..Default::default() })), "step"),
+        (form(Policy::Fixed(FixedRetry { delay: duration(-1, 0), jitter: None })), "delay: 0 ms"),
+        (form(Policy::Fixed(FixedRetry { delay: None, jitter: Some(2.0) })), "jitter: 0 to 1"),
+        (form(Policy::List(ListRetry::default())), "delays: 1 to 100; this has 0"),
+        (form(list_of(101)), "delays: 1 to 100; this has 101"),
     ] {
         bad.push((NewJob { retry, ..good() }, "retry", limit));
     }
@@ -159,6 +185,7 @@ async fn a_job_at_every_limit_is_taken() {
             policy.factor = 100.0;
             policy.jitter = Some(1.0);
         }),
+        expiry: Some(Expiry::ExpireAfter(Duration { seconds: SECONDS_OF_10_YEARS, nanos: 0 })),
         timeout: duration(30 * 24 * 3600, 0),
         tags: vec!["ä".repeat(64); 16],
         traceparent: long,

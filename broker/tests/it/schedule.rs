@@ -1,40 +1,160 @@
-//! Jobs that start later: at a time, after a delay, after a failure.
+//! Jobs that start later: at a time, after a delay, after a failure. Or never.
 
 use std::collections::HashMap;
 
 use currant_proto::v1::{
-    ExponentialRetry, JobState, NewJob, RetryPolicy, new_job::Start, retry_policy::Policy,
+    ConfigureQueueRequest, ExponentialRetry, FixedRetry, JobState, LinearRetry, ListRetry, NewJob,
+    QueueSettings, RetryPolicy, RetryRequest,
+    new_job::{Expiry, Start},
+    retry_policy::Policy,
 };
 
 use crate::{
     outcomes::{failed, micros, ms},
-    support::{Broker, Database, TestWorker, get, job},
+    support::{Broker, Database, TestWorker, eventually, get, job},
 };
 
-#[tokio::test]
-async fn the_wait_after_a_failure_grows_by_the_retry_policy() {
-    let database = Database::fresh().await;
-    let broker = Broker::start(&database).await;
-    let mut worker = TestWorker::subscribe(&broker, &["q"], 1).await;
-    let policy = ExponentialRetry {
+fn policy(policy: Policy) -> RetryPolicy {
+    RetryPolicy { policy: Some(policy) }
+}
+
+fn exponential() -> RetryPolicy {
+    policy(Policy::Exponential(ExponentialRetry {
         base_delay: Some(ms(100)),
         max_delay: Some(ms(250)),
         factor: 2.0,
         jitter: Some(0.0),
-    };
-    let retry = Some(RetryPolicy { policy: Some(Policy::Exponential(policy)) });
-    let id = broker.enqueue([NewJob { retry, ..job("q", b"") }]).await[0];
-    for wait_ms in [100, 200, 250, 250] {
+    }))
+}
+
+fn linear() -> RetryPolicy {
+    policy(Policy::Linear(LinearRetry {
+        base_delay: Some(ms(70)),
+        step: Some(ms(100)),
+        max_delay: Some(ms(200)),
+        jitter: Some(0.0),
+    }))
+}
+
+fn list() -> RetryPolicy {
+    let delays = [200, 50].map(ms).to_vec();
+    policy(Policy::List(ListRetry { delays, jitter: Some(0.0) }))
+}
+
+fn fixed(delay_ms: i64) -> RetryPolicy {
+    policy(Policy::Fixed(FixedRetry { delay: Some(ms(delay_ms)), jitter: Some(0.0) }))
+}
+
+/// Fails a job again and again, and compares its waits.
+async fn assert_waits(
+    database: &Database,
+    broker: &Broker,
+    worker: &mut TestWorker,
+    id: i64,
+    waits_ms: [i64; 3],
+) {
+    for wait_ms in waits_ms {
         let held = worker.job().await;
         let before = database.now_micros().await;
         worker.report([&held], failed("")).await;
         let after = database.now_micros().await;
-        let stored = get(&broker, id).await;
+        let stored = get(broker, id).await;
         // The broker's idea of the database's clock may be off by a little.
         let wait = wait_ms * 1000;
         let due = before + wait - 20_000..=after + wait + 20_000;
         assert!(due.contains(&micros(stored.run_at)), "{} not in {due:?}", micros(stored.run_at));
     }
+    let held = worker.job().await;
+    worker.succeed([&held]).await;
+}
+
+#[tokio::test]
+async fn the_wait_after_a_failure_is_as_the_retry_policy_says() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 1).await;
+    for (retry, waits_ms) in [
+        (exponential(), [100, 200, 250]),
+        (linear(), [70, 170, 200]),
+        (list(), [200, 50, 50]),
+        (fixed(60), [60, 60, 60]),
+    ] {
+        let id = broker.enqueue([NewJob { retry: Some(retry.clone()), ..job("q", b"") }]).await[0];
+        assert_eq!(get(&broker, id).await.retry, Some(retry));
+        assert_waits(&database, &broker, &mut worker, id, waits_ms).await;
+    }
+}
+
+#[tokio::test]
+async fn a_jobs_own_policy_comes_before_its_kinds_and_that_before_the_queues() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let settings = QueueSettings {
+        retry: Some(linear()),
+        retry_by_kind: [("test".to_owned(), fixed(50))].into(),
+        ..QueueSettings::default()
+    };
+    let request = ConfigureQueueRequest { queue: "q".to_owned(), settings: Some(settings.clone()) };
+    let configured = broker.queues().configure(request).await.unwrap().into_inner();
+    assert_eq!(configured.queue.unwrap().settings, Some(settings));
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 1).await;
+    let other = NewJob { kind: "other".to_owned(), ..job("q", b"") };
+    let own = NewJob { retry: Some(list()), ..job("q", b"") };
+    for (job, waits_ms) in
+        [(job("q", b""), [50, 50, 50]), (other, [70, 170, 200]), (own, [200, 50, 50])]
+    {
+        let id = broker.enqueue([job]).await[0];
+        assert_waits(&database, &broker, &mut worker, id, waits_ms).await;
+    }
+}
+
+#[tokio::test]
+async fn what_has_expired_never_starts() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let expire =
+        |delay_ms: i64| NewJob { expiry: Some(Expiry::ExpireAfter(ms(delay_ms))), ..job("q", b"") };
+    // Two wait in the table, the next in memory behind a worker that is busy.
+    let early = broker.enqueue([expire(1), expire(600_000)]).await;
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 1).await;
+    let held = worker.job().await;
+    assert_eq!(held.job_id, early[1]);
+    let late = broker.enqueue([expire(300), job("q", b"")]).await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    worker.succeed([&held]).await;
+    let next = worker.job().await;
+    assert_eq!(next.job_id, late[1]);
+    for id in [early[0], late[0]] {
+        eventually("it is cancelled", async || {
+            get(&broker, id).await.state() == JobState::Cancelled
+        })
+        .await;
+        let stored = get(&broker, id).await;
+        assert!(stored.error.contains("had to start"), "{}", stored.error);
+        assert_eq!((stored.attempt, stored.failures), (1, 0));
+    }
+    assert_eq!(broker.metric("currant_jobs_expired_total").await, Some(2.0));
+    // Somebody wants it nevertheless.
+    let request = RetryRequest { job_ids: vec![late[0]], ..RetryRequest::default() };
+    broker.jobs().retry(request).await.unwrap();
+    worker.succeed([&next]).await;
+    assert_eq!(worker.job().await.job_id, late[0]);
+}
+
+#[tokio::test]
+async fn a_retry_that_comes_too_late_does_not_start_either() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 1).await;
+    let expiry = Some(Expiry::ExpireAfter(ms(300)));
+    let retry = Some(fixed(400));
+    let id = broker.enqueue([NewJob { expiry, retry, ..job("q", b"") }]).await[0];
+    let held = worker.job().await;
+    worker.report([&held], failed("not yet")).await;
+    eventually("it is cancelled", async || get(&broker, id).await.state() == JobState::Cancelled)
+        .await;
+    assert_eq!(get(&broker, id).await.failures, 1);
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use currant_proto::v1::{
-    EnqueueRequest, ExponentialRetry, JobState, NewJob, RetryPolicy, retry_policy::Policy,
+    EnqueueRequest, ExponentialRetry, FixedRetry, JobState, LinearRetry, ListRetry, NewJob,
+    RetryPolicy, retry_policy::Policy,
 };
 use tokio_postgres::{Client, Error, error::SqlState};
 
@@ -76,6 +77,31 @@ async fn whatever_a_job_can_have_it_can_have_in_sql() {
 }
 
 #[tokio::test]
+async fn retry_policies_of_every_form() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let client = database.connect().await;
+    let jitter = Some(0.1);
+    let linear = LinearRetry {
+        base_delay: Some(ms(2000)),
+        step: Some(ms(500)),
+        max_delay: Some(ms(60_000)),
+        jitter: Some(0.0),
+    };
+    let delays = [1000, 0, 60_000].map(ms).to_vec();
+    for (call, policy) in [
+        ("linear_retry('2 s', '500 ms', '1 minute', 0)", Policy::Linear(linear)),
+        ("fixed_retry('90 ms')", Policy::Fixed(FixedRetry { delay: Some(ms(90)), jitter })),
+        ("list_retry('{1 s,0,1 minute}')", Policy::List(ListRetry { delays, jitter })),
+    ] {
+        let sql = format!("SELECT currant.enqueue('q', 'test', retry => currant.{call})");
+        let id: i64 = client.query_one(&sql, &[]).await.unwrap().get(0);
+        let expected = RetryPolicy { policy: Some(policy) };
+        assert_eq!(get(&broker, id).await.retry, Some(expected), "{call}");
+    }
+}
+
+#[tokio::test]
 async fn many_jobs_go_in_one_call_in_their_order() {
     let database = Database::fresh().await;
     let broker = Broker::start(&database).await;
@@ -130,6 +156,14 @@ async fn one_bad_job_of_a_call_is_named_and_none_is_stored() {
         ("retry: base_delay", "enqueue('q', 'k', retry => currant.exponential_retry('-1 s'))"),
         ("retry: max_delay", "enqueue('q', 'k', retry => currant.exponential_retry('2 s', '1 s'))"),
         ("retry: factor", "enqueue('q', 'k', retry => currant.exponential_retry(factor => 0.5))"),
+        ("retry: step", "enqueue('q', 'k', retry => currant.linear_retry(step => '-1 s'))"),
+        (
+            "retry: max_delay",
+            "enqueue('q', 'k', retry => currant.linear_retry('2 s', max_delay => '1 s'))",
+        ),
+        ("retry: delays", "enqueue('q', 'k', retry => currant.list_retry('{}'))"),
+        ("retry: delays", "enqueue('q', 'k', retry => currant.list_retry('{1 s,-1 s}'))"),
+        ("retry: delays", "enqueue('q', 'k', retry => currant.fixed_retry('11 years'))"),
         ("retry: jitter", "enqueue('q', 'k', retry => currant.exponential_retry(jitter => 1.5))"),
         ("tags", "enqueue('q', 'k', tags => array_fill('x'::text, ARRAY[17]))"),
         ("tags", "enqueue('q', 'k', tags => ARRAY[repeat('x', 65)])"),

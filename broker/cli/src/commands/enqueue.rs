@@ -46,6 +46,9 @@ pub(crate) struct JobOptions {
     /// How long one attempt may run [default: the queue's]
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     timeout: Option<Duration>,
+    /// No attempt begins after this time
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    expire_after: Option<Duration>,
     /// How long to wait after the first failure; twice as long after each further one [default: the queue's]
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     retry_base: Option<Duration>,
@@ -59,12 +62,23 @@ pub(crate) struct JobOptions {
 
 impl JobOptions {
     pub(crate) fn of(self, mut job: NewJob) -> NewJob {
-        let JobOptions { priority, max_attempts, timeout, retry_base, tags, metadata } = self;
+        let JobOptions {
+            priority,
+            max_attempts,
+            timeout,
+            expire_after,
+            retry_base,
+            tags,
+            metadata,
+        } = self;
         if let Some(priority) = priority {
             job = job.priority(priority);
         }
         if let Some(max_attempts) = max_attempts {
             job = job.max_attempts(max_attempts);
+        }
+        if let Some(delay) = expire_after {
+            job = job.expire_after(delay);
         }
         if let Some(timeout) = timeout {
             job = job.timeout(timeout);

@@ -18,7 +18,7 @@ pub(crate) enum QueueCommand {
     /// A queue's settings, and what holds for its jobs
     Show(Named),
     /// Change settings of a queue, which is created if it isn't there
-    Set(Set),
+    Set(Box<Set>),
     /// Give no further job of it to workers
     Pause(Named),
     /// End a pause

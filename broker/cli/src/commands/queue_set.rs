@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use currant_worker_sdk::{Client, Error, Keep, Queue, QueueSettings, RateLimit, RetryPolicy};
+use currant_worker_sdk::{
+    Client, Error, Keep, Queue, QueueSettings, RateLimit, RetryPolicy, Waits,
+};
 
 use crate::{end::Failure, values};
 
@@ -27,6 +29,13 @@ pub(crate) struct Set {
     /// How much longer each wait is than the one before
     #[arg(long, value_name = "NUMBER")]
     retry_factor: Option<f64>,
+    /// By what each wait is longer than the one before, instead of a factor
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, conflicts_with = "retry_factor")]
+    retry_step: Option<Duration>,
+    /// The waits one by one, and the last from then on
+    #[arg(long, value_name = "DURATION,…", value_parser = values::duration, value_delimiter = ',',
+          conflicts_with_all = ["retry_base", "retry_max", "retry_factor", "retry_step"])]
+    retry_delays: Vec<Duration>,
     /// The random share of a wait, 0 to 1
     #[arg(long, value_name = "NUMBER")]
     retry_jitter: Option<f64>,
@@ -104,6 +113,7 @@ impl Set {
             max_attempts: self.max_attempts.or(max_attempts),
             timeout: self.timeout.or(timeout),
             retry,
+            retry_by_kind: settings.retry_by_kind,
             keep_succeeded: self.keep_succeeded.or(keep_succeeded),
             keep_cancelled: self.keep_cancelled.or(keep_cancelled),
             keep_dead: self.keep_dead.or(keep_dead),
@@ -130,12 +140,20 @@ impl Set {
     }
 
     fn retry(&self, before: Option<RetryPolicy>) -> Result<Option<RetryPolicy>, String> {
-        let others =
-            self.retry_max.is_some() || self.retry_factor.is_some() || self.retry_jitter.is_some();
-        let Some(mut policy) = before.or(self.retry_base.map(RetryPolicy::exponential)) else {
-            return if others { Err("--retry-base is wanted too".to_owned()) } else { Ok(None) };
+        let wanted = || "--retry-base is wanted too".to_owned();
+        let others = self.retry_max.or(self.retry_step).is_some()
+            || self.retry_factor.or(self.retry_jitter).is_some();
+        let mut policy = match (&self.retry_delays[..], before, self.retry_base) {
+            ([delay], ..) => RetryPolicy::fixed(*delay),
+            ([_, ..], ..) => RetryPolicy::list(self.retry_delays.iter().copied()),
+            ([], Some(before), None) => before,
+            ([], Some(before), Some(base)) => with_base(before, base),
+            ([], None, Some(base)) => RetryPolicy::exponential(base),
+            ([], None, None) => return if others { Err(wanted()) } else { Ok(None) },
         };
-        policy.base_delay = self.retry_base.or(policy.base_delay);
+        if let Some(step) = self.retry_step {
+            policy = with_step(policy, step).ok_or_else(wanted)?;
+        }
         if let Some(max) = self.retry_max {
             policy = policy.max_delay(max);
         }
@@ -147,6 +165,28 @@ impl Set {
         }
         Ok(Some(policy))
     }
+}
+
+fn with_base(mut policy: RetryPolicy, base: Duration) -> RetryPolicy {
+    match &mut policy.waits {
+        Waits::Exponential { base_delay, .. } | Waits::Linear { base_delay, .. } => {
+            *base_delay = Some(base);
+            policy
+        }
+        _ => RetryPolicy::exponential(base),
+    }
+}
+
+/// None for a policy whose waits don't grow from a first one.
+fn with_step(mut policy: RetryPolicy, step: Duration) -> Option<RetryPolicy> {
+    policy.waits = match policy.waits {
+        Waits::Exponential { base_delay, max_delay, .. }
+        | Waits::Linear { base_delay, max_delay, .. } => {
+            Waits::Linear { base_delay, step: Some(step), max_delay }
+        }
+        _ => return None,
+    };
+    Some(policy)
 }
 
 #[cfg(test)]
@@ -164,6 +204,33 @@ mod tests {
     fn apply(arguments: &[&str], before: QueueSettings) -> Result<QueueSettings, String> {
         let line = [&["set", "emails"], arguments].concat();
         Line::try_parse_from(line).map_err(|error| error.to_string())?.set.apply(before)
+    }
+
+    #[test]
+    fn a_policy_becomes_what_is_said_of_it() {
+        let s = Duration::from_secs;
+        let policy = |arguments: &[&str], before: Option<RetryPolicy>| {
+            apply(arguments, QueueSettings { retry: before, ..QueueSettings::default() })
+                .map(|settings| settings.retry)
+        };
+        let exponential = RetryPolicy::exponential(s(1)).max_delay(s(60));
+        let linear = RetryPolicy::linear(s(1), s(5)).max_delay(s(60));
+        let become_linear = policy(&["--retry-step", "5s"], Some(exponential.clone()));
+        assert_eq!(become_linear, Ok(Some(linear.clone())));
+        assert_eq!(policy(&["--retry-base", "1s"], Some(linear.clone())), Ok(Some(linear)));
+        assert_eq!(policy(&["--retry-delays", "5s"], None), Ok(Some(RetryPolicy::fixed(s(5)))));
+        let list = RetryPolicy::list([s(1), s(60)]);
+        assert_eq!(policy(&["--retry-delays", "1s,1m"], Some(exponential)), Ok(Some(list.clone())));
+        assert_eq!(
+            policy(&["--retry-jitter", "0"], Some(list.clone())),
+            Ok(Some(list.jitter(0.0)))
+        );
+        let fixed = || Some(RetryPolicy::fixed(s(1)));
+        for (arguments, before) in
+            [(["--retry-step", "1s"], fixed()), (["--retry-max", "1s"], None)]
+        {
+            assert!(policy(&arguments, before).is_err_and(|error| error.contains("--retry-base")));
+        }
     }
 
     #[test]
@@ -191,7 +258,7 @@ mod tests {
             "7",
         ];
         let after = apply(&arguments, before.clone());
-        let retry = before.retry.map(|retry| retry.max_delay(Duration::from_secs(3600)));
+        let retry = before.retry.clone().map(|retry| retry.max_delay(Duration::from_secs(3600)));
         let expected = QueueSettings {
             priority: Some(-7),
             timeout: None,
@@ -199,7 +266,7 @@ mod tests {
             keep_dead: Some(Keep::ForEver),
             concurrency_max: Some(4),
             rate: Some(RateLimit { burst: 7, ..RateLimit::per_second(100) }),
-            ..before
+            ..before.clone()
         };
         assert_eq!(after, Ok(expected));
         assert_eq!(apply(&[], before.clone()), Ok(before));

@@ -1,5 +1,7 @@
+use std::time::Duration;
+
 use currant_worker_sdk::{
-    JobCount, Keep, Queue, QueueSettings, QueueStats, RateLimit, RetryPolicy,
+    JobCount, Keep, Queue, QueueSettings, QueueStats, RateLimit, RetryPolicy, Waits,
 };
 use serde_json::{Value, json};
 
@@ -54,7 +56,7 @@ fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 9] {
         ("priority", optional(*priority)),
         ("max attempts", optional(*max_attempts)),
         ("timeout", show_duration(*timeout)),
-        ("retry", retry.map(retry_text).unwrap_or_default()),
+        ("retry", retry.as_ref().map(retry_text).unwrap_or_default()),
         ("keep succeeded", keep_text(settings.keep_succeeded)),
         ("keep cancelled", keep_text(settings.keep_cancelled)),
         ("keep dead", keep_text(settings.keep_dead)),
@@ -68,28 +70,56 @@ fn rate_text(rate: RateLimit) -> String {
     format!("{jobs} in {}, {burst} at once", show_duration(Some(period)))
 }
 
-pub(crate) fn retry_text(retry: RetryPolicy) -> String {
-    let RetryPolicy { base_delay, max_delay, factor, jitter, .. } = retry;
-    let parts = [
-        ("after ", show_duration(base_delay)),
-        ("at most ", show_duration(max_delay)),
-        ("factor ", if factor > 0.0 { factor.to_string() } else { String::new() }),
-        ("jitter ", optional(jitter)),
-    ];
-    let said = parts.iter().filter(|(_, value)| !value.is_empty());
-    said.map(|(name, value)| format!("{name}{value}")).collect::<Vec<String>>().join(", ")
+pub(crate) fn retry_text(retry: &RetryPolicy) -> String {
+    let time = |name: &str, time: Option<Duration>| {
+        time.map(|time| format!("{name}{}", show_duration(Some(time))))
+    };
+    let jitter = retry.jitter.map(|jitter| format!("jitter {jitter}"));
+    let parts = match &retry.waits {
+        Waits::Exponential { base_delay, max_delay, factor } => [
+            time("after ", *base_delay),
+            time("at most ", *max_delay),
+            Some(*factor).filter(|factor| *factor > 0.0).map(|factor| format!("factor {factor}")),
+            jitter,
+        ],
+        Waits::Linear { base_delay, step, max_delay } => [
+            time("after ", *base_delay),
+            time("at most ", *max_delay),
+            time("step ", *step),
+            jitter,
+        ],
+        Waits::Fixed { delay } => [time("always ", *delay), jitter, None, None],
+        Waits::List { delays } => {
+            let delays: Vec<String> = delays.iter().map(|d| show_duration(Some(*d))).collect();
+            [Some(delays.join(", then ")), jitter, None, None]
+        }
+        _ => [Some("unknown".to_owned()), jitter, None, None],
+    };
+    parts.into_iter().flatten().collect::<Vec<String>>().join(", ")
 }
 
-pub(crate) fn retry_json(retry: Option<RetryPolicy>) -> Value {
-    let Some(RetryPolicy { base_delay, max_delay, factor, jitter, .. }) = retry else {
-        return Value::Null;
-    };
-    json!({
-        "base_delay_ms": duration(base_delay),
-        "max_delay_ms": duration(max_delay),
-        "factor": Some(factor).filter(|factor| *factor > 0.0),
-        "jitter": jitter,
-    })
+pub(crate) fn retry_json(retry: Option<&RetryPolicy>) -> Value {
+    let Some(RetryPolicy { waits, jitter, .. }) = retry else { return Value::Null };
+    match waits {
+        Waits::Exponential { base_delay, max_delay, factor } => json!({
+            "base_delay_ms": duration(*base_delay),
+            "max_delay_ms": duration(*max_delay),
+            "factor": Some(*factor).filter(|factor| *factor > 0.0),
+            "jitter": jitter,
+        }),
+        Waits::Linear { base_delay, step, max_delay } => json!({
+            "base_delay_ms": duration(*base_delay),
+            "step_ms": duration(*step),
+            "max_delay_ms": duration(*max_delay),
+            "jitter": jitter,
+        }),
+        Waits::Fixed { delay } => json!({ "delay_ms": duration(*delay), "jitter": jitter }),
+        Waits::List { delays } => {
+            let delays: Vec<Value> = delays.iter().map(|d| duration(Some(*d))).collect();
+            json!({ "delays_ms": delays, "jitter": jitter })
+        }
+        _ => Value::Null,
+    }
 }
 
 fn keep_text(keep: Option<Keep>) -> String {
@@ -121,7 +151,10 @@ fn settings_json(settings: &QueueSettings) -> Value {
         "priority": priority,
         "max_attempts": max_attempts,
         "timeout_ms": duration(*timeout),
-        "retry": retry_json(*retry),
+        "retry": retry_json(retry.as_ref()),
+        "retry_by_kind": settings.retry_by_kind.iter()
+            .map(|(kind, policy)| (kind.clone(), retry_json(Some(policy))))
+            .collect::<serde_json::Map<String, Value>>(),
         "keep_succeeded_ms": keep(settings.keep_succeeded),
         "keep_cancelled_ms": keep(settings.keep_cancelled),
         "keep_dead_ms": keep(settings.keep_dead),

@@ -18,6 +18,7 @@ impl Dispatcher {
         queue: QueueId,
         actions: &mut Vec<Action>,
     ) {
+        self.expire_buffered(now, queue, actions);
         let paused = self.queues.get(&queue).is_some_and(|state| state.rules.paused);
         if !self.throttled && !self.draining && !paused {
             self.deliver_up_to(now, queue, true, actions);
@@ -106,6 +107,9 @@ impl Dispatcher {
     }
 
     fn deliver_in_turns(&mut self, now: Duration, index: usize, actions: &mut Vec<Action>) {
+        for at in 0..self.sessions[index].queues.len() {
+            self.expire_buffered(now, self.sessions[index].queues[at], actions);
+        }
         loop {
             let session = &self.sessions[index];
             let free = session.free(self.limits.unacknowledged_bytes_max);

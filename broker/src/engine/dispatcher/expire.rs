@@ -2,7 +2,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{Action, Dispatcher, FailCause, LostReason};
 use crate::{
-    domain::{Attempt, JobKey},
+    domain::{Attempt, JobKey, QueueId, TakenJob},
     engine::session::Session,
 };
 
@@ -32,7 +32,30 @@ impl Dispatcher {
         self.refill(now, actions);
         let queues: Vec<_> = self.queues.keys().copied().collect();
         for queue in queues {
+            self.expire_buffered(now, queue, actions);
             self.claim_more(now, queue, actions);
+        }
+    }
+
+    /// What the database's clock shows, now and again: it says when jobs expire.
+    pub fn set_database_time(&mut self, now: Duration, micros: i64) {
+        self.database_started = micros - i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+    }
+
+    /// Takes jobs out of the buffer that may not start any more.
+    pub(super) fn expire_buffered(
+        &mut self,
+        now: Duration,
+        queue: QueueId,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(state) = self.queues.get_mut(&queue) else { return };
+        let since = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+        let jobs = state.buffer.take_expired(self.database_started.saturating_add(since));
+        if !jobs.is_empty() {
+            self.buffered_bytes -= jobs.iter().map(TakenJob::bytes).sum::<usize>();
+            let jobs = jobs.iter().map(|job| (JobKey { queue, id: job.id }, job.attempt)).collect();
+            actions.push(Action::Expire { jobs });
         }
     }
 

@@ -110,6 +110,10 @@ pub enum Action {
     GiveBack {
         jobs: Vec<(JobKey, i32)>,
     },
+    /// Cancel these, whose time to start has passed.
+    Expire {
+        jobs: Vec<(JobKey, i32)>,
+    },
     /// Fail these attempts, which the session had.
     Fail {
         session: SessionId,
@@ -160,6 +164,8 @@ pub struct Dispatcher {
     freed: Vec<QueueId>,
     wants_to_own: bool,
     lives_until: Duration,
+    /// The database's time at the engine's 0, in microseconds since 1970.
+    database_started: i64,
 }
 
 #[derive(Debug)]
@@ -272,6 +278,7 @@ impl Dispatcher {
             freed: Vec::new(),
             wants_to_own: false,
             lives_until: Duration::ZERO,
+            database_started: 0,
         }
     }
 

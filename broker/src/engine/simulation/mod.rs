@@ -2,7 +2,7 @@
 //!
 //! Checked after every step: credit, one place an attempt, attempts that only grow, sums. Checked at the
 //! end, when the workers behave: every job was completed exactly once or cancelled, nothing is left in
-//! memory. What was cancelled isn't delivered once the dispatcher was told, nor is anything of a queue
+//! memory. What has expired isn't delivered, what was cancelled not once the dispatcher was told, nor is anything of a queue
 //! while it is paused, or limited and full or not owned.
 //! A failing case is printed with its steps and kept by proptest for the next runs.
 #![allow(clippy::unwrap_used)]
@@ -23,7 +23,7 @@ use proptest::prelude::*;
 
 pub(super) use self::model::{LIMITS, taken};
 use self::{
-    model::{Phase, Row, Worker},
+    model::{Phase, Row, Worker, expires_at, taken_row},
     steps::{Step, steps},
 };
 use super::{Action, ClaimFrom, Completing, Dispatcher, SessionId, Storing};
@@ -190,7 +190,7 @@ impl World {
         let jobs: Vec<_> = storing
             .iter()
             .filter(|job| job.taken)
-            .map(|job| (job.queue, taken(job.id, 1, job.priority)))
+            .map(|job| (job.queue, taken_row(job.id, 1, job.priority)))
             .collect();
         if cancels {
             self.cancel(storing[0].id);
@@ -226,7 +226,7 @@ impl World {
                 let row = self.rows.get_mut(&id).unwrap();
                 row.phase = Phase::Taken;
                 row.attempt += 1;
-                taken(id, row.attempt, row.priority)
+                taken_row(id, row.attempt, row.priority)
             })
             .collect();
         if cancels && let Some(job) = jobs.first() {
@@ -253,6 +253,8 @@ impl World {
                     delivered.insert(delivery.queue);
                     for job in delivery.jobs {
                         let row = self.rows[&job.id];
+                        let micros = i64::try_from(self.now.as_micros()).unwrap();
+                        assert!(expires_at(job.id).is_none_or(|at| micros <= at), "expired");
                         let key = JobKey { queue: delivery.queue, id: job.id };
                         if !self.untold.contains(&(key, job.attempt)) {
                             assert_eq!((row.phase, row.attempt), (Phase::Taken, job.attempt));
@@ -277,6 +279,14 @@ impl World {
                             row.phase = Phase::Ready;
                             let rows = [(row.priority, id)];
                             self.dispatcher.ready(self.now, queue, rows, &mut follow);
+                        }
+                    }
+                }
+                Action::Expire { jobs } => {
+                    for (JobKey { id, .. }, attempt) in jobs {
+                        let row = self.rows.get_mut(&id).unwrap();
+                        if row.attempt == attempt && row.phase == Phase::Taken {
+                            row.phase = Phase::Cancelled;
                         }
                     }
                 }

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    domain::{JobId, QueueId, TakenJob},
+    domain::{JobId, JobOptions, QueueId, TakenJob},
     engine::Limits,
 };
 
@@ -47,6 +47,17 @@ pub(super) struct Worker {
     pub(super) queues: Vec<QueueId>,
     pub(super) held: BTreeMap<JobId, i32>,
     pub(super) received_seq: u64,
+}
+
+/// A fifth of the jobs expire, each at a time of its own.
+pub(super) fn expires_at(id: JobId) -> Option<i64> {
+    (id.0 % 5 == 0).then_some(1_000_000 + id.0 * 700_000 % 30_000_000)
+}
+
+/// The same as `taken`, as the simulation's rows have it.
+pub(super) fn taken_row(id: JobId, attempt: i32, priority: i16) -> TakenJob {
+    let options = JobOptions { expires_at: expires_at(id), ..JobOptions::default() };
+    TakenJob { options: Some(Box::new(options)), ..taken(id, attempt, priority) }
 }
 
 pub(in crate::engine) fn taken(id: JobId, attempt: i32, priority: i16) -> TakenJob {

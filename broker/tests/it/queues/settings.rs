@@ -28,7 +28,7 @@ async fn the_settings_of_a_queue_hold_for_jobs_that_say_nothing_and_change_while
         timeout: Some(ms(60_000)),
         ..QueueSettings::default()
     };
-    let changed = configure(&a, "emails", settings).await.unwrap();
+    let changed = configure(&a, "emails", settings.clone()).await.unwrap();
     assert_eq!(changed.settings.unwrap(), settings);
     let effective = changed.effective.unwrap();
     assert_eq!((effective.priority, effective.max_attempts), (Some(7), 1));

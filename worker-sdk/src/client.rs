@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use currant_proto::v1::{
-    GetRequest, GetResponse, job_service_client::JobServiceClient,
+    ExplainRequest, GetRequest, GetResponse, job_service_client::JobServiceClient,
     queue_service_client::QueueServiceClient, schedule_service_client::ScheduleServiceClient,
     token_service_client::TokenServiceClient,
 };
@@ -12,6 +12,7 @@ use crate::{
     credentials::{Tls, Token, Transport},
     enqueue_stream::EnqueueStream,
     error::Error,
+    explanation::Explanation,
     job::JobId,
     new_job::{NewJob, fresh_key, request},
     retry::with_retry,
@@ -157,6 +158,16 @@ impl Client {
         let job = StoredJob::from_proto(job.ok_or(Error::Protocol("no job in the answer"))?)?;
         let failed = failed_attempts.into_iter().map(FailedAttempt::from_proto);
         Ok(StoredJob { failed_attempts: failed.collect::<Result<_, _>>()?, ..job })
+    }
+
+    /// Why the job isn't running, or what it does. [`Error::NotFound`] if there is none.
+    pub async fn explain(&self, id: JobId) -> Result<Explanation, Error> {
+        let answer = with_retry(self.deadline, || {
+            let mut inner = self.inner.clone();
+            let request = ExplainRequest { job_id: id.0, queue: self.queue.clone() };
+            async move { inner.explain(request).await }
+        });
+        Explanation::from_proto(answer.await?.into_inner())
     }
 }
 

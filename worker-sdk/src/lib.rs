@@ -106,6 +106,7 @@ mod clock;
 mod credentials;
 mod enqueue_stream;
 mod error;
+mod explanation;
 mod handler;
 mod handler_error;
 mod job;
@@ -135,6 +136,7 @@ pub use crate::{
     credentials::Tls,
     enqueue_stream::{EnqueueStream, Enqueued},
     error::{Error, FieldViolation, WorkerError},
+    explanation::{Explanation, Reason},
     handler::{HandlerFuture, HandlerService},
     handler_error::HandlerError,
     job::{Job, JobId},

@@ -41,6 +41,18 @@ impl JobState {
         matches!(self, JobState::Succeeded | JobState::Dead | JobState::Cancelled)
     }
 
+    pub(crate) fn from_proto(state: v1::JobState) -> JobState {
+        match state {
+            v1::JobState::Unspecified => JobState::Unknown,
+            v1::JobState::Scheduled => JobState::Scheduled,
+            v1::JobState::Ready => JobState::Ready,
+            v1::JobState::Running => JobState::Running,
+            v1::JobState::Succeeded => JobState::Succeeded,
+            v1::JobState::Dead => JobState::Dead,
+            v1::JobState::Cancelled => JobState::Cancelled,
+        }
+    }
+
     pub(crate) fn into_proto(self) -> v1::JobState {
         match self {
             JobState::Unknown => v1::JobState::Unspecified,
@@ -182,7 +194,7 @@ impl StoredJob {
     }
 
     pub(crate) fn from_proto(job: v1::Job) -> Result<StoredJob, Error> {
-        let state = state(job.state());
+        let state = JobState::from_proto(job.state());
         let v1::Job {
             job_id,
             queue,
@@ -234,18 +246,6 @@ impl StoredJob {
             failed_attempts: Vec::new(),
             progress: progress.map(JobProgress::from_proto).transpose()?,
         })
-    }
-}
-
-fn state(state: v1::JobState) -> JobState {
-    match state {
-        v1::JobState::Unspecified => JobState::Unknown,
-        v1::JobState::Scheduled => JobState::Scheduled,
-        v1::JobState::Ready => JobState::Ready,
-        v1::JobState::Running => JobState::Running,
-        v1::JobState::Succeeded => JobState::Succeeded,
-        v1::JobState::Dead => JobState::Dead,
-        v1::JobState::Cancelled => JobState::Cancelled,
     }
 }
 

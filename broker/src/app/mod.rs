@@ -279,6 +279,7 @@ fn core_limits(config: &Config) -> CoreLimits {
         },
         watches_max: config.grpc.watches_max,
         drain_deadline: ms(config.broker.drain_deadline_ms),
+        dead_after: ms(config.broker.dead_after_ms),
         statement_timeout: ms(config.database.statement_timeout_ms),
     }
 }

@@ -12,6 +12,8 @@ pub struct ToldLoad {
     pub queue: QueueId,
     pub sessions: usize,
     pub held: usize,
+    /// How many more the sessions can take.
+    pub free: usize,
     /// In the mean of the last seconds.
     pub enqueued_per_s: f32,
     pub completed_per_s: f32,
@@ -80,6 +82,7 @@ impl Page {
             queue,
             sessions,
             held: load.in_memory(),
+            free: load.free,
             enqueued_per_s: rate(enqueued, enqueued_then),
             completed_per_s: rate(completed, completed_then),
         }

@@ -49,6 +49,8 @@ pub struct CoreLimits {
     pub access: AccessLimits,
     pub watches_max: usize,
     pub drain_deadline: Duration,
+    /// For so long a broker that shows no life is held for alive.
+    pub dead_after: Duration,
     /// After it no statement of a lost connection can still commit.
     pub statement_timeout: Duration,
 }

@@ -20,6 +20,7 @@ mod due;
 mod enqueue;
 mod enqueue_unique;
 mod error;
+mod explain;
 mod get;
 mod hold;
 mod limits;
@@ -47,6 +48,7 @@ pub use self::{
     dispatch::Outgoing,
     enqueue::Enqueued,
     error::PipelineError,
+    explain::Explained,
     limits::Owned,
     list::Page,
     orphans::Suspect,

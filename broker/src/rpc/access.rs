@@ -31,10 +31,11 @@ pub enum Needs {
 }
 
 /// Every RPC of the port. One that isn't here can't be called where tokens are required.
-pub const ACCESS: [(&str, Needs); 40] = [
+pub const ACCESS: [(&str, Needs); 41] = [
     ("/currant.v1.JobService/Enqueue", Needs::Scope(Scope::Enqueue)),
     ("/currant.v1.JobService/EnqueueStream", Needs::Scope(Scope::Enqueue)),
     ("/currant.v1.JobService/Get", Needs::Scope(Scope::Read)),
+    ("/currant.v1.JobService/Explain", Needs::Scope(Scope::Read)),
     ("/currant.v1.JobService/List", Needs::Scope(Scope::Read)),
     ("/currant.v1.JobService/Watch", Needs::Scope(Scope::Read)),
     ("/currant.v1.JobService/Cancel", Needs::Scope(Scope::Admin)),

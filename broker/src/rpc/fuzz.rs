@@ -18,7 +18,7 @@ const BYTES_MAX: usize = 20;
 type Take = fn(&[u8]);
 
 /// The messages of all calls, by the contract's names.
-pub(super) const REQUESTS: [(&str, Take); 36] = [
+pub(super) const REQUESTS: [(&str, Take); 37] = [
     ("EnqueueRequest", |bytes| {
         take(bytes, |it: pb::EnqueueRequest| it.jobs.into_iter().for_each(job));
     }),
@@ -28,6 +28,7 @@ pub(super) const REQUESTS: [(&str, Take); 36] = [
         });
     }),
     ("GetRequest", |bytes| take(bytes, |it: pb::GetRequest| name(&it.queue))),
+    ("ExplainRequest", |bytes| take(bytes, |it: pb::ExplainRequest| name(&it.queue))),
     ("ListRequest", |bytes| {
         take(bytes, |it: pb::ListRequest| {
             filter(it.filter);

@@ -33,6 +33,14 @@ impl JobService for Context {
         Context::get(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
+    async fn explain(
+        &self,
+        request: Request<pb::ExplainRequest>,
+    ) -> Result<Response<pb::ExplainResponse>, Status> {
+        let caller = self.caller(&request)?;
+        Context::explain(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
     async fn list(
         &self,
         request: Request<pb::ListRequest>,

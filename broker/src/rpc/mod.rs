@@ -20,6 +20,7 @@ mod convert_token;
 mod convert_unique;
 mod delete;
 mod enqueue;
+mod explain;
 mod filter;
 #[doc(hidden)]
 pub mod fuzz;

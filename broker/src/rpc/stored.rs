@@ -19,7 +19,7 @@ pub(super) fn state_of(state: i32) -> Option<State> {
     }
 }
 
-fn state(state: State) -> pb::JobState {
+pub(super) fn state(state: State) -> pb::JobState {
     match state {
         State::Scheduled => pb::JobState::Scheduled,
         State::Ready => pb::JobState::Ready,

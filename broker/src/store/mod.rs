@@ -27,6 +27,7 @@ mod duties;
 mod enqueue_unique;
 mod error;
 mod examine;
+mod explain_job;
 mod fire_schedules;
 mod get_job;
 mod insert_jobs;
@@ -72,6 +73,7 @@ pub use error::{Refusal, StoreError, Violation};
 pub use examine::{
     Rights, Server, examine_rights, examine_schema, examine_server, hears, keeps_sessions,
 };
+pub use explain_job::{brokers_of_queue, job_owner, jobs_ahead};
 pub use fire_schedules::{DueSchedule, due_schedules, fire_schedule, next_schedule};
 pub use get_job::{failed_attempts, get_job};
 pub use insert_jobs::{InsertRow, StoredCall, find_idempotent, insert_jobs};
@@ -111,7 +113,7 @@ pub use watched_jobs::{Changed, Sight, watched_jobs};
 
 /// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
 pub fn statements() -> Vec<Statement> {
-    let others: [&[Statement]; 30] = [
+    let others: [&[Statement]; 31] = [
         &adopt_jobs::STATEMENTS,
         &audit::STATEMENTS,
         &brokers::STATEMENTS,
@@ -122,6 +124,7 @@ pub fn statements() -> Vec<Statement> {
         &duties::STATEMENTS,
         &enqueue_unique::STATEMENTS,
         &examine::STATEMENTS,
+        &explain_job::STATEMENTS,
         &fire_schedules::STATEMENTS,
         &get_job::STATEMENTS,
         &insert_jobs::STATEMENTS,

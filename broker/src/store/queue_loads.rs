@@ -7,6 +7,8 @@ pub struct LoadRow {
     pub queue: QueueId,
     pub sessions: i32,
     pub held: i32,
+    /// How many more the sessions can take.
+    pub free: i32,
     pub enqueued_per_s: f32,
     pub completed_per_s: f32,
 }
@@ -23,14 +25,14 @@ pub struct Load {
 const TELL: Statement = Statement::new(
     "tell_loads",
     "/* tell_loads */
-INSERT INTO currant.queue_load (owner, queue_id, sessions, held, enqueued_per_s, completed_per_s)
-SELECT b.id, v.q, v.s, v.h, v.e, v.c
+INSERT INTO currant.queue_load (owner, queue_id, sessions, held, free, enqueued_per_s, completed_per_s)
+SELECT b.id, v.q, v.s, v.h, v.f, v.e, v.c
 FROM currant.broker b,
-     unnest($2::int[], $3::int[], $4::int[], $5::real[], $6::real[]) AS v (q, s, h, e, c)
+     unnest($2::int[], $3::int[], $4::int[], $5::int[], $6::real[], $7::real[]) AS v (q, s, h, f, e, c)
 WHERE b.id = $1::int AND b.dead_at IS NULL
 ON CONFLICT (owner, queue_id) DO UPDATE
-SET sessions = EXCLUDED.sessions, held = EXCLUDED.held, enqueued_per_s = EXCLUDED.enqueued_per_s,
-    completed_per_s = EXCLUDED.completed_per_s",
+SET sessions = EXCLUDED.sessions, held = EXCLUDED.held, free = EXCLUDED.free,
+    enqueued_per_s = EXCLUDED.enqueued_per_s, completed_per_s = EXCLUDED.completed_per_s",
 );
 
 const FOLLOW: Statement = Statement::new(
@@ -62,9 +64,11 @@ pub async fn tell_loads(client: &Client, owner: i32, loads: &[LoadRow]) -> Resul
     let queues: Vec<i32> = loads.iter().map(|load| load.queue.0).collect();
     let sessions: Vec<i32> = loads.iter().map(|load| load.sessions).collect();
     let held: Vec<i32> = loads.iter().map(|load| load.held).collect();
+    let free: Vec<i32> = loads.iter().map(|load| load.free).collect();
     let (enqueued, completed): (Vec<f32>, Vec<f32>) =
         loads.iter().map(|load| (load.enqueued_per_s, load.completed_per_s)).unzip();
-    TELL.execute(client, &[&owner, &queues, &sessions, &held, &enqueued, &completed]).await?;
+    TELL.execute(client, &[&owner, &queues, &sessions, &held, &free, &enqueued, &completed])
+        .await?;
     Ok(())
 }
 

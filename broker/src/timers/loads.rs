@@ -44,7 +44,8 @@ async fn tell(core: &Core, book: &mut LoadBook, followed: &mut i64) -> Result<()
 }
 
 fn row(load: ToldLoad) -> LoadRow {
-    let ToldLoad { queue, sessions, held, enqueued_per_s, completed_per_s } = load;
+    let ToldLoad { queue, sessions, held, free, enqueued_per_s, completed_per_s } = load;
     let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    LoadRow { queue, sessions: count(sessions), held: count(held), enqueued_per_s, completed_per_s }
+    let (sessions, held, free) = (count(sessions), count(held), count(free));
+    LoadRow { queue, sessions, held, free, enqueued_per_s, completed_per_s }
 }

@@ -11,14 +11,14 @@ use currant_broker::rpc::ACCESS;
 use currant_proto::v1::{
     Attempt, CancelRequest, Change, ChangeAllRequest, CompleteRequest, Completion,
     ConfigureQueueRequest, CreateScheduleRequest, CreateTokenRequest, DeleteRequest,
-    DeleteScheduleRequest, DrainQueueRequest, EnqueueRequest, EnqueueStreamRequest, Failed,
-    GetCheckpointRequest, GetQueueRequest, GetRequest, GetScheduleRequest, HeartbeatRequest,
-    ListBrokersRequest, ListQueuesRequest, ListRequest, ListSchedulesRequest, ListSessionsRequest,
-    ListTokensRequest, NextFiresRequest, PauseQueueRequest, PauseScheduleRequest, ProgressReport,
-    QueueSettings, QueueStatsRequest, ReportProgressRequest, ResumeQueueRequest,
-    ResumeScheduleRequest, RetryRequest, RevokeTokenRequest, RunScheduleNowRequest, Schedule,
-    Scope, SubscribeRequest, UpdateScheduleRequest, Verdict, WatchQueueStatsRequest, WatchRequest,
-    completion::Outcome,
+    DeleteScheduleRequest, DrainQueueRequest, EnqueueRequest, EnqueueStreamRequest, ExplainRequest,
+    Failed, GetCheckpointRequest, GetQueueRequest, GetRequest, GetScheduleRequest,
+    HeartbeatRequest, ListBrokersRequest, ListQueuesRequest, ListRequest, ListSchedulesRequest,
+    ListSessionsRequest, ListTokensRequest, NextFiresRequest, PauseQueueRequest,
+    PauseScheduleRequest, ProgressReport, QueueSettings, QueueStatsRequest, ReportProgressRequest,
+    ResumeQueueRequest, ResumeScheduleRequest, RetryRequest, RevokeTokenRequest,
+    RunScheduleNowRequest, Schedule, Scope, SubscribeRequest, UpdateScheduleRequest, Verdict,
+    WatchQueueStatsRequest, WatchRequest, completion::Outcome,
 };
 use prost::Message;
 use tonic::{
@@ -89,7 +89,7 @@ pub(crate) async fn call(
 }
 
 /// Every RPC, with a message that it takes.
-fn rpcs() -> [(&'static str, Vec<u8>); 36] {
+fn rpcs() -> [(&'static str, Vec<u8>); 37] {
     let enqueue = EnqueueRequest { jobs: vec![job("q", b"payload")], ..Default::default() };
     let held = vec![Attempt { job_id: 1 << 60, attempt: 1 }];
     let session_id = "0123456789abcdef0123456789abcdef".to_owned();
@@ -146,6 +146,10 @@ fn rpcs() -> [(&'static str, Vec<u8>); 36] {
         (
             "/currant.v1.JobService/Get",
             GetRequest { job_id: 1 << 60, ..Default::default() }.encode_to_vec(),
+        ),
+        (
+            "/currant.v1.JobService/Explain",
+            ExplainRequest { job_id: 1 << 60, ..Default::default() }.encode_to_vec(),
         ),
         ("/currant.v1.JobService/List", list.encode_to_vec()),
         (

@@ -18,6 +18,7 @@ mod dispatch;
 mod doctor;
 mod enqueue;
 mod errors;
+mod explain;
 mod flood;
 mod garbage;
 mod http;

@@ -58,6 +58,11 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         "sample_jobs" => &[("Sample Scan", "")],
         "next_scheduled" => &[("job_scheduled", "")],
         "count_ready" => &[("job_ready", "queue_id = $1")],
+        "jobs_ahead" => &[
+            ("job_ready", "queue_id = $1 AND priority > $3"),
+            ("job_ready", "queue_id = $1 AND priority = $3 AND id < $2"),
+        ],
+        "job_owner" => &[("job_pkey", "queue_id = $1 AND id = $2")],
         "oldest_ready" => &[
             ("job_ready", "queue_id = $1"),
             ("job_ready", "queue_id = $1 AND priority < h.priority"),
@@ -111,6 +116,7 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         | "tell_loads"
         | "follow_queues"
         | "list_brokers"
+        | "brokers_of_queue"
         | "own_queues"
         | "disown_queues"
         | "queue_load"

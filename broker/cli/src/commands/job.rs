@@ -15,6 +15,8 @@ pub(crate) enum JobCommand {
     List(List),
     /// All about a job: payload, result, failed attempts
     Show(Named),
+    /// Why a job isn't running
+    Explain(Named),
     /// Tell each change of a job's state until it is over; fails unless it succeeds
     Watch(Named),
     /// Cancel jobs for good, whether they wait or run
@@ -82,6 +84,11 @@ impl JobCommand {
             JobCommand::Show(named) => {
                 let job = named.client(client).get(named.id).await?;
                 printer.thing(&shown::job::fields(&job), &shown::job::json(&job))?;
+                Ok(End::Done)
+            }
+            JobCommand::Explain(named) => {
+                let explanation = named.client(client).explain(named.id).await?;
+                printer.done(&explanation.message, &shown::job::explanation(&explanation))?;
                 Ok(End::Done)
             }
             JobCommand::Watch(named) => watch(&named, client, printer).await,

@@ -1,4 +1,4 @@
-use currant_worker_sdk::{FailedAttempt, JobState, StoredJob};
+use currant_worker_sdk::{Explanation, FailedAttempt, JobState, StoredJob};
 use serde_json::{Value, json};
 
 use super::{bytes, duration, queue, time};
@@ -35,6 +35,20 @@ pub(crate) fn row(job: &StoredJob) -> Vec<String> {
 }
 
 /// A line for each change.
+pub(crate) fn explanation(why: &Explanation) -> Value {
+    json!({
+        "reason": format!("{:?}", why.reason),
+        "message": why.message,
+        "state": state(why.state),
+        "until": time(why.until),
+        "jobs_ahead": why.jobs_ahead,
+        "running": why.running,
+        "limit": why.limit,
+        "broker": why.broker,
+        "worker": why.worker,
+    })
+}
+
 pub(crate) fn change(job: &StoredJob) -> String {
     let attempt =
         if job.attempt > 0 { format!(", attempt {}", job.attempt) } else { String::new() };

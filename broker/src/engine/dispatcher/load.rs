@@ -3,7 +3,10 @@ use std::{sync::Arc, time::Duration};
 use foldhash::{HashMap, HashMapExt};
 
 use super::{Dispatcher, Queue, SessionId};
-use crate::{domain::QueueId, engine::session::Session};
+use crate::{
+    domain::{Here, JobKey, QueueId},
+    engine::session::Session,
+};
 
 /// What the broker has in memory, and for whom.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct QueueLoad {
     pub sessions: usize,
     /// Sum of what these may hold.
     pub credit: usize,
+    /// What is left of that.
+    pub free: usize,
     /// Attempts that aren't completing.
     pub held: usize,
     /// Attempts that are; counted while the queue is paused, when a drain may wait for them.
@@ -111,6 +116,8 @@ impl Dispatcher {
         let load = move |id: &QueueId, queue: &Queue| QueueLoad {
             sessions: queue.line.len(),
             credit: queue.credit,
+            // Sessions may hold jobs of their other queues: who has room stands in line.
+            free: queue.line.first().map_or(0, |_| queue.credit.saturating_sub(queue.held)),
             held: queue.held,
             completing: completing.get(id).copied().unwrap_or(0),
             buffered: queue.buffer.len(),
@@ -135,6 +142,19 @@ impl Dispatcher {
             }
         }
         completing
+    }
+
+    /// Where an attempt is, if it is in memory.
+    pub fn place_of(&self, key: JobKey, attempt: i32) -> Option<Here> {
+        let leased = |session: &Session| {
+            session.leases.get(&key.id).is_some_and(|lease| lease.attempt == attempt)
+        };
+        let session = self.sessions.iter().map(|(_, session)| session).find(|one| leased(one));
+        let buffered = || {
+            let mut jobs = self.queues.get(&key.queue)?.buffer.iter();
+            jobs.find(|job| job.id == key.id && job.attempt == attempt).map(|_| Here::Buffered)
+        };
+        session.map(|session| Here::Leased(session.worker.to_string())).or_else(buffered)
     }
 
     /// Jobs that no session has yet.

@@ -1,0 +1,53 @@
+use std::sync::Arc;
+
+use super::{Core, PipelineError};
+use crate::{
+    domain::{Facts, JobId, Queue, QueueId, Reason, State, StoredJob, explain},
+    store::{self, StoreError},
+};
+
+/// Why a job isn't running.
+pub struct Explained {
+    pub job: StoredJob,
+    pub queue: Arc<Queue>,
+    pub reason: Reason,
+    /// Ready jobs before it.
+    pub ahead: u64,
+}
+
+impl Core {
+    /// Why a job isn't running, whose queue may be known.
+    pub async fn explain(
+        self: &Arc<Self>,
+        id: JobId,
+        queue: Option<QueueId>,
+    ) -> Result<Option<Explained>, PipelineError> {
+        let Some((job, queue)) = self.get(id, queue).await? else { return Ok(None) };
+        let facts = self.facts(&job, &queue);
+        let facts = self.change("a job could not be explained", facts).await?;
+        Ok(Some(Explained { job, queue, reason: explain(&facts), ahead: facts.ahead }))
+    }
+
+    async fn facts(&self, job: &StoredJob, queue: &Queue) -> Result<Facts, StoreError> {
+        let client = self.store.client().await?;
+        let (owner, ahead) = match job.state {
+            State::Running => (store::job_owner(&client, job.key).await?, 0),
+            State::Ready => (None, store::jobs_ahead(&client, job.key, job.priority).await?),
+            _ => (None, 0),
+        };
+        let dead_after = self.limits.dead_after.as_micros();
+        Ok(Facts {
+            now: self.clock.database_micros(),
+            state: job.state,
+            run_at: job.run_at,
+            failures: job.failures,
+            owner,
+            here: self.engine(|engine| engine.place_of(job.key, job.attempt)),
+            ahead,
+            paused_at: queue.paused_at,
+            limits: queue.own.limits,
+            brokers: store::brokers_of_queue(&client, job.key).await?,
+            dead_after_micros: i64::try_from(dead_after).unwrap_or(i64::MAX),
+        })
+    }
+}

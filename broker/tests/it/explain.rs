@@ -1,0 +1,102 @@
+//! Why a job isn't running: one answer for each case.
+
+use std::time::Duration;
+
+use currant_proto::v1::{
+    ConfigureQueueRequest, ExplainReason, ExplainRequest, ExplainResponse, NewJob,
+    PauseQueueRequest, QueueSettings, RateLimit, new_job::Start,
+};
+use tonic::Code;
+
+use crate::{
+    outcomes::{every, failed, ms},
+    support::{Broker, Database, TestWorker, eventually, job},
+};
+
+const QUICK: &[(&str, &str)] = &[
+    ("BROKER__LOAD_INTERVAL_MS", "100"),
+    ("BROKER__HEARTBEAT_INTERVAL_MS", "200"),
+    ("BROKER__DEAD_AFTER_MS", "3000"),
+];
+
+async fn explain(broker: &Broker, id: i64) -> ExplainResponse {
+    let request = ExplainRequest { job_id: id, ..ExplainRequest::default() };
+    broker.jobs().explain(request).await.unwrap().into_inner()
+}
+
+/// What brokers tell each other comes a moment later.
+async fn assert_reason(broker: &Broker, id: i64, reason: ExplainReason) -> ExplainResponse {
+    eventually(reason.as_str_name(), async || explain(broker, id).await.reason() == reason).await;
+    explain(broker, id).await
+}
+
+async fn configure(broker: &Broker, settings: QueueSettings) {
+    let request = ConfigureQueueRequest { queue: "q".to_owned(), settings: Some(settings) };
+    broker.queues().configure(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn jobs_that_wait_for_their_time_and_those_that_are_over() {
+    let database = Database::fresh().await;
+    let broker = Broker::start_with(&database, QUICK).await;
+    let later = NewJob { start: Some(Start::Delay(ms(60_000))), ..job("q", b"") };
+    let id = broker.enqueue([later]).await[0];
+    let told = explain(&broker, id).await;
+    assert_eq!(told.reason(), ExplainReason::Scheduled);
+    assert!(told.until.is_some() && told.message.contains("scheduled"), "{told:?}");
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 1).await;
+    let id = broker.enqueue([NewJob { retry: every(60_000), ..job("q", b"") }]).await[0];
+    let held = worker.job().await;
+    worker.report([&held], failed("no")).await;
+    assert_eq!(explain(&broker, id).await.reason(), ExplainReason::Retry);
+    let id = broker.enqueue([job("q", b"")]).await[0];
+    let held = worker.job().await;
+    worker.succeed([&held]).await;
+    assert_eq!(explain(&broker, id).await.reason(), ExplainReason::Over);
+    let request = ExplainRequest { job_id: 1, ..ExplainRequest::default() };
+    assert_eq!(broker.jobs().explain(request).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn jobs_that_wait_for_workers_and_for_each_other() {
+    let database = Database::fresh().await;
+    let [a, b] =
+        [Broker::start_with(&database, QUICK).await, Broker::start_with(&database, QUICK).await];
+    let ids = a.enqueue((0..10).map(|_| job("q", b""))).await;
+    let told = explain(&a, ids[9]).await;
+    assert_eq!((told.reason(), told.jobs_ahead), (ExplainReason::NoWorkers, 9));
+    // One at the other broker that takes nothing.
+    let mut worker = TestWorker::subscribe(&b, &["q"], 1).await;
+    let held = worker.job().await;
+    assert_eq!(held.job_id, ids[0]);
+    let running = assert_reason(&b, ids[0], ExplainReason::Running).await;
+    assert!(!running.broker.is_empty() && running.message.contains("worker"), "{running:?}");
+    let running = explain(&a, ids[0]).await;
+    assert_eq!((running.reason(), &*running.worker), (ExplainReason::Running, ""));
+    let busy = assert_reason(&a, ids[9], ExplainReason::WorkersBusy).await;
+    assert!(busy.running >= 1, "{busy:?}");
+    let pause = PauseQueueRequest { queue: "q".to_owned() };
+    a.queues().pause(pause).await.unwrap();
+    assert_reason(&a, ids[9], ExplainReason::QueuePaused).await;
+    assert_reason(&b, ids[9], ExplainReason::QueuePaused).await;
+    b.kill();
+    assert_reason(&a, ids[0], ExplainReason::BrokerLost).await;
+}
+
+#[tokio::test]
+async fn jobs_that_wait_for_a_limit() {
+    let database = Database::fresh().await;
+    let broker = Broker::start_with(&database, QUICK).await;
+    configure(&broker, QueueSettings { concurrency_max: 2, ..QueueSettings::default() }).await;
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 10).await;
+    let ids = broker.enqueue((0..9).map(|_| job("q", b""))).await;
+    let held = worker.take(2).await;
+    let full = assert_reason(&broker, ids[8], ExplainReason::ConcurrencyFull).await;
+    assert_eq!(full.limit, 2);
+    worker.succeed(&held).await;
+    let rate = RateLimit { jobs: 1, period: Some(ms(60_000)), burst: 1 };
+    configure(&broker, QueueSettings { rate: Some(rate), ..QueueSettings::default() }).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let told = assert_reason(&broker, ids[8], ExplainReason::RateSpent).await;
+    assert!(told.message.contains("rate"), "{told:?}");
+}

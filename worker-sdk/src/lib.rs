@@ -76,7 +76,8 @@
 //!
 //! [`concurrency`](WorkerBuilder::concurrency) is how many jobs run,
 //! [`prefetch`](WorkerBuilder::prefetch) how many more wait in the worker. Short jobs want a deep
-//! prefetch, long ones none. How handlers share threads is told in [`worker`].
+//! prefetch, long ones none. [`kind_concurrency`](WorkerBuilder::kind_concurrency) is how many of a kind run.
+//! How handlers share threads is told in [`worker`].
 //!
 //! # Layers
 //!
@@ -187,3 +188,8 @@ struct Queues;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/quick-start.md")]
 struct QuickStart;
+
+/// And those of docs/worker-sdk.md.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/worker-sdk.md")]
+struct WorkerSdk;

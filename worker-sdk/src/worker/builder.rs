@@ -8,6 +8,7 @@ use tower::{BoxError, Layer, Service};
 
 use super::{
     Settings, Worker,
+    kinds::Kinds,
     verdict::{Observer, Verdict},
 };
 use crate::{
@@ -45,6 +46,8 @@ pub struct WorkerBuilder {
     prefetch: Option<u32>,
     shutdown_timeout: Duration,
     handlers: Vec<(String, HandlerService)>,
+    /// How many jobs of a kind run at the same time, where that is limited.
+    limits: HashMap<String, u32>,
     observer: Option<Observer>,
 }
 
@@ -67,6 +70,7 @@ impl WorkerBuilder {
             prefetch: None,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             handlers: Vec::new(),
+            limits: HashMap::new(),
             observer: None,
         }
     }
@@ -105,6 +109,19 @@ impl WorkerBuilder {
     /// How many jobs run at the same time: at least 1, default 10.
     pub fn concurrency(mut self, jobs: u32) -> WorkerBuilder {
         self.concurrency = jobs;
+        self
+    }
+
+    /// How many jobs of this kind run at the same time in this worker: at least 1, default as many as of all
+    /// kinds together. Jobs beyond wait in the worker, in their order, and jobs of other kinds pass them.
+    ///
+    /// While they wait they take credit. So only a few of them stay for up to 30 s: half of the
+    /// [`prefetch`](WorkerBuilder::prefetch), shared evenly by the kinds with a limit. The others are put off
+    /// after a second: they come again after a pause of 1 s, twice as long each further time up to 256 s, to
+    /// this worker or to another, which is no failure. No job waits so for more than half of its timeout. A
+    /// kind of which a queue may be full for long is better off in a queue of its own.
+    pub fn kind_concurrency(mut self, kind: impl Into<String>, jobs: u32) -> WorkerBuilder {
+        self.limits.insert(kind.into(), jobs);
         self
     }
 
@@ -212,7 +229,8 @@ impl WorkerBuilder {
         if concurrency == 0 {
             return Err("a worker needs a concurrency of at least 1".into());
         }
-        let max_in_flight = concurrency.checked_add(prefetch.unwrap_or(concurrency));
+        let prefetch = prefetch.unwrap_or(concurrency);
+        let max_in_flight = concurrency.checked_add(prefetch);
         let settings = Settings {
             name,
             queues,
@@ -223,7 +241,8 @@ impl WorkerBuilder {
             observer: self.observer,
             open: CancellationToken::new(),
         };
-        Ok(Worker { target, token, settings, handlers: by_kind(self.handlers)? })
+        let kinds = Kinds::new(by_kind(self.handlers, self.limits)?, prefetch);
+        Ok(Worker { target, token, settings, kinds })
     }
 }
 
@@ -235,7 +254,8 @@ fn at(url: &str, tls: &Tls) -> Result<Target, String> {
 
 fn by_kind(
     handlers: Vec<(String, HandlerService)>,
-) -> Result<HashMap<String, HandlerService>, String> {
+    mut limits: HashMap<String, u32>,
+) -> Result<HashMap<String, (HandlerService, Option<u32>)>, String> {
     let mut by_kind = HashMap::new();
     for (kind, handler) in handlers {
         if !is_name(&kind) {
@@ -244,10 +264,17 @@ fn by_kind(
         if by_kind.contains_key(&kind) {
             return Err(format!("the kind {kind:?} has two handlers"));
         }
-        by_kind.insert(kind, handler);
+        let jobs_max = limits.remove(&kind);
+        if jobs_max == Some(0) {
+            return Err(format!("the kind {kind:?} needs a concurrency of at least 1"));
+        }
+        by_kind.insert(kind, (handler, jobs_max));
     }
     if by_kind.is_empty() {
         return Err("a worker needs a handler".into());
+    }
+    if let Some(kind) = limits.into_keys().next() {
+        return Err(format!("the kind {kind:?} has a concurrency and no handler"));
     }
     Ok(by_kind)
 }
@@ -293,6 +320,8 @@ mod tests {
         assert!(refused(builder().tls(Tls::new())).contains("https"));
         let twice = builder().raw_handler("send", |job: Job<Bytes>| async { Ok(job.payload) });
         assert!(refused(twice).contains("two handlers"));
+        assert!(refused(builder().kind_concurrency("send", 0)).contains("at least 1"));
+        assert!(refused(builder().kind_concurrency("sent", 1)).contains("no handler"));
         let none = WorkerBuilder::with_url("http://127.0.0.1:1").queue("emails");
         assert!(refused(none).contains("needs a handler"));
     }

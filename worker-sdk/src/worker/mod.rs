@@ -29,6 +29,7 @@ mod command;
 mod completer;
 mod heartbeat;
 mod held;
+mod kinds;
 mod link;
 mod outbox;
 mod outcome;
@@ -39,15 +40,15 @@ mod shutdown;
 mod steps;
 mod verdict;
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use self::{builder::Target, session::Session, verdict::Observer};
+use self::{builder::Target, kinds::Kinds, session::Session, verdict::Observer};
 pub use self::{builder::WorkerBuilder, verdict::Verdict};
-use crate::{credentials::Token, error::WorkerError, handler::HandlerService};
+use crate::{credentials::Token, error::WorkerError};
 
 /// Takes jobs of some queues and runs their handlers.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ pub struct Worker {
     target: Target,
     token: Token,
     settings: Settings,
-    handlers: HashMap<String, HandlerService>,
+    kinds: Kinds,
 }
 
 #[derive(Debug)]
@@ -101,7 +102,7 @@ impl Worker {
             Target::Endpoint(endpoint) => endpoint.connect_lazy(),
             Target::Channel(channel) => channel,
         };
-        Session::new(self.settings, self.handlers, self.token.on(channel)).run(stop).await
+        Session::new(self.settings, self.kinds, self.token.on(channel)).run(stop).await
     }
 }
 

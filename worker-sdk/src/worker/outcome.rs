@@ -1,5 +1,7 @@
 //! What a handler returned, as a completion.
 
+use std::time::Duration;
+
 use currant_proto::v1::{
     Cancelled, Committed, Completion, Failed, Released, Snoozed, Succeeded, completion::Outcome,
 };
@@ -47,6 +49,11 @@ pub(super) fn released(attempt: Attempt) -> Completion {
     completion(attempt, Outcome::Released(Released {}))
 }
 
+/// The completion of an attempt that wasn't run and is to come again after this time.
+pub(super) fn put_off(attempt: Attempt, delay: Duration) -> Completion {
+    completion(attempt, Outcome::Snoozed(Snoozed { delay: Some(to_proto(delay)) }))
+}
+
 /// The completion of an attempt that was cancelled before it ran.
 pub(super) fn cancelled(attempt: Attempt) -> Completion {
     completion(attempt, Outcome::Cancelled(Cancelled {}))
@@ -88,8 +95,6 @@ fn cut(mut text: String, bytes_max: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
 
     use super::*;

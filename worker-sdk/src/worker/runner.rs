@@ -5,15 +5,9 @@
 //! handlers run in parallel and can't hold each other up; one that takes its time over the first
 //! step sends the next jobs of its kind there at once.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    future::poll_fn,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, task::Poll, time::Duration};
 
-use currant_proto::v1::{Assignment, Completion};
+use currant_proto::v1::Completion;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender},
     task::{self, JoinError, JoinSet, coop::consume_budget},
@@ -24,17 +18,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     attempts::{Attempt, AttemptMap, AttemptSet},
     command::Command,
+    kinds::{Kind, KindNumber, Kinds, Waiting},
     outcome,
     run_time::{RunTime, Runs},
     steps::{self, Finished},
 };
 use crate::{
-    clock,
-    handler::HandlerService,
-    handler_error::HandlerError,
-    job::{Job, JobId},
-    output::Output,
-    progress::Reporter,
+    clock, handler_error::HandlerError, job::Job, output::Output, progress::Reporter, timer::Timer,
 };
 
 /// Outcomes are kept back no longer than this for others to travel with them.
@@ -43,9 +33,11 @@ const HAND_OVER_AFTER: Duration = Duration::from_millis(1);
 const STEP_MAX: Duration = Duration::from_micros(500);
 /// After so many of them the kind is tried in the runner's task again.
 const APART_JOBS: u32 = 1000;
+/// How often jobs of full kinds are looked at, while there are some.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) struct Runner {
-    handlers: HashMap<String, Registered>,
+    kinds: Kinds,
     concurrency: usize,
     /// Unbounded: at most what the session holds, which credit bounds.
     commands: UnboundedReceiver<Command>,
@@ -53,37 +45,21 @@ pub(super) struct Runner {
     completions: UnboundedSender<Vec<Completion>>,
     run_time: RunTime,
     reporter: Option<Reporter>,
-    waiting: VecDeque<Waiting>,
     /// Those with a task of their own.
     running: AttemptMap<Running>,
     tasks: JoinSet<Finished>,
     /// To be handed to the session, and since when.
     finished: Vec<Completion>,
     finished_since: Instant,
+    /// At the jobs of full kinds.
+    look: Timer,
     runs: Runs,
     paused: bool,
     releasing: bool,
 }
 
-struct Registered {
-    handler: HandlerService,
-    /// So many more jobs start in tasks of their own.
-    apart: u32,
-}
-
-struct Waiting {
-    assignment: Assignment,
-    queue: Arc<str>,
-    received_at: Instant,
-}
-
-impl Waiting {
-    fn attempt(&self) -> Attempt {
-        Attempt { job: JobId(self.assignment.job_id), number: self.assignment.attempt }
-    }
-}
-
 struct Running {
+    kind: KindNumber,
     began: Instant,
     cancellation: CancellationToken,
     cancelled: bool,
@@ -92,26 +68,26 @@ struct Running {
 
 impl Runner {
     pub(super) fn new(
-        handlers: HashMap<String, HandlerService>,
+        kinds: Kinds,
         concurrency: usize,
         commands: UnboundedReceiver<Command>,
         completions: UnboundedSender<Vec<Completion>>,
         run_time: RunTime,
         reporter: Option<Reporter>,
     ) -> Runner {
-        let registered = |handler| Registered { handler, apart: 0 };
+        let now = clock::now();
         Runner {
-            handlers: handlers.into_iter().map(|(kind, it)| (kind, registered(it))).collect(),
+            kinds,
             concurrency,
             commands,
             completions,
             run_time,
             reporter,
-            waiting: VecDeque::new(),
             running: AttemptMap::default(),
             tasks: JoinSet::new(),
             finished: Vec::new(),
-            finished_since: clock::now(),
+            finished_since: now,
+            look: Timer::new(now),
             runs: Runs::default(),
             paused: false,
             releasing: false,
@@ -123,6 +99,9 @@ impl Runner {
         loop {
             self.start_waiting().await;
             self.hand_over();
+            if self.kinds.are_full() {
+                self.look.set(Some(clock::now() + LOOK_EVERY));
+            }
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
@@ -130,6 +109,7 @@ impl Runner {
                     None => return,
                 },
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => self.end(ended),
+                () = self.look.elapsed() => self.put_off(),
             }
             self.take_what_is_there();
         }
@@ -148,9 +128,9 @@ impl Runner {
     async fn start_waiting(&mut self) {
         while !self.paused
             && self.tasks.len() < self.concurrency
-            && let Some(waiting) = self.waiting.pop_front()
+            && let Some((kind, waiting)) = self.kinds.next()
         {
-            let now = self.start(waiting).await;
+            let now = self.start(kind, waiting).await;
             if !self.finished.is_empty() && now - self.finished_since > HAND_OVER_AFTER {
                 self.hand_over();
                 self.take_what_is_there();
@@ -161,7 +141,7 @@ impl Runner {
     }
 
     /// Returns the time after the job's first step.
-    async fn start(&mut self, waiting: Waiting) -> Instant {
+    async fn start(&mut self, kind: Option<KindNumber>, waiting: Waiting) -> Instant {
         let began = clock::now();
         let attempt = waiting.attempt();
         let Waiting { assignment, queue, received_at } = waiting;
@@ -172,12 +152,13 @@ impl Runner {
             self.finish(attempt, Err(error), false);
             return began;
         }
-        let Some(Registered { handler, apart }) = self.handlers.get_mut(&job.kind) else {
+        let Some(kind) = kind else {
             let kind = &job.kind;
             let error = HandlerError::new(format_args!("no handler for the kind {kind:?}"));
             self.finish(attempt, Err(error), false);
             return began;
         };
+        let Kind { handler, apart, .. } = self.kinds.get_mut(kind);
         let (cancellation, limit) = (job.cancellation.clone(), deadline.zip(job.timeout));
         let mut future = steps::call(handler, job);
         let first = match *apart {
@@ -194,8 +175,9 @@ impl Runner {
             Poll::Pending => {
                 let rest = steps::drive(attempt, future, cancellation.clone(), limit);
                 let task = self.tasks.spawn(rest).id();
-                let running = Running { began, cancellation, cancelled: false, task };
+                let running = Running { kind, began, cancellation, cancelled: false, task };
                 self.running.insert(attempt, running);
+                self.kinds.began(kind);
             }
         }
         now
@@ -206,7 +188,7 @@ impl Runner {
             Command::Run { queue, received_at, jobs } => {
                 for assignment in jobs {
                     let queue = queue.clone();
-                    self.waiting.push_back(Waiting { assignment, queue, received_at });
+                    self.kinds.push(Waiting { assignment, queue, received_at });
                 }
                 if self.releasing {
                     self.release_waiting();
@@ -239,15 +221,11 @@ impl Runner {
                 None => drop(rest.insert(attempt)),
             }
         }
-        let mut stopped = Vec::new();
-        if !rest.is_empty() {
-            self.waiting.retain(|waiting| {
-                let stop = rest.contains(&waiting.attempt());
-                stopped.extend(stop.then(|| waiting.attempt()));
-                !stop
-            });
-        }
-        stopped
+        let stopped = match rest.is_empty() {
+            true => Vec::new(),
+            false => self.kinds.take_waiting(|waiting| rest.contains(&waiting.attempt())),
+        };
+        stopped.iter().map(Waiting::attempt).collect()
     }
 
     fn release(&mut self) {
@@ -257,8 +235,15 @@ impl Runner {
     }
 
     fn release_waiting(&mut self) {
-        for waiting in std::mem::take(&mut self.waiting) {
+        for waiting in self.kinds.take_waiting(|_| true) {
             self.push(outcome::released(waiting.attempt()));
+        }
+    }
+
+    /// Makes room for jobs of other kinds.
+    fn put_off(&mut self) {
+        for waiting in self.kinds.take_overdue(clock::now()) {
+            self.push(outcome::put_off(waiting.attempt(), waiting.pause()));
         }
     }
 
@@ -281,6 +266,7 @@ impl Runner {
                 let running = self.running.remove(&attempt);
                 if let Some(running) = &running {
                     self.runs.add(clock::now() - running.began);
+                    self.kinds.ended(running.kind);
                 }
                 self.finish(attempt, result, running.is_some_and(|running| running.cancelled));
             }
@@ -289,7 +275,9 @@ impl Runner {
                 let task = error.id();
                 let attempt = self.running.iter().find(|(_, running)| running.task == task);
                 let Some(attempt) = attempt.map(|(attempt, _)| *attempt) else { return };
-                self.running.remove(&attempt);
+                if let Some(running) = self.running.remove(&attempt) {
+                    self.kinds.ended(running.kind);
+                }
                 self.finish(attempt, Err(HandlerError::new("the handler panicked")), false);
             }
         }
@@ -321,10 +309,14 @@ impl Runner {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "as in a session: bounded by what the test sends")]
 mod tests {
+    use std::collections::HashMap;
+
     use bytes::Bytes;
+    use currant_proto::v1::Assignment;
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
+    use crate::handler::HandlerService;
 
     /// A runner of one kind, whose handler says in which task its first step was taken.
     fn start(
@@ -337,8 +329,8 @@ mod tests {
         });
         let (commands, receiver) = unbounded_channel();
         let (completions, finished) = unbounded_channel();
-        let handlers = HashMap::from([("work".to_owned(), handler)]);
-        let runner = Runner::new(handlers, 1, receiver, completions, RunTime::default(), None);
+        let kinds = Kinds::new(HashMap::from([("work".to_owned(), (handler, None))]), 1);
+        let runner = Runner::new(kinds, 1, receiver, completions, RunTime::default(), None);
         let task = tokio::spawn(runner.run()).id();
         (commands, finished, task)
     }

@@ -2,7 +2,7 @@
 //! holds. [`Session::wait`] waits; the rest changes state and starts calls. It never runs a handler:
 //! a handler that blocks its thread stops no heartbeat.
 
-use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use currant_proto::v1::{
     Assignments, CompleteResponse, Completion, HeartbeatRequest, HeartbeatResponse,
@@ -23,6 +23,7 @@ use super::{
     completer::Completer,
     heartbeat::Heartbeats,
     held::Held,
+    kinds::Kinds,
     link::{Link, LinkEvent},
     outbox::Limits,
     outcome::attempt_of,
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     channel::DECODE_BYTES_MAX, clock, credentials::Transport, error::WorkerError,
-    handler::HandlerService, progress::Reporter, retry::is_transient, timer::Timer,
+    progress::Reporter, retry::is_transient, timer::Timer,
 };
 
 /// More the broker doesn't take in one message (default).
@@ -76,11 +77,7 @@ impl Session {
         clippy::disallowed_methods,
         reason = "both channels carry at most what is held, which the session's credit bounds"
     )]
-    pub(super) fn new(
-        settings: Settings,
-        handlers: HashMap<String, HandlerService>,
-        transport: Transport,
-    ) -> Session {
+    pub(super) fn new(settings: Settings, kinds: Kinds, transport: Transport) -> Session {
         let (runner, commands) = unbounded_channel();
         let (completions, finished) = unbounded_channel();
         let run_time = RunTime::default();
@@ -90,7 +87,7 @@ impl Session {
         let reporter = Reporter::new(client.clone());
         let reports = Some(reporter.clone());
         let runs =
-            Runner::new(handlers, concurrency, commands, completions, run_time.clone(), reports);
+            Runner::new(kinds, concurrency, commands, completions, run_time.clone(), reports);
         // It ends with the session, which owns the other end of its commands.
         tokio::spawn(runs.run());
         let now = clock::now();

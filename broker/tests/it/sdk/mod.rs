@@ -2,6 +2,7 @@
 
 mod client;
 mod handlers;
+mod kinds;
 mod layers;
 mod progress;
 mod restart;

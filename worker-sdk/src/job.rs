@@ -9,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use currant_proto::v1;
+use http::Extensions;
 use tokio_util::sync::CancellationToken;
 
 use crate::{progress::Reporter, time::from_proto};
@@ -88,6 +89,9 @@ pub struct Job<T> {
     /// worker's, its timeout is over, or the shutdown's time is. A cancelled job stays cancelled,
     /// whatever the handler returns.
     pub cancellation: CancellationToken,
+    /// What [layers](crate::WorkerBuilder::layer) hand on to those within them and to the handler, by its type:
+    /// who the job is for, a connection, a clock. Empty at first, which costs nothing.
+    pub extensions: Extensions,
     /// Through which it reports; none without a worker.
     pub(crate) reporter: Option<Reporter>,
 }
@@ -115,6 +119,7 @@ impl<T> Job<T> {
             metadata: self.metadata,
             traceparent: self.traceparent,
             cancellation: self.cancellation,
+            extensions: self.extensions,
             reporter: self.reporter,
         }
     }
@@ -155,6 +160,7 @@ impl Job<Bytes> {
             metadata,
             traceparent,
             cancellation: CancellationToken::new(),
+            extensions: Extensions::new(),
             reporter,
         }
     }

@@ -128,6 +128,7 @@ mod watch;
 pub mod worker;
 
 pub use bytes::Bytes;
+pub use http::Extensions;
 pub use tokio_util::sync::CancellationToken;
 
 pub use crate::{

@@ -177,7 +177,20 @@ impl WorkerBuilder {
 
     /// Wraps every handler registered so far, each by itself: a concurrency limit holds for each
     /// kind, a global one (`GlobalConcurrencyLimitLayer`) for all. The layer added last is the
-    /// outermost.
+    /// outermost: it sees a job first and what becomes of it last. Handlers that are registered later aren't
+    /// wrapped.
+    ///
+    /// A layer sees the payload as bytes, before a typed handler reads it, and the result as bytes. What it
+    /// finds out it hands on in [`Job::extensions`]. It may change the job, answer instead of the handler,
+    /// or change the answer; its errors are failed attempts, and a [`HandlerError`] passes unchanged
+    /// through layers that box errors. Around all layers are the job's timeout, the net for
+    /// panics and the span of the attempt. A job that waits in a layer, as for a permit, runs already and
+    /// takes its part of [`concurrency`](WorkerBuilder::concurrency); one that waits for
+    /// [`kind_concurrency`](WorkerBuilder::kind_concurrency) doesn't.
+    ///
+    /// A layer costs an allocation for each job, and what it does itself; several in one
+    /// (`tower::ServiceBuilder`, where the first is the outermost) cost one together. A worker without layers
+    /// pays nothing.
     pub fn layer<L>(mut self, layer: L) -> WorkerBuilder
     where
         L: Layer<HandlerService>,

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use currant_worker_sdk::{Bytes, HandlerError, Job, JobState, NewJob};
+use currant_worker_sdk::{Bytes, HandlerError, Job, JobState, NewJob, Output};
 use tower::{
+    ServiceBuilder,
     limit::{ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer},
     service_fn,
     timeout::TimeoutLayer,
+    util::MapRequestLayer,
 };
 
 use super::{Gauge, client, in_state, worker};
@@ -80,5 +82,49 @@ async fn what_a_handler_says_passes_through_layers() {
         .start();
     let id = client.enqueue(NewJob::json("emails", "never", &()).unwrap()).await.unwrap();
     assert_eq!(in_state(&client, id, JobState::Dead).await.error, "no");
+    running.shutdown().await.unwrap();
+}
+
+/// Whose job it is.
+#[derive(Clone)]
+struct Customer(String);
+
+#[tokio::test]
+async fn the_layer_added_last_sees_a_job_first_and_what_it_finds_out_comes_to_the_handler() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let client = client(&broker).await;
+    let known = |mut job: Job<Bytes>| {
+        let customer = job.metadata.get("customer").cloned().map(Customer);
+        let customer = customer.ok_or_else(|| HandlerError::discard("nobody's job"))?;
+        job.extensions.insert(customer);
+        Ok::<_, HandlerError>(job)
+    };
+    let shouted = |mut job: Job<Bytes>| {
+        let customer = job.extensions.get_mut::<Customer>().expect("it was outermost");
+        customer.0.make_ascii_uppercase();
+        job
+    };
+    let quoted = |answer: Output| match answer {
+        Output::Result(result) => Output::Result([b"<", &*result, b">"].concat().into()),
+        Output::Committed(committed) => Output::Committed(committed),
+    };
+    let running = worker(&broker)
+        .handler("greet", |job: Job<()>| async move {
+            Ok(job.extensions.get::<Customer>().map(|customer| customer.0.clone()))
+        })
+        .layer(MapRequestLayer::new(shouted))
+        .layer(ServiceBuilder::new().map_response(quoted).filter(known))
+        .handler("bare", |job: Job<()>| async move { Ok(job.extensions.is_empty()) })
+        .build()
+        .unwrap()
+        .start();
+    let ada = NewJob::json("emails", "greet", &()).unwrap().metadata("customer", "ada");
+    let id = client.enqueue(ada).await.unwrap();
+    assert_eq!(&*in_state(&client, id, JobState::Succeeded).await.result, b"<\"ADA\">");
+    let id = client.enqueue(NewJob::json("emails", "greet", &()).unwrap()).await.unwrap();
+    assert_eq!(in_state(&client, id, JobState::Dead).await.error, "nobody's job");
+    let id = client.enqueue(NewJob::json("emails", "bare", &()).unwrap()).await.unwrap();
+    assert_eq!(&*in_state(&client, id, JobState::Succeeded).await.result, b"true");
     running.shutdown().await.unwrap();
 }

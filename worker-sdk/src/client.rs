@@ -16,6 +16,7 @@ use crate::{
     job::JobId,
     new_job::{NewJob, fresh_key, request},
     retry::with_retry,
+    span,
     stored_job::{FailedAttempt, StoredJob},
 };
 
@@ -134,12 +135,13 @@ impl Client {
             return Ok(Vec::new());
         }
         let count = jobs.len();
-        let request = request(key.into(), jobs);
+        let around = span::of_enqueue(&jobs);
+        let request = around.in_scope(|| request(key.into(), jobs));
         let answer = with_retry(self.deadline, || {
             let (mut inner, request) = (self.inner.clone(), request.clone());
             async move { inner.enqueue(request).await }
         });
-        ids(answer.await?.into_inner().job_ids, count)
+        ids(span::during(around, answer).await?.into_inner().job_ids, count)
     }
 
     /// Opens a stream for enqueues that don't wait for each other. Panics outside of a tokio runtime.

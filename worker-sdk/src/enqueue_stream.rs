@@ -28,6 +28,7 @@ use crate::{
     job::JobId,
     new_job::{NewJob, fresh_key, request},
     retry::{Backoff, is_transient},
+    span,
     timer::Timer,
 };
 
@@ -57,7 +58,8 @@ impl EnqueueStream {
     /// Sends jobs, to be stored all or none, without waiting for the answer: that is the future
     /// which this returns. Waits only while 64 sends are unanswered. No jobs: the broker refuses.
     pub async fn send(&self, jobs: impl IntoIterator<Item = NewJob>) -> Result<Enqueued, Error> {
-        let request = request(fresh_key(), jobs.into_iter().collect());
+        let jobs: Vec<NewJob> = jobs.into_iter().collect();
+        let request = span::of_enqueue(&jobs).in_scope(|| request(fresh_key(), jobs));
         let (reply, ids) = oneshot::channel();
         let give_up_at = clock::now() + self.deadline;
         let unanswered =

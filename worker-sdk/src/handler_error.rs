@@ -72,6 +72,10 @@ impl HandlerError {
         HandlerError { verdict, report }
     }
 
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
     pub(crate) fn into_parts(self) -> (Verdict, Report) {
         (self.verdict, self.report)
     }

@@ -84,6 +84,12 @@
 //! Handlers are [tower](https://docs.rs/tower) services of [`Job<Bytes>`](Job). What wraps services
 //! wraps handlers: time-outs, limits, tracing spans, codecs; see [`WorkerBuilder::layer`].
 //!
+//! # Spans
+//!
+//! A span of `tracing`, `currant.job`, is around each attempt. With the feature `otel` enqueues and attempts are
+//! spans of OpenTelemetry, and a trace goes from the caller through the job to its handler:
+//! `docs/worker-sdk.md`.
+//!
 //! # Who calls
 //!
 //! Where the broker wants a token, [`WorkerBuilder::token`] and [`Client::token`] put it into every call. A
@@ -113,12 +119,15 @@ mod handler_error;
 mod job;
 mod listing;
 mod new_job;
+#[cfg(feature = "otel")]
+mod otel;
 mod output;
 mod progress;
 mod queue;
 mod retry;
 mod retry_policy;
 mod schedule;
+mod span;
 mod stored_job;
 mod time;
 mod timer;

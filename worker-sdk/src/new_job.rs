@@ -8,7 +8,7 @@ use bytes::Bytes;
 use currant_proto::v1;
 use serde::Serialize;
 
-use crate::{clock, error::Error, retry_policy::RetryPolicy, time::to_proto, unique::Unique};
+use crate::{clock, error::Error, retry_policy::RetryPolicy, span, time::to_proto, unique::Unique};
 
 /// A job to be stored. The broker checks the limits and names each wrong field in
 /// [`Error::InvalidArgument`].
@@ -152,7 +152,8 @@ impl NewJob {
         self
     }
 
-    /// W3C trace context for the worker, at most 128 characters.
+    /// W3C trace context for the worker, at most 128 characters. Default: none; with the feature `otel`
+    /// that of the span `send` around the call.
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> NewJob {
         self.traceparent = traceparent.into();
         self
@@ -163,6 +164,11 @@ impl NewJob {
     pub fn unique(mut self, unique: Unique) -> NewJob {
         self.unique = Some(unique);
         self
+    }
+
+    #[cfg(feature = "otel")]
+    pub(crate) fn queue_name(&self) -> &str {
+        &self.queue
     }
 
     pub(crate) fn into_proto(self) -> v1::NewJob {
@@ -179,7 +185,7 @@ impl NewJob {
             timeout: timeout.map(to_proto),
             tags,
             metadata,
-            traceparent,
+            traceparent: if traceparent.is_empty() { span::traceparent() } else { traceparent },
             unique: unique.map(Unique::into_proto),
             expiry: expiry.map(|expiry| match expiry {
                 Expiry::At(time) => v1::new_job::Expiry::ExpireAt(time.into()),

@@ -24,7 +24,8 @@ use super::{
     steps::{self, Finished},
 };
 use crate::{
-    clock, handler_error::HandlerError, job::Job, output::Output, progress::Reporter, timer::Timer,
+    clock, handler_error::HandlerError, job::Job, output::Output, progress::Reporter, span,
+    timer::Timer,
 };
 
 /// Outcomes are kept back no longer than this for others to travel with them.
@@ -160,7 +161,9 @@ impl Runner {
         };
         let Kind { handler, apart, .. } = self.kinds.get_mut(kind);
         let (cancellation, limit) = (job.cancellation.clone(), deadline.zip(job.timeout));
-        let mut future = steps::call(handler, job);
+        let span = span::of_attempt(&job);
+        let future = span.in_scope(|| steps::call(handler, job));
+        let mut future = span::around(span, future, steps::poll_caught);
         let first = match *apart {
             0 => poll_fn(|cx| Poll::Ready(steps::poll_caught(&mut future, cx))).await,
             _ => Poll::Pending,

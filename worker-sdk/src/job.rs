@@ -12,7 +12,7 @@ use currant_proto::v1;
 use http::Extensions;
 use tokio_util::sync::CancellationToken;
 
-use crate::{progress::Reporter, time::from_proto};
+use crate::{progress::Report, time::from_proto};
 
 /// The id of a job. Ids grow with time; as text they are decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,7 +93,7 @@ pub struct Job<T> {
     /// who the job is for, a connection, a clock. Empty at first, which costs nothing.
     pub extensions: Extensions,
     /// Through which it reports; none without a worker.
-    pub(crate) reporter: Option<Reporter>,
+    pub(crate) reporter: Option<Arc<dyn Report>>,
 }
 
 impl<T> Job<T> {
@@ -129,7 +129,7 @@ impl Job<Bytes> {
     pub(crate) fn from_assignment(
         assignment: v1::Assignment,
         queue: Arc<str>,
-        reporter: Option<Reporter>,
+        reporter: Option<Arc<dyn Report>>,
     ) -> Job<Bytes> {
         let v1::Assignment {
             job_id,

@@ -33,6 +33,7 @@ mod kinds;
 mod link;
 mod outbox;
 mod outcome;
+mod reporter;
 mod run_time;
 mod runner;
 mod session;

@@ -5,7 +5,7 @@
 //! handlers run in parallel and can't hold each other up; one that takes its time over the first
 //! step sends the next jobs of its kind there at once.
 
-use std::{future::poll_fn, task::Poll, time::Duration};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use currant_proto::v1::Completion;
 use tokio::{
@@ -24,7 +24,7 @@ use super::{
     steps::{self, Finished},
 };
 use crate::{
-    clock, handler_error::HandlerError, job::Job, output::Output, progress::Reporter, span,
+    clock, handler_error::HandlerError, job::Job, output::Output, progress::Report, span,
     timer::Timer,
 };
 
@@ -45,7 +45,7 @@ pub(super) struct Runner {
     /// Unbounded: at most one for each attempt held.
     completions: UnboundedSender<Vec<Completion>>,
     run_time: RunTime,
-    reporter: Option<Reporter>,
+    reporter: Option<Arc<dyn Report>>,
     /// Those with a task of their own.
     running: AttemptMap<Running>,
     tasks: JoinSet<Finished>,
@@ -74,7 +74,7 @@ impl Runner {
         commands: UnboundedReceiver<Command>,
         completions: UnboundedSender<Vec<Completion>>,
         run_time: RunTime,
-        reporter: Option<Reporter>,
+        reporter: Option<Arc<dyn Report>>,
     ) -> Runner {
         let now = clock::now();
         Runner {

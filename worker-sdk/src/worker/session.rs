@@ -27,13 +27,14 @@ use super::{
     link::{Link, LinkEvent},
     outbox::Limits,
     outcome::attempt_of,
+    reporter::Reporter,
     run_time::RunTime,
     runner::Runner,
     shutdown::{Due, Shutdown},
 };
 use crate::{
-    channel::DECODE_BYTES_MAX, clock, credentials::Transport, error::WorkerError,
-    progress::Reporter, retry::is_transient, timer::Timer,
+    channel::DECODE_BYTES_MAX, clock, credentials::Transport, error::WorkerError, progress::Report,
+    retry::is_transient, timer::Timer,
 };
 
 /// More the broker doesn't take in one message (default).
@@ -85,7 +86,7 @@ impl Session {
         let client =
             WorkerServiceClient::new(transport).max_decoding_message_size(DECODE_BYTES_MAX);
         let reporter = Reporter::new(client.clone());
-        let reports = Some(reporter.clone());
+        let reports: Option<Arc<dyn Report>> = Some(Arc::new(reporter.clone()));
         let runs =
             Runner::new(kinds, concurrency, commands, completions, run_time.clone(), reports);
         // It ends with the session, which owns the other end of its commands.

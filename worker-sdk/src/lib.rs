@@ -90,6 +90,11 @@
 //! spans of OpenTelemetry, and a trace goes from the caller through the job to its handler:
 //! `docs/worker-sdk.md`.
 //!
+//! # Tests
+//!
+//! With the feature `testing` the module `testing` runs handlers inline and starts a broker with a Postgres of its
+//! own for a test: `docs/worker-sdk.md`.
+//!
 //! # Who calls
 //!
 //! Where the broker wants a token, [`WorkerBuilder::token`] and [`Client::token`] put it into every call. A
@@ -129,6 +134,8 @@ mod retry_policy;
 mod schedule;
 mod span;
 mod stored_job;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 mod timer;
 mod tokens;
@@ -200,6 +207,6 @@ struct Queues;
 struct QuickStart;
 
 /// And those of docs/worker-sdk.md.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../../docs/worker-sdk.md")]
 struct WorkerSdk;

@@ -171,6 +171,11 @@ impl NewJob {
         &self.queue
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn kind_name(&self) -> &str {
+        &self.kind
+    }
+
     pub(crate) fn into_proto(self) -> v1::NewJob {
         let NewJob { queue, kind, payload, content_type, priority, start, expiry, .. } = self;
         let NewJob { max_attempts, retry, timeout, tags, metadata, traceparent, unique, .. } = self;

@@ -186,6 +186,11 @@ impl StoredJob {
         }
     }
 
+    /// The payload of a job that was made with [`NewJob::json`](crate::NewJob::json).
+    pub fn payload_json<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_slice(&self.payload)
+    }
+
     /// The result of a typed handler. An empty result is read as JSON `null`, see
     /// [`WorkerBuilder::handler`](crate::WorkerBuilder::handler).
     pub fn result_json<T: DeserializeOwned>(&self) -> serde_json::Result<T> {

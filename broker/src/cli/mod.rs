@@ -72,6 +72,10 @@ struct Dev {
     /// Where metrics and health are [default: 127.0.0.1:7071]
     #[arg(long, value_name = "ADDRESS")]
     http_listen: Option<SocketAddr>,
+    /// For the tests of a program: on free ports and in a temporary directory, told in a line of JSON;
+    /// gone when its standard input ends
+    #[arg(long, conflicts_with_all = ["data_dir", "grpc_listen", "http_listen"])]
+    for_tests: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -115,6 +115,11 @@ impl Kinds {
         all
     }
 
+    #[cfg(feature = "testing")]
+    pub(super) fn handler(&self, name: &str) -> Option<HandlerService> {
+        self.numbers.get(name).map(|number| self.kinds[number.0].handler.clone())
+    }
+
     pub(super) fn get_mut(&mut self, number: KindNumber) -> &mut Kind {
         &mut self.kinds[number.0]
     }

@@ -29,6 +29,8 @@ mod command;
 mod completer;
 mod heartbeat;
 mod held;
+#[cfg(feature = "testing")]
+mod inline;
 mod kinds;
 mod link;
 mod outbox;
@@ -47,8 +49,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::inline::run_inline;
 use self::{builder::Target, kinds::Kinds, session::Session, verdict::Observer};
 pub use self::{builder::WorkerBuilder, verdict::Verdict};
+#[cfg(feature = "testing")]
+use crate::handler::HandlerService;
 use crate::{credentials::Token, error::WorkerError};
 
 /// Takes jobs of some queues and runs their handlers.
@@ -82,6 +88,12 @@ impl Worker {
     /// A worker on a channel that the caller has made, to be shared with others for instance.
     pub fn builder_with_channel(channel: Channel) -> WorkerBuilder {
         WorkerBuilder::with_channel(channel)
+    }
+
+    /// What it has for a kind.
+    #[cfg(feature = "testing")]
+    pub(crate) fn handler(&self, kind: &str) -> Option<HandlerService> {
+        self.kinds.handler(kind)
     }
 
     /// Runs it in the background. Panics outside of a tokio runtime.

@@ -24,7 +24,12 @@ pub(super) fn ended(
     result: Result<Output, HandlerError>,
     cancelled: bool,
 ) -> Completion {
-    let outcome = match result {
+    completion(attempt, of(result, cancelled))
+}
+
+/// The outcome alone.
+pub(super) fn of(result: Result<Output, HandlerError>, cancelled: bool) -> Outcome {
+    match result {
         Ok(Output::Result(result)) => Outcome::Succeeded(Succeeded { result }),
         Ok(Output::Committed(_)) => Outcome::Committed(Committed {}),
         Err(_) if cancelled => Outcome::Cancelled(Cancelled {}),
@@ -40,8 +45,7 @@ pub(super) fn ended(
             }
             (Verdict::Release, _) => Outcome::Released(Released {}),
         },
-    };
-    completion(attempt, outcome)
+    }
 }
 
 /// The completion of an attempt that wasn't run, or was stopped by the shutdown.

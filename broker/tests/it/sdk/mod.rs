@@ -7,6 +7,7 @@ mod layers;
 mod progress;
 mod restart;
 mod sessions;
+mod testing;
 mod traces;
 mod transaction;
 mod waits;

@@ -215,6 +215,7 @@ fn ms(value: u64) -> Duration {
 fn queue_defaults(config: &Config) -> Queue {
     let config::QueueDefaults {
         max_attempts,
+        worker_losses_max,
         retry_base_ms,
         retry_max_ms,
         retry_factor,
@@ -231,6 +232,7 @@ fn queue_defaults(config: &Config) -> Queue {
         priority: 0,
         max_attempts,
         retry: RetryPolicy::exponential(retry_base_ms, retry_max_ms, retry_factor, retry_jitter),
+        worker_losses_max,
         timeout_ms: Some(timeout_ms).filter(|ms| *ms > 0),
         retention: Retention {
             succeeded_ms: kept_ms(config.retention.succeeded_ms),

@@ -486,6 +486,10 @@ pub struct QueueDefaults {
     /// How often a job may fail before it is dead.
     #[schemars(range(min = 1, max = 1000))]
     pub max_attempts: u16,
+    /// How many workers a job may be lost with before it is dead, however often it may still fail: one
+    /// that kills its workers shouldn't kill all of them.
+    #[schemars(range(min = 1, max = 1000))]
+    pub worker_losses_max: u16,
     /// The wait after the first failure, in milliseconds.
     #[schemars(range(min = 1, max = 315_360_000_000_u64))]
     pub retry_base_ms: u64,
@@ -508,6 +512,7 @@ impl Default for QueueDefaults {
     fn default() -> Self {
         Self {
             max_attempts: 25,
+            worker_losses_max: 5,
             retry_base_ms: 1000,
             retry_max_ms: 3_600_000,
             retry_factor: 2.0,

@@ -20,6 +20,8 @@ pub struct Queue {
     pub priority: i16,
     pub max_attempts: u16,
     pub retry: RetryPolicy,
+    /// So many lost workers make a job dead, whatever attempts are left.
+    pub worker_losses_max: u16,
     /// How long an attempt may run; `None`: no limit.
     pub timeout_ms: Option<u64>,
     pub retention: Retention,

@@ -24,6 +24,8 @@ pub struct Budget<'a> {
     /// The job's own; `None`: its kind's or the queue's.
     pub retry: Option<&'a RetryPolicy>,
     pub kind: &'a str,
+    /// If its worker was lost: how many workers were before, in a row with other failures.
+    pub workers_lost: Option<u16>,
 }
 
 /// Decides how a job goes on. Returns the failures that it then has. `random`: uniform in [0, 1).
@@ -46,7 +48,9 @@ pub fn settle(
     };
     let fail = |discard: bool, retry_after_ms: Option<u64>| {
         let failures = budget.failures.saturating_add(1);
-        if discard || failures >= budget.max_attempts.unwrap_or(queue.max_attempts) {
+        let deadly =
+            budget.workers_lost.is_some_and(|before| before + 1 >= queue.worker_losses_max);
+        if discard || deadly || failures >= budget.max_attempts.unwrap_or(queue.max_attempts) {
             return (Next::Dead, failures);
         }
         let of_kind = || queue.own.retry_by_kind.get(budget.kind);
@@ -82,6 +86,7 @@ mod tests {
             priority: 0,
             max_attempts: 3,
             retry,
+            worker_losses_max: 2,
             timeout_ms: None,
             retention: Retention { succeeded_ms: None, cancelled_ms: None, dead_ms: None },
         }
@@ -94,7 +99,7 @@ mod tests {
     fn next(outcome: &Outcome, failures: u16, max_attempts: Option<u16>) -> (Next, u16) {
         settle(
             outcome,
-            Budget { failures, max_attempts, retry: None, kind: "k" },
+            Budget { failures, max_attempts, retry: None, kind: "k", workers_lost: None },
             &queue(),
             NOW,
             0.5,
@@ -110,6 +115,22 @@ mod tests {
         assert_eq!(next(&fail, 2, None), (Next::Dead, 3));
         assert_eq!(next(&fail, 2, Some(4)).1, 3);
         assert_eq!(next(&fail, 0, Some(1)), (Next::Dead, 1));
+    }
+
+    #[test]
+    fn a_job_that_loses_its_workers_is_dead_before_its_budget_is_spent() {
+        let lost = |before| {
+            let budget = Budget {
+                failures: 0,
+                max_attempts: Some(9),
+                retry: None,
+                kind: "k",
+                workers_lost: before,
+            };
+            settle(&failed(false, None), budget, &queue(), NOW, 0.5).0
+        };
+        let again = Next::Scheduled { at: NOW + 1_000_000 };
+        assert_eq!([lost(None), lost(Some(0)), lost(Some(1))], [again.clone(), again, Next::Dead]);
     }
 
     #[test]
@@ -135,7 +156,8 @@ mod tests {
         let mut queue = queue();
         queue.own.retry_by_kind.insert("slow".to_owned(), wait(9));
         let next = |kind, retry| {
-            let budget = Budget { failures: 0, max_attempts: None, retry, kind };
+            let budget =
+                Budget { failures: 0, max_attempts: None, retry, kind, workers_lost: None };
             settle(&failed(false, None), budget, &queue, NOW, 0.5).0
         };
         let own = wait(7);

@@ -14,7 +14,7 @@ use super::{
     dispatch::Dispatch,
     error::log,
     persist::Persistence,
-    settle::{Holder, SettleCall},
+    settle_call::{Holder, SettleCall},
 };
 use crate::{
     domain::{Attempt, Completion, JobId, JobKey, Outcome, QueueId, Verdict},

@@ -24,7 +24,7 @@ use super::{
     metrics::Metrics,
     orphans::Orphans,
     report_progress::{self, ProgressCall},
-    settle::SettleCall,
+    settle_call::SettleCall,
     stats::{Depths, STATS_WATCHERS_MAX},
     wakeup::Wakeup,
     watch::Watches,

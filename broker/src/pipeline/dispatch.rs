@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::{
     Core,
     hold::Waiting,
-    settle::{Holder, SettleCall},
+    settle_call::{Holder, SettleCall},
 };
 use crate::{
     domain::{Attempt, Failure, JobKey, Outcome, TakenJob},
@@ -114,7 +114,7 @@ impl Core {
             Action::Fail { session, worker, jobs, cause } => {
                 let (message, class) = match cause {
                     FailCause::WorkerLost => {
-                        ("the worker was lost while it held the job", "worker_lost")
+                        ("the worker was lost while it held the job", Failure::WORKER_LOST)
                     }
                     FailCause::Timeout => ("the attempt ran longer than its timeout", "timeout"),
                 };

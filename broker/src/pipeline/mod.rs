@@ -34,6 +34,7 @@ mod report_progress;
 mod retry;
 mod schedules;
 mod settle;
+mod settle_call;
 mod stats;
 mod subscribe;
 mod tokens;

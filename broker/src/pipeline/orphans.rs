@@ -6,7 +6,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Core, settle::SettleCall};
+use super::{Core, settle_call::SettleCall};
 use crate::{
     domain::{JobId, JobKey, Outcome, QueueId},
     store::{self, StoreError},

@@ -3,61 +3,28 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt::Write,
     sync::Arc,
 };
 
 use chrono::{DateTime, Utc};
-use tokio::sync::oneshot;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Core, PipelineError, Suspect,
-    coalescer::{Permit, Request},
-    complete::Verdicts,
     dispatch::Dispatch,
     error::log,
     persist::Persistence,
+    settle_call::{By, Holder, Item, SettleCall},
 };
 use crate::{
     clock::time_of_micros,
-    domain::{self, Attempt, Failure, JobId, JobKey, Next, Outcome, Queue, QueueId, Verdict},
-    engine::{Completing, SessionId},
+    domain::{self, Failure, JobId, JobKey, Next, Outcome, Queue, QueueId, Verdict},
+    engine::Completing,
     store::{
         self, JobState, OUTCOME_CANCELLED, OUTCOME_DEAD, PHASE_READY, PHASE_SCHEDULED, PHASE_TAKEN,
         Settlement, StoreError,
     },
 };
-
-/// The settlements of one call, or of one decision of the broker.
-pub(super) struct SettleCall {
-    items: Vec<Item>,
-    bytes: usize,
-    by: By,
-    /// Where that matters: for what failed.
-    holder: Option<Holder>,
-    /// From when it is sent off: a drain waits for it.
-    under_way: Option<TaskTrackerToken>,
-}
-
-struct Item {
-    key: JobKey,
-    attempt: i32,
-    outcome: Outcome,
-}
-
-/// Who had the attempts of a call.
-#[derive(Clone, Debug)]
-pub(super) struct Holder {
-    pub(super) session: SessionId,
-    /// Empty: not known.
-    pub(super) worker: Arc<str>,
-}
-
-impl Holder {
-    fn as_stored(&self) -> (Arc<str>, String) {
-        (Arc::clone(&self.worker), format!("{:032x}", self.session.0))
-    }
-}
 
 /// One item of a flush.
 struct Settling<'a> {
@@ -73,70 +40,6 @@ struct Written {
     settled: Vec<store::Settled>,
     /// As they were before; as they are after, where not all rows could be written.
     states: HashMap<JobKey, JobState>,
-}
-
-enum By {
-    Worker {
-        session: SessionId,
-        completings: Vec<Completing>,
-        reply: oneshot::Sender<Verdicts>,
-        _permit: Arc<Permit>,
-    },
-    /// Only what this broker still owns. Nobody waits; and no budget is asked, since it makes room.
-    Broker { owner: i32 },
-}
-
-impl SettleCall {
-    pub(super) fn by_worker(
-        session: SessionId,
-        holder: Option<Holder>,
-        items: Vec<(Completing, JobKey, Outcome)>,
-        permit: Arc<Permit>,
-    ) -> (Self, oneshot::Receiver<Verdicts>) {
-        let (reply, answer) = oneshot::channel();
-        let completings = items.iter().map(|(completing, ..)| *completing).collect();
-        let item = |(completing, key, outcome): (Completing, JobKey, Outcome)| {
-            let Attempt { id: _, number } = completing.attempt;
-            Item { key, attempt: number, outcome }
-        };
-        let by = By::Worker { session, completings, reply, _permit: permit };
-        let call = Self::new(items.into_iter().map(item).collect(), by);
-        (Self { holder, ..call }, answer)
-    }
-
-    /// What the broker fails itself.
-    pub(super) fn failed(
-        jobs: Vec<(JobKey, i32)>,
-        owner: i32,
-        holder: Holder,
-        error: Failure,
-    ) -> Self {
-        let outcome = Outcome::Failed { error, discard: false, retry_after_ms: None };
-        Self { holder: Some(holder), ..Self::by_broker(jobs, owner, &outcome) }
-    }
-
-    pub(super) fn by_broker(jobs: Vec<(JobKey, i32)>, owner: i32, outcome: &Outcome) -> Self {
-        let item = |(key, attempt)| Item { key, attempt, outcome: outcome.clone() };
-        Self::new(jobs.into_iter().map(item).collect(), By::Broker { owner })
-    }
-
-    fn new(items: Vec<Item>, by: By) -> Self {
-        let bytes = |item: &Item| match &item.outcome {
-            Outcome::Failed { error, .. } => 128 + error.bytes(),
-            _ => 128,
-        };
-        Self { bytes: items.iter().map(bytes).sum(), items, by, holder: None, under_way: None }
-    }
-}
-
-impl Request for SettleCall {
-    fn rows(&self) -> usize {
-        self.items.len()
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
 }
 
 impl Core {
@@ -248,9 +151,10 @@ impl Core {
     ) -> Result<Written, StoreError> {
         let client = self.store.client().await?;
         let states = read_states(&client, keys).await?;
+        let lost = lost_workers(&client, items, &states).await?;
         let ids: Vec<QueueId> = keys.iter().map(|key| key.queue).collect();
         let queues = self.queues_by_id(&ids).await?;
-        let mut rows = self.decide(items, &states, &queues, finished_at);
+        let mut rows = self.decide(items, &states, &lost, &queues, finished_at);
         rows.sort_by_key(|row| row.key);
         rows.dedup_by_key(|row| row.key);
         let settled = if rows.is_empty() {
@@ -269,6 +173,7 @@ impl Core {
         &self,
         items: &[Settling<'_>],
         states: &HashMap<JobKey, JobState>,
+        lost: &HashMap<JobKey, u16>,
         queues: &HashMap<QueueId, Arc<Queue>>,
         finished_at: DateTime<Utc>,
     ) -> Vec<Settlement> {
@@ -287,6 +192,7 @@ impl Core {
                 max_attempts: state.max_attempts,
                 retry: state.retry.as_ref(),
                 kind: &state.kind,
+                workers_lost: lost.get(&item.key).copied(),
             };
             let (next, failures) =
                 domain::settle(&item.outcome, budget, queue, now, fastrand::f64());
@@ -296,7 +202,12 @@ impl Core {
                 Next::Dead => (PHASE_TAKEN, None, Some(OUTCOME_DEAD)),
                 Next::Cancelled => (PHASE_TAKEN, None, Some(OUTCOME_CANCELLED)),
             };
-            let failure = item.outcome.failure();
+            let mut failure = item.outcome.failure();
+            if let (Some(before), Some(OUTCOME_DEAD), Some(failure)) =
+                (budget.workers_lost, outcome, &mut failure)
+            {
+                let _ = write!(failure.message, ", as were {before} before");
+            }
             let worker = holder.filter(|_| failure.is_some()).map(Holder::as_stored);
             Some(Settlement {
                 key: item.key,
@@ -366,6 +277,23 @@ fn recorded<'a>(
         item.outcome == Outcome::Committed && **verdict == Verdict::Duplicate
     })
     .map(|(one, _)| one)
+}
+
+/// How many workers were lost before with the jobs whose worker is lost now.
+async fn lost_workers(
+    client: &store::Client,
+    items: &[Settling<'_>],
+    states: &HashMap<JobKey, JobState>,
+) -> Result<HashMap<JobKey, u16>, StoreError> {
+    let is_lost = |one: &&Settling<'_>| match &one.item.outcome {
+        // What a worker says of itself doesn't count.
+        Outcome::Failed { error, .. } => one.owner.is_some() && error.class == Failure::WORKER_LOST,
+        _ => false,
+    };
+    let lost = items.iter().filter(is_lost);
+    let jobs: Vec<(JobKey, u16)> =
+        lost.filter_map(|one| Some((one.item.key, states.get(&one.item.key)?.failures))).collect();
+    if jobs.is_empty() { Ok(HashMap::new()) } else { store::lost_workers(client, &jobs).await }
 }
 
 async fn read_states(

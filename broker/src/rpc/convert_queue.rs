@@ -121,6 +121,7 @@ pub(super) fn queue(queue: Queue) -> pb::Queue {
         priority,
         max_attempts,
         retry,
+        worker_losses_max: _,
         timeout_ms,
         retention: Retention { succeeded_ms, cancelled_ms, dead_ms },
     } = queue;

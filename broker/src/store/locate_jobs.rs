@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use super::{
     Client, StoreError,
     row::{job_key, key_columns, options},
@@ -58,6 +60,30 @@ pub async fn job_states(client: &Client, keys: &[JobKey]) -> Result<Vec<JobState
     Ok(rows.iter().map(state).collect())
 }
 
+/// Among its last failed attempts.
+const LOST: Statement = Statement::new(
+    "lost_workers",
+    "/* lost_workers */
+SELECT v.q, v.i, (SELECT count(*) FROM (SELECT class FROM currant.failure f
+                                        WHERE f.queue_id = v.q AND f.id = v.i
+                                        ORDER BY attempt DESC LIMIT v.f) l
+                  WHERE class = 'worker_lost')
+FROM unnest($1::int[], $2::bigint[], $3::int[]) AS v (q, i, f)",
+);
+
+/// How many workers were lost with these jobs, among so many failed attempts of each.
+pub async fn lost_workers(
+    client: &Client,
+    jobs: &[(JobKey, u16)],
+) -> Result<HashMap<JobKey, u16>, StoreError> {
+    let queues: Vec<i32> = jobs.iter().map(|(key, _)| key.queue.0).collect();
+    let ids: Vec<i64> = jobs.iter().map(|(key, _)| key.id.0).collect();
+    let failures: Vec<i32> = jobs.iter().map(|(_, failures)| i32::from(*failures)).collect();
+    let rows = LOST.query(client, &[&queues, &ids, &failures]).await?;
+    let count = |row: &tokio_postgres::Row| u16::try_from(row.get::<_, i64>(2)).unwrap_or(u16::MAX);
+    Ok(rows.iter().map(|row| (job_key(row), count(row))).collect())
+}
+
 const LOCATE: Statement = Statement::new(
     "locate_jobs",
     "/* locate_jobs */
@@ -66,7 +92,7 @@ FROM unnest($1::bigint[]) AS v (i), currant.queue q,
      LATERAL (SELECT * FROM currant.job WHERE queue_id = q.id AND id = v.i OFFSET 0) j",
 );
 
-pub(super) const STATEMENTS: [Statement; 2] = [STATES, LOCATE];
+pub(super) const STATEMENTS: [Statement; 3] = [STATES, LOST, LOCATE];
 
 /// The queues of these jobs, by a look into each queue: for the rare call that can't know them.
 /// Jobs that aren't there are left out.

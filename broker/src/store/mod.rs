@@ -81,7 +81,7 @@ pub use list_jobs::{Found, list_jobs};
 pub use listener::{Listener, Notice};
 pub use locate_jobs::{
     JobState, OUTCOME_CANCELLED, OUTCOME_DEAD, OUTCOME_SUCCEEDED, PHASE_READY, PHASE_SCHEDULED,
-    PHASE_TAKEN, job_states, locate_jobs,
+    PHASE_TAKEN, job_states, locate_jobs, lost_workers,
 };
 pub use migrate::{MigrateError, check_schema, migrate, newest_version};
 pub use notify::notify_ready;

@@ -190,6 +190,7 @@ fn queue(row: &Row, defaults: &Queue) -> Queue {
         priority: own.priority.unwrap_or(defaults.priority),
         max_attempts: own.max_attempts.unwrap_or(defaults.max_attempts),
         retry: own.retry.clone().unwrap_or_else(|| defaults.retry.clone()),
+        worker_losses_max: defaults.worker_losses_max,
         timeout_ms: own.timeout_ms.or(defaults.timeout_ms),
         retention: own.retention(defaults.retention),
         own,

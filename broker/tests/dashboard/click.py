@@ -230,6 +230,8 @@ def jobs(clicks):
     clicks.go("Jobs")
     clicks.page.get_by_label("Queue").select_option("reports")
     clicks.page.get_by_role("table").get_by_role("link").first.click()
+    expect(clicks.page.get_by_text("it is scheduled for")).to_be_visible()
+    clicks.picture("job")
     clicks.button("Cancel").click()
     clicks.confirm("Leave it")
     clicks.button("Cancel").click()
@@ -238,6 +240,7 @@ def jobs(clicks):
     expect(clicks.page.get_by_role("heading", level=1)).to_contain_text("cancelled")
     clicks.button("Retry").click()
     clicks.says("Retry: ready")
+    expect(clicks.page.get_by_text("no worker is there")).to_be_visible()
     expect(clicks.page.get_by_role("heading", level=1)).to_contain_text("ready")
     # What others do to it is seen too.
     job = clicks.page.url.rsplit("/", 1)[1]

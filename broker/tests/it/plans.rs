@@ -117,6 +117,7 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         | "follow_queues"
         | "list_brokers"
         | "brokers_of_queue"
+        | "lost_workers"
         | "own_queues"
         | "disown_queues"
         | "queue_load"

@@ -152,16 +152,17 @@ async fn a_job_has_no_more_than_32_failed_attempts() {
 }
 
 #[tokio::test]
-async fn a_job_that_kills_its_workers_is_dead_after_its_attempts_and_says_so() {
+async fn a_job_that_kills_its_workers_is_dead_after_a_few_and_says_so() {
     let database = Database::fresh().await;
     let settings = [
         ("SESSION__HEARTBEAT_INTERVAL_MS", "50"),
         ("SESSION__TIMEOUT_MS", "300"),
         ("SESSION__RECONNECT_GRACE_MS", "100"),
         ("SESSION__ACKNOWLEDGE_TIMEOUT_MS", "5000"),
+        ("QUEUE_DEFAULTS__WORKER_LOSSES_MAX", "3"),
     ];
     let broker = Broker::start_with(&database, &settings).await;
-    let poison = NewJob { max_attempts: 3, retry: every(1), ..job("q", b"") };
+    let poison = NewJob { max_attempts: 9, retry: every(1), ..job("q", b"") };
     let id = broker.enqueue([poison]).await[0];
     for attempt in 1..=3 {
         let mut worker = TestWorker::subscribe(&broker, &["q"], 1).await;
@@ -175,7 +176,7 @@ async fn a_job_that_kills_its_workers_is_dead_after_its_attempts_and_says_so() {
     }
     let stored = get(&broker, id).await;
     assert_eq!(stored.state(), JobState::Dead);
-    assert_eq!(stored.error, "the worker was lost while it held the job");
+    assert_eq!(stored.error, "the worker was lost while it held the job, as were 2 before");
     let failures = failed_attempts(&broker, id).await;
     let seen: Vec<_> =
         failures.iter().map(|one| (one.attempt, one.class.as_str(), one.worker.as_str())).collect();

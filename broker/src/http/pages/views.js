@@ -263,6 +263,7 @@ export async function job(page, queueName, id) {
     const { job: it, failedAttempts } = await page.ask('JobService/Get', { jobId: id, queue: queueName });
     const state = stateName(it.state);
     const over = ['succeeded', 'dead', 'cancelled'].includes(state);
+    const why = over ? null : await page.ask('JobService/Explain', { jobId: id, queue: queueName });
     const one = (verb, ask) => async () => {
       if (ask && !await page.confirm(`${verb} this job?`, `Job ${id} of ${queueName}.`, verb)) return;
       await page.act(verb, async () => {
@@ -279,10 +280,13 @@ export async function job(page, queueName, id) {
         h('h1', {}, 'Job ', h('span', { class: 'mono' }, id), ' ', badge(state)),
         h('span', { class: 'row' },
           button('Cancel', over, true), button('Retry', !['dead', 'cancelled'].includes(state), false), button('Delete', state === 'running', true))),
+      why ? h('p', { class: 'soft', 'data-key': 'why' }, why.message) : null,
       facts([
         ['Queue', h('a', { href: link('queues', queueName) }, queueName)], ['Kind', it.kind], ['Priority', String(it.priority)],
         ['Attempt', String(it.attempt)], ['Failures', `${it.failures} of ${it.maxAttempts}`],
         ['Tags', it.tags.join(', ')], ['Metadata', Object.entries(it.metadata).map(([name, value]) => `${name}=${value}`).join(', ')],
+        ['Progress', it.progress ? `${Math.round(it.progress.percent || 0)} % ${it.progress.message}` : null],
+        ['Expires', it.expireAt ? moment(it.expireAt) : null],
         ['Time-out', it.timeout ? span(ms(it.timeout)) : null], ['Trace', it.traceparent ? h('code', {}, it.traceparent) : null],
       ]),
       h('h2', {}, 'What happened'), line(it, state, failedAttempts),

@@ -23,6 +23,7 @@ use crate::{
     store::{self, Address, Settings, Store},
     telemetry,
     timers::{self, TimerSettings},
+    traces::{Exporter, Traces},
 };
 
 /// How long answers and streams may take to end after the drain.
@@ -67,7 +68,10 @@ pub async fn serve(
         measure: Arc::new(move || measured.measure()),
         may_read: Arc::new(move |authorization, peer| may_read(&asked, authorization, peer)),
     };
-    let services = Services::new(Arc::clone(&core), rpc_settings(&config));
+    let (traces, exporter) = traces(&config, grpc_address.port())?.unzip();
+    let exported = CancellationToken::new();
+    let exporter = exporter.map(|exporter| tokio::spawn(exporter.run(exported.clone())));
+    let services = Services::new(Arc::clone(&core), rpc_settings(&config), traces);
     let dashboard = config.http.dashboard.then(|| http::pages().merge(services.json()));
     let mut http = tokio::spawn(http::serve(
         http,
@@ -106,11 +110,24 @@ pub async fn serve(
         tracing::debug!("connections were still open at the end");
     }
     stop.cancel();
+    exported.cancel();
+    if let Some(exporter) = exporter
+        && tokio::time::timeout(CLOSE_TIME_MAX, exporter).await.is_err()
+    {
+        tracing::warn!("spans were still to be sent at the end");
+    }
     core.store.close();
     match failed {
         None => Ok(()),
         Some(reason) => bail!(reason),
     }
+}
+
+/// What takes the broker's spans, and what sends them, if somebody wants them.
+fn traces(config: &Config, port: u16) -> anyhow::Result<Option<(Arc<Traces>, Exporter)>> {
+    let endpoint = &config.telemetry.otlp_endpoint;
+    let wanted = (!endpoint.is_empty()).then(|| Traces::new(endpoint, &config.broker_name(port)));
+    wanted.transpose().context("telemetry.otlp_endpoint")
 }
 
 /// Applies what the database's schema lacks and says what that was. Where nothing leads to Postgres itself

@@ -33,6 +33,7 @@ impl Config {
         self.check_relations(&mut problems);
         self.check_tls(&mut problems);
         self.check_log(&mut problems);
+        self.check_telemetry(&mut problems);
         problems
     }
 
@@ -99,6 +100,15 @@ impl Config {
     fn check_log(&self, problems: &mut Vec<String>) {
         if let Err(error) = tracing_subscriber::EnvFilter::from_str(&self.log.filter) {
             problems.push(format!("log.filter is {:?}: {error}", self.log.filter));
+        }
+    }
+
+    fn check_telemetry(&self, problems: &mut Vec<String>) {
+        let endpoint = &self.telemetry.otlp_endpoint;
+        let is_address = |uri: http::Uri| uri.scheme_str() == Some("http") && uri.host().is_some();
+        if !endpoint.is_empty() && !http::Uri::from_str(endpoint).is_ok_and(is_address) {
+            let what = "it must be like http://127.0.0.1:4317";
+            problems.push(format!("telemetry.otlp_endpoint is {endpoint:?}; {what}"));
         }
     }
 
@@ -258,6 +268,15 @@ mod tests {
         assert_eq!(told.len(), 1, "{told:?}");
         let told = problems(|config| config.broker.name = "x".repeat(201));
         assert!(told[0].ends_with("it may have 200 bytes"), "{told:?}");
+    }
+
+    #[test]
+    fn a_collector_has_an_address_without_tls() {
+        let told = |endpoint: &str| problems(|c| c.telemetry.otlp_endpoint = endpoint.to_owned());
+        assert_eq!(told("http://collector:4317"), Vec::<String>::new());
+        for wrong in ["collector:4317", "https://collector:4317", "http://", "no address"] {
+            assert!(told(wrong)[0].starts_with("telemetry.otlp_endpoint"), "{wrong}");
+        }
     }
 
     #[test]

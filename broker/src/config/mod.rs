@@ -19,6 +19,6 @@ pub use self::{
     secret::Secret,
     sections::{
         Access, Broker, Complete, Config, Database, Dispatch, Enqueue, Grpc, Http, Log, LogFormat,
-        QueueDefaults, Retention, Schedules, Session, Tls,
+        QueueDefaults, Retention, Schedules, Session, Telemetry, Tls,
     },
 };

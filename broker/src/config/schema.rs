@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn every_setting_has_a_comment_and_a_number_has_its_range() {
         let sections = sections();
-        assert_eq!(sections.len(), 14);
+        assert_eq!(sections.len(), 15);
         for section in &sections {
             assert!(!section.comment.is_empty(), "{}", section.name);
             for key in &section.keys {

@@ -43,6 +43,8 @@ pub struct Config {
     pub schedules: Schedules,
     /// Log lines, on standard error.
     pub log: Log,
+    /// Spans of the broker, in the traces that jobs bring along.
+    pub telemetry: Telemetry,
 }
 
 /// See [`Config::database`].
@@ -593,4 +595,14 @@ pub enum LogFormat {
     Text,
     /// An object a line.
     Json,
+}
+
+/// See [`Config::telemetry`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// Where OTLP is taken over gRPC, such as `http://127.0.0.1:4317`: a collector near by, since TLS isn't
+    /// supported. Empty: no spans, and nothing is paid for them. Only jobs whose `traceparent` says that the
+    /// trace is recorded have some.
+    pub otlp_endpoint: String,
 }

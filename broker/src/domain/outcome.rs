@@ -27,6 +27,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// In a word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Succeeded { .. } => "succeeded",
+            Self::Failed { .. } => "failed",
+            Self::Snoozed { .. } => "snoozed",
+            Self::Released => "released",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::Committed => "committed",
+        }
+    }
+
     /// How the attempt failed, if it did.
     pub fn failure(&self) -> Option<Failure> {
         match self {
@@ -110,4 +123,16 @@ pub enum Verdict {
     /// The attempt is no longer current.
     Stale,
     NotFound,
+}
+
+impl Verdict {
+    /// In a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Duplicate => "duplicate",
+            Self::Stale => "stale",
+            Self::NotFound => "not_found",
+        }
+    }
 }

@@ -61,7 +61,7 @@ const fn family(
 
 /// All that a broker measures, in the order of the reference.
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 64] = [
+pub const FAMILIES: [Family; 65] = [
     // By queue; written by `text`.
     family("currant_jobs_enqueued_total", Counter, "jobs", BY_QUEUE,
         "Stored by a call of a client, scheduled ones among them. Jobs that SQL stores aren't counted."),
@@ -194,6 +194,8 @@ pub const FAMILIES: [Family; 64] = [
         "The version of the broker."),
     family("currant_tasks", Gauge, "tasks", &[],
         "Of the runtime: some for each connection, stream and call, and those that are always there."),
+    family("currant_spans_total", Counter, "spans", &[Label { name: "result", values: &["sent", "dropped"] }],
+        "Of the broker, for `telemetry.otlp_endpoint`; dropped are those that it didn't take, or not in time."),
     family("currant_draining", Gauge, "0 or 1", &[],
         "Whether the broker takes no work any more."),
 ];

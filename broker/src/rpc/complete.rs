@@ -2,7 +2,12 @@ use currant_proto::v1 as pb;
 use tonic::Status;
 
 use super::{Context, check, convert, status, status::Violations};
-use crate::{domain::Completion, engine::SessionId, pipeline::Caller};
+use crate::{
+    domain::{Attempt, Completion},
+    engine::SessionId,
+    pipeline::Caller,
+    traces::{Time, Traced},
+};
 
 impl Context {
     pub(super) async fn complete(
@@ -38,12 +43,31 @@ impl Context {
             run_time.map_err(|problem| violations.add("mean_run_time", problem)).ok()
         });
         violations.into_result()?;
+        let began = self.core.clock.database_micros();
+        let traced = self.traced(&checked);
         let verdicts = self
             .core
             .complete(caller, session, received_seq, run_time, checked)
             .await
             .map_err(|error| status::of(&error))?;
+        if let Some(traces) = &self.traces {
+            let time = Time { began, ended: self.core.clock.database_micros() };
+            for (attempt, outcome, place, traced) in traced {
+                traces.completed(time, &traced, attempt, outcome, verdicts[place].as_str());
+            }
+        }
         let verdicts = verdicts.into_iter().map(|one| convert::verdict(one).into()).collect();
         Ok(pb::CompleteResponse { verdicts })
+    }
+
+    /// Of those that are part of a trace: attempt, outcome and place.
+    fn traced(&self, completions: &[Completion]) -> Vec<(Attempt, &'static str, usize, Traced)> {
+        let Some(traces) = &self.traces else { return Vec::new() };
+        let traced = traces.completing(completions.iter().map(|one| one.attempt));
+        let about = |(place, traced): (usize, Traced)| {
+            let Completion { attempt, outcome, .. } = &completions[place];
+            (*attempt, outcome.as_str(), place, traced)
+        };
+        traced.into_iter().map(about).collect()
     }
 }

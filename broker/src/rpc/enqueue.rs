@@ -10,6 +10,7 @@ use super::{
 use crate::{
     domain::{NewJob, Queue, QueueId},
     pipeline::{Caller, Enqueued},
+    traces::{Parent, Time},
 };
 
 /// Requests of one EnqueueStream that may be unanswered.
@@ -27,6 +28,7 @@ impl Context {
         let now = self.core.clock.database_micros();
         self.check_enqueue(&request, now)?;
         check_queues(caller, &request)?;
+        let traced = self.traces.as_ref().map(|_| traced(&request)).unwrap_or_default();
         let pb::EnqueueRequest { jobs, idempotency_key, queue, kind } = request;
         let queues = self.queues_of(&jobs, &queue).await?;
         let jobs: Vec<NewJob> = jobs
@@ -37,6 +39,12 @@ impl Context {
         let key = Some(idempotency_key).filter(|key| !key.is_empty());
         let Enqueued { ids, duplicate, verdicts } =
             self.core.enqueue(jobs, key).await.map_err(|error| status::of(&error))?;
+        if let Some(traces) = &self.traces {
+            let time = Time { began: now, ended: self.core.clock.database_micros() };
+            for (place, parent, queue) in traced {
+                traces.stored(time, parent, &queue, ids[place].0);
+            }
+        }
         let verdict = |verdict| convert_unique::verdict(verdict).into();
         Ok(pb::EnqueueResponse {
             job_ids: ids.into_iter().map(|id| id.0).collect(),
@@ -134,6 +142,17 @@ impl Context {
         let queues = self.core.resolve_queues(&names).await.map_err(|error| status::of(&error))?;
         Ok(of_job.into_iter().map(|place| says(&queues[place])).collect())
     }
+}
+
+/// The jobs that bring a trace along: their place, the parent of what happens to them, and their queue.
+fn traced(request: &pb::EnqueueRequest) -> Vec<(usize, Parent, String)> {
+    let jobs = request.jobs.iter().enumerate();
+    let traced = jobs.filter_map(|(place, job)| {
+        let parent = Parent::parse(&job.traceparent)?;
+        let queue = if job.queue.is_empty() { &request.queue } else { &job.queue };
+        Some((place, parent, queue.clone()))
+    });
+    traced.collect()
 }
 
 fn check_queues(caller: &Caller, request: &pb::EnqueueRequest) -> Result<(), Status> {

@@ -49,7 +49,7 @@ use std::{sync::Arc, time::Duration};
 pub use access::{ACCESS, Needs};
 pub use server::{Services, serve};
 
-use crate::pipeline::Core;
+use crate::{pipeline::Core, traces::Traces};
 
 /// Limits of requests, and what a Welcome says; see the configuration reference.
 #[derive(Clone, Debug)]
@@ -76,4 +76,6 @@ pub struct RpcSettings {
 struct Context {
     core: Arc<Core>,
     settings: Arc<RpcSettings>,
+    /// None unless spans are wanted.
+    traces: Option<Arc<Traces>>,
 }

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     pipeline::Core,
     port::{Connection, Listener, Peer},
+    traces::Traces,
 };
 
 /// HTTP/2 closes a connection on which many small frames stay unread; the bound is a share of the
@@ -49,14 +50,14 @@ pub struct Services {
 }
 
 impl Services {
-    pub fn new(core: Arc<Core>, settings: RpcSettings) -> Self {
+    pub fn new(core: Arc<Core>, settings: RpcSettings, traces: Option<Arc<Traces>>) -> Self {
         let most = settings.message_bytes_max;
         let streams_max = settings.streams_per_connection_max;
         let ping_interval = settings.ping_interval;
         let needs_token = core.access.is_required();
         let admission = AdmissionLayer::new(settings.concurrent_requests_max);
         let access = AccessLayer::new(Arc::clone(&core));
-        let context = Context { core, settings: Arc::new(settings) };
+        let context = Context { core, settings: Arc::new(settings), traces };
         let queues = QueueServiceServer::new(context.clone()).max_decoding_message_size(most);
         let schedules = ScheduleServiceServer::new(context.clone()).max_decoding_message_size(most);
         let brokers = BrokerServiceServer::new(context.clone());

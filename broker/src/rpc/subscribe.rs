@@ -9,9 +9,10 @@ use super::{
     Context, RpcSettings, access::check_queue, check, convert, status, status::Violations,
 };
 use crate::{
-    domain::{Queue, QueueId},
+    domain::{Queue, QueueId, TakenJob},
     engine::{Delivery, LostReason, SessionId},
     pipeline::{Caller, Core, Outgoing, PipelineError, SubscriptionRequest},
+    traces::Traces,
 };
 
 const WORKER_CHARS_MAX: usize = 128;
@@ -61,7 +62,7 @@ impl Context {
         queues.iter().try_for_each(|queue| check_queue(&caller, queue))?;
 
         let queues = self.distinct_queues(&queues).await?;
-        let mut served = Served::new(Arc::clone(&self.core), &queues);
+        let mut served = Served::new(Arc::clone(&self.core), self.traces.clone(), &queues);
         let concurrency = if concurrency == 0 { max_in_flight } else { concurrency };
         let request = SubscriptionRequest {
             caller,
@@ -96,16 +97,17 @@ impl Context {
 /// The queues of a stream, as they are now.
 struct Served {
     core: Arc<Core>,
+    traces: Option<Arc<Traces>>,
     /// All changes up to this one are in `by_id`.
     version: i64,
     by_id: HashMap<QueueId, Arc<Queue>>,
 }
 
 impl Served {
-    fn new(core: Arc<Core>, queues: &[Arc<Queue>]) -> Self {
+    fn new(core: Arc<Core>, traces: Option<Arc<Traces>>, queues: &[Arc<Queue>]) -> Self {
         let by_id = queues.iter().map(|queue| (queue.id, Arc::clone(queue))).collect();
         // They may have changed since they were found.
-        Self { core, version: i64::MIN, by_id }
+        Self { core, traces, version: i64::MIN, by_id }
     }
 
     fn get(&mut self, id: QueueId) -> Option<&Arc<Queue>> {
@@ -119,6 +121,15 @@ impl Served {
             }
         }
         self.by_id.get(&id)
+    }
+
+    fn trace(&self, id: QueueId, jobs: &[TakenJob]) {
+        let Some(traces) = &self.traces else { return };
+        let Some(queue) = self.by_id.get(&id) else { return };
+        let (now, name) = (self.core.clock.database_micros(), Arc::from(queue.name.as_str()));
+        for job in jobs {
+            traces.delivered(now, &name, job);
+        }
     }
 }
 
@@ -161,6 +172,7 @@ fn welcome(
 fn message_of(message: Outgoing, served: &mut Served) -> Message {
     match message {
         Outgoing::Assignments(Delivery { seq, queue, jobs }) => {
+            served.trace(queue, &jobs);
             let queue = served.get(queue);
             let (max_attempts, timeout_ms) =
                 queue.map_or((0, None), |queue| (queue.max_attempts, queue.timeout_ms));

@@ -7,8 +7,8 @@ use super::{
 
 /// Each module of the broker and what it may use. `main -> cli -> app -> rpc, http, timers ->
 /// pipeline -> store | engine -> domain`; beside them stand `clock`, `config`, `meters`, `mutation`,
-/// `port`, `private_postgres` and `telemetry`.
-const LAYERS: [(&str, &[&str]); 16] = [
+/// `port`, `private_postgres`, `telemetry` and `traces`.
+const LAYERS: [(&str, &[&str]); 17] = [
     ("cli", &["app", "config", "private_postgres", "telemetry"]),
     (
         "app",
@@ -24,9 +24,10 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "config",
             "port",
             "telemetry",
+            "traces",
         ],
     ),
-    ("rpc", &["pipeline", "store", "engine", "domain", "clock", "port"]),
+    ("rpc", &["pipeline", "store", "engine", "domain", "clock", "port", "traces"]),
     ("http", &["port"]),
     ("timers", &["pipeline", "store", "engine", "domain", "clock", "mutation"]),
     ("pipeline", &["store", "engine", "domain", "clock", "meters", "mutation"]),
@@ -40,6 +41,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("private_postgres", &["clock"]),
     ("meters", &["engine", "domain"]),
     ("telemetry", &["config", "meters"]),
+    ("traces", &["domain"]),
 ];
 
 /// What domain and engine have no use for: I/O, clocks, randomness.

@@ -87,8 +87,8 @@ impl Completer {
             Err(status) if matches!(status.code(), Code::InvalidArgument | Code::OutOfRange) => {
                 tracing::warn!(%status, "the broker refused outcomes as malformed, looking for which");
                 if let Refused::Dropped(attempt) = self.outbox.refused(status.message()) {
-                    let (job_id, attempt_number) = (attempt.job.0, attempt.number);
-                    tracing::error!(job_id, attempt_number, "an outcome can't be reported");
+                    let (job, number) = (attempt.job.0, attempt.number);
+                    tracing::error!(job, attempt = number, "an outcome can't be reported");
                     held.settle(attempt);
                 }
             }

@@ -288,7 +288,7 @@ impl Runner {
 
     fn finish(&mut self, attempt: Attempt, result: Result<Output, HandlerError>, cancelled: bool) {
         if let Err(error) = &result {
-            tracing::debug!(job_id = attempt.job.0, attempt = attempt.number, %error, "handler failed");
+            tracing::debug!(job = attempt.job.0, attempt = attempt.number, %error, "handler failed");
         }
         self.push(outcome::ended(attempt, result, cancelled));
     }

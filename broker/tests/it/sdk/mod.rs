@@ -4,6 +4,7 @@ mod client;
 mod handlers;
 mod kinds;
 mod layers;
+mod otlp;
 mod progress;
 mod restart;
 mod sessions;

@@ -19,7 +19,7 @@ use crate::support::{Broker, Database, eventually};
 
 /// The spans that have ended.
 #[derive(Clone, Debug, Default)]
-struct Spans(Arc<Mutex<Vec<SpanData>>>);
+pub(super) struct Spans(Arc<Mutex<Vec<SpanData>>>);
 
 impl SpanExporter for Spans {
     async fn export(&self, mut batch: Vec<SpanData>) -> OTelSdkResult {
@@ -30,7 +30,7 @@ impl SpanExporter for Spans {
 
 impl Spans {
     /// Collects those of this thread.
-    fn collect() -> (Spans, DefaultGuard) {
+    pub(super) fn collect() -> (Spans, DefaultGuard) {
         let spans = Spans::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(spans.clone()).build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
@@ -39,7 +39,7 @@ impl Spans {
     }
 
     /// Those of this name, in the order of their ends.
-    fn named(&self, name: &str) -> Vec<SpanData> {
+    pub(super) fn named(&self, name: &str) -> Vec<SpanData> {
         let spans = self.0.lock().unwrap();
         spans.iter().filter(|span| span.name == name).cloned().collect()
     }

@@ -1,7 +1,7 @@
 //! Traces that go through jobs, with the SDK's feature `otel`.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     trace::{SdkTracerProvider, SpanData, SpanExporter},
 };
-use tracing::{Instrument, subscriber::DefaultGuard};
+use tracing::{Dispatch, Instrument, subscriber::DefaultGuard};
 use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt};
 
 use super::{client, in_state, worker};
@@ -31,6 +31,11 @@ impl SpanExporter for Spans {
 impl Spans {
     /// Collects those of this thread.
     pub(super) fn collect() -> (Spans, DefaultGuard) {
+        // While there is one subscriber alone, a thread without any that is the first at a place in the code
+        // switches that place off for all.
+        static OTHER: LazyLock<Dispatch> =
+            LazyLock::new(|| Dispatch::new(tracing_subscriber::registry().with(LevelFilter::OFF)));
+        LazyLock::force(&OTHER);
         let spans = Spans::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(spans.clone()).build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));

@@ -86,6 +86,7 @@ impl World {
                 priority: 0,
                 bytes: 200,
                 taken: false,
+                keyed: false,
             })
             .collect();
         self.dispatcher.storing(&mut storing);

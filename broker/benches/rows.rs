@@ -66,6 +66,7 @@ fn statements(criterion: &mut Criterion) {
         max_attempts: None,
         options: None,
         idempotency_key: None,
+        job_key: None,
     };
     let rows: Vec<InsertRow<'_>> = ids().map(row).collect();
     let mut group = criterion.benchmark_group("statements");

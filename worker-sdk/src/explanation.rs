@@ -61,6 +61,8 @@ pub enum Reason {
     RateSpent,
     /// All workers of the queue have as many jobs as they take.
     WorkersBusy,
+    /// Its queue limits keys, and its key lets it wait.
+    KeyLimited,
     /// Others come before it, and workers take them.
     Behind,
     /// Nothing stands in its way.
@@ -109,6 +111,7 @@ impl Reason {
             Why::WorkersBusy => Reason::WorkersBusy,
             Why::Behind => Reason::Behind,
             Why::Next => Reason::Next,
+            Why::KeyLimited => Reason::KeyLimited,
         }
     }
 }

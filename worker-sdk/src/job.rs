@@ -85,6 +85,8 @@ pub struct Job<T> {
     pub metadata: BTreeMap<String, String>,
     /// W3C trace context of the client; empty if it gave none.
     pub traceparent: String,
+    /// Whose job it is; empty if the client didn't say.
+    pub key: String,
     /// Fires when the attempt should stop: somebody cancelled the job, the attempt is no longer this
     /// worker's, its timeout is over, or the shutdown's time is. A cancelled job stays cancelled,
     /// whatever the handler returns.
@@ -118,6 +120,7 @@ impl<T> Job<T> {
             tags: self.tags,
             metadata: self.metadata,
             traceparent: self.traceparent,
+            key: self.key,
             cancellation: self.cancellation,
             extensions: self.extensions,
             reporter: self.reporter,
@@ -144,6 +147,7 @@ impl Job<Bytes> {
             tags,
             traceparent,
             metadata,
+            key,
         } = assignment;
         Job {
             id: JobId(job_id),
@@ -159,6 +163,7 @@ impl Job<Bytes> {
             tags,
             metadata,
             traceparent,
+            key,
             cancellation: CancellationToken::new(),
             extensions: Extensions::new(),
             reporter,
@@ -193,6 +198,7 @@ mod tests {
             tags: vec!["a".into()],
             traceparent: "00-1-2-01".into(),
             metadata: BTreeMap::from([("a".into(), "b".into())]),
+            key: "acme".into(),
         };
         let job = Job::from_assignment(assignment, "emails".into(), None).map(|bytes| bytes.len());
         assert_eq!((job.id, job.attempt, &*job.queue, &*job.kind), (JobId(5), 3, "emails", "send"));
@@ -200,5 +206,6 @@ mod tests {
         assert_eq!(job.timeout, Some(Duration::from_secs(1)));
         assert_eq!((&*job.content_type, &*job.traceparent), ("text/plain", "00-1-2-01"));
         assert_eq!((&*job.tags, &*job.metadata["a"]), (&["a".to_owned()][..], "b"));
+        assert_eq!(job.key, "acme");
     }
 }

@@ -28,6 +28,7 @@ pub struct NewJob {
     metadata: BTreeMap<String, String>,
     traceparent: String,
     unique: Option<Unique>,
+    key: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,6 +78,7 @@ impl NewJob {
             metadata: BTreeMap::new(),
             traceparent: String::new(),
             unique: None,
+            key: String::new(),
         }
     }
 
@@ -166,6 +168,13 @@ impl NewJob {
         self
     }
 
+    /// Whose job it is, a tenant or an account: 1 to 128 characters. Keys of a queue take turns, and what
+    /// may be under way of each can be limited by [`QueueSettings`](crate::QueueSettings).
+    pub fn key(mut self, key: impl Into<String>) -> NewJob {
+        self.key = key.into();
+        self
+    }
+
     #[cfg(feature = "otel")]
     pub(crate) fn queue_name(&self) -> &str {
         &self.queue
@@ -178,7 +187,9 @@ impl NewJob {
 
     pub(crate) fn into_proto(self) -> v1::NewJob {
         let NewJob { queue, kind, payload, content_type, priority, start, expiry, .. } = self;
-        let NewJob { max_attempts, retry, timeout, tags, metadata, traceparent, unique, .. } = self;
+        let NewJob {
+            max_attempts, retry, timeout, tags, metadata, traceparent, unique, key, ..
+        } = self;
         v1::NewJob {
             queue: queue.into_owned(),
             kind: kind.into_owned(),
@@ -196,6 +207,7 @@ impl NewJob {
                 Expiry::At(time) => v1::new_job::Expiry::ExpireAt(time.into()),
                 Expiry::After(delay) => v1::new_job::Expiry::ExpireAfter(to_proto(delay)),
             }),
+            key,
             start: match start {
                 Start::Now => None,
                 Start::At(time) => Some(v1::new_job::Start::RunAt(time.into())),
@@ -260,7 +272,8 @@ mod tests {
             .tag("b")
             .metadata("c", "d")
             .traceparent("00-1-2-01")
-            .unique(Unique::key("one"));
+            .unique(Unique::key("one"))
+            .key("acme");
         let v1::NewJob {
             queue,
             kind,
@@ -276,6 +289,7 @@ mod tests {
             traceparent,
             metadata,
             unique,
+            key,
         } = job.into_proto();
         assert_eq!((&*queue, &*kind, &*payload), ("q", "k", &b"[1,2]"[..]));
         assert_eq!((&*content_type, priority, max_attempts), ("application/json", Some(5), 4));
@@ -287,6 +301,7 @@ mod tests {
         assert_eq!(timeout, Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }));
         assert_eq!(metadata["c"], "d");
         assert_eq!(unique.map(|unique| unique.key).as_deref(), Some("one"));
+        assert_eq!(key, "acme");
         assert_eq!((tags, &*traceparent), (vec!["a".to_owned(), "b".to_owned()], "00-1-2-01"));
     }
 

@@ -53,6 +53,12 @@ pub struct QueueSettings {
     pub concurrency_max: Option<u32>,
     /// How many attempts may go to workers in a time, over all brokers. None: no limit.
     pub rate: Option<RateLimit>,
+    /// How many attempts of each key workers may have at a time. None: no limit.
+    pub key_concurrency_max: Option<u32>,
+    /// How many attempts of each key may go to workers in a time. None: no limit.
+    pub key_rate: Option<RateLimit>,
+    /// Jobs of one key run one at a time, in the order of their ids.
+    pub key_ordered: bool,
 }
 
 /// In any span of time, at most a burst and as many jobs as the rate gives in that span.
@@ -70,6 +76,16 @@ impl RateLimit {
     /// So many a second, and as many at once.
     pub fn per_second(jobs: u32) -> RateLimit {
         RateLimit { jobs, period: Duration::from_secs(1), burst: jobs }
+    }
+
+    fn into_proto(self) -> v1::RateLimit {
+        let RateLimit { jobs, period, burst } = self;
+        v1::RateLimit { jobs, period: Some(to_proto(period)), burst }
+    }
+
+    fn from_proto(rate: v1::RateLimit) -> RateLimit {
+        let v1::RateLimit { jobs, period, burst } = rate;
+        RateLimit { jobs, period: from_proto(period).unwrap_or_default(), burst }
     }
 }
 
@@ -280,6 +296,7 @@ impl QueueSettings {
         let QueueSettings { priority, max_attempts, timeout, retry, retry_by_kind, .. } = self;
         let QueueSettings { keep_succeeded, keep_cancelled, keep_dead, .. } = self;
         let QueueSettings { concurrency_max, rate, .. } = self;
+        let QueueSettings { key_concurrency_max, key_rate, key_ordered, .. } = self;
         v1::QueueSettings {
             priority,
             max_attempts: max_attempts.unwrap_or(0),
@@ -293,11 +310,10 @@ impl QueueSettings {
             keep_cancelled: keep_cancelled.map(Keep::into_proto),
             keep_dead: keep_dead.map(Keep::into_proto),
             concurrency_max: concurrency_max.unwrap_or(0),
-            rate: rate.map(|RateLimit { jobs, period, burst }| v1::RateLimit {
-                jobs,
-                period: Some(to_proto(period)),
-                burst,
-            }),
+            rate: rate.map(RateLimit::into_proto),
+            key_concurrency_max: key_concurrency_max.unwrap_or(0),
+            key_rate: key_rate.map(RateLimit::into_proto),
+            key_ordered,
         }
     }
 
@@ -313,6 +329,9 @@ impl QueueSettings {
             keep_dead,
             concurrency_max,
             rate,
+            key_concurrency_max,
+            key_rate,
+            key_ordered,
         } = settings;
         QueueSettings {
             priority,
@@ -327,11 +346,10 @@ impl QueueSettings {
             keep_cancelled: Keep::from_proto(keep_cancelled),
             keep_dead: Keep::from_proto(keep_dead),
             concurrency_max: Some(concurrency_max).filter(|max| *max > 0),
-            rate: rate.map(|v1::RateLimit { jobs, period, burst }| RateLimit {
-                jobs,
-                period: from_proto(period).unwrap_or_default(),
-                burst,
-            }),
+            rate: rate.map(RateLimit::from_proto),
+            key_concurrency_max: Some(key_concurrency_max).filter(|max| *max > 0),
+            key_rate: key_rate.map(RateLimit::from_proto),
+            key_ordered,
         }
     }
 }
@@ -367,6 +385,9 @@ mod tests {
             keep_dead: Some(Keep::For(Duration::from_secs(60))),
             concurrency_max: Some(7),
             rate: Some(RateLimit { burst: 3, ..RateLimit::per_second(5) }),
+            key_concurrency_max: Some(2),
+            key_rate: Some(RateLimit::per_second(9)),
+            key_ordered: true,
         };
         assert_eq!(QueueSettings::from_proto(settings.clone().into_proto()), settings);
         let none = QueueSettings::default();

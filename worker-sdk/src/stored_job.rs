@@ -138,6 +138,8 @@ pub struct StoredJob {
     pub metadata: BTreeMap<String, String>,
     /// W3C trace context of the client.
     pub traceparent: String,
+    /// Whose job it is; empty if the client didn't say.
+    pub key: String,
     /// Its failed attempts, in order: the last 32 at most, and only in the answer of
     /// [`Client::get`](crate::Client::get).
     pub failed_attempts: Vec<FailedAttempt>,
@@ -224,6 +226,7 @@ impl StoredJob {
             traceparent,
             metadata,
             progress,
+            key,
         } = job;
         Ok(StoredJob {
             id: JobId(job_id),
@@ -248,6 +251,7 @@ impl StoredJob {
             tags,
             metadata,
             traceparent,
+            key,
             failed_attempts: Vec::new(),
             progress: progress.map(JobProgress::from_proto).transpose()?,
         })

@@ -16,6 +16,8 @@ pub struct Facts {
     /// Ready jobs before it.
     pub ahead: u64,
     pub paused_at: Option<i64>,
+    /// Whether it has a key.
+    pub keyed: bool,
     pub limits: QueueLimits,
     pub brokers: Vec<BrokerFacts>,
     /// For so long a broker that shows no life is held for alive.
@@ -85,6 +87,8 @@ pub enum Reason {
     WorkersBusy {
         held: u64,
     },
+    /// Its queue limits keys, and so far its key lets it wait.
+    KeyLimited,
     Behind,
     Next,
 }
@@ -149,6 +153,9 @@ fn waiting(facts: &Facts) -> Reason {
     if living().all(|broker| broker.free == 0) {
         return Reason::WorkersBusy { held: living().map(|broker| broker.held).sum() };
     }
+    if facts.keyed && facts.limits.key.are_any() {
+        return Reason::KeyLimited;
+    }
     if facts.ahead > 0 { Reason::Behind } else { Reason::Next }
 }
 
@@ -186,6 +193,7 @@ mod tests {
             here: None,
             ahead: 0,
             paused_at: None,
+            keyed: false,
             limits: QueueLimits::NONE,
             brokers: vec![broker()],
             dead_after_micros: 15_000_000,
@@ -239,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_limited_queue_waits_for_its_owner_and_then_for_its_limits() {
-        let limits = QueueLimits { concurrency: Some(2), rate: None };
+        let limits = QueueLimits { concurrency: Some(2), ..QueueLimits::NONE };
         let limited = |change: fn(&mut Facts)| {
             ready(|f| {
                 f.limits = limits;
@@ -253,7 +261,7 @@ mod tests {
         let lost = Reason::OwnerLost { broker: "b".to_owned() };
         assert_eq!(limited(|f| f.brokers[0].heartbeat_at = 0), lost);
         let rate = RateLimit { jobs: 1, period_ms: 1000, burst: 1 };
-        let limits = QueueLimits { concurrency: None, rate: Some(rate) };
+        let limits = QueueLimits { rate: Some(rate), ..QueueLimits::NONE };
         let spent = ready(|f| {
             f.limits = limits;
             f.brokers[0].owns = true;

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,8 @@ pub struct NewJob {
     pub options: Option<Box<JobOptions>>,
     /// As few jobs have it, and nothing of it is in the row.
     pub unique: Option<Box<Unique>>,
+    /// Whose job it is.
+    pub key: Option<Arc<str>>,
 }
 
 impl NewJob {
@@ -103,6 +105,7 @@ pub struct TakenJob {
     pub kind: String,
     pub payload: Bytes,
     pub options: Option<Box<JobOptions>>,
+    pub key: Option<Arc<str>>,
 }
 
 impl TakenJob {
@@ -159,6 +162,8 @@ pub struct StoredJob {
     pub result: Option<Bytes>,
     pub error: Option<String>,
     pub options: Option<Box<JobOptions>>,
+    /// Whose job it is.
+    pub job_key: Option<String>,
     /// Where it was asked for and a worker has reported some.
     pub progress: Option<Progress>,
 }

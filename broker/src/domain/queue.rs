@@ -6,6 +6,24 @@ use super::{Retention, RetryPolicy};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueId(pub i32);
 
+/// Where ready jobs wait in a queue: among those with keys, or those without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadyIn {
+    pub queue: QueueId,
+    pub keyed: bool,
+}
+
+impl ReadyIn {
+    pub fn plain(queue: QueueId) -> Self {
+        Self { queue, keyed: false }
+    }
+
+    /// Nobody knows where.
+    pub fn either(queue: QueueId) -> [Self; 2] {
+        [false, true].map(|keyed| Self { queue, keyed })
+    }
+}
+
 /// A queue with its defaults, the broker's filled in where it has none of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Queue {
@@ -50,6 +68,24 @@ pub struct QueueLimits {
     pub concurrency: Option<u32>,
     /// Attempts that go to workers in a time; `None`: as fast as they can.
     pub rate: Option<RateLimit>,
+    pub key: KeyLimits,
+}
+
+/// The same of each key of a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyLimits {
+    pub concurrency: Option<u32>,
+    pub rate: Option<RateLimit>,
+    /// One at a time, in the order of their ids.
+    pub ordered: bool,
+}
+
+impl KeyLimits {
+    pub const NONE: Self = Self { concurrency: None, rate: None, ordered: false };
+
+    pub fn are_any(self) -> bool {
+        self != Self::NONE
+    }
 }
 
 /// So many jobs in each period in the long run, and at most a burst at once.
@@ -61,7 +97,7 @@ pub struct RateLimit {
 }
 
 impl QueueLimits {
-    pub const NONE: Self = Self { concurrency: None, rate: None };
+    pub const NONE: Self = Self { concurrency: None, rate: None, key: KeyLimits::NONE };
 
     pub fn are_any(self) -> bool {
         self != Self::NONE

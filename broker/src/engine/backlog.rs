@@ -54,6 +54,11 @@ const SWEEP_CHEAP: Duration = Duration::from_millis(3);
 /// After a failed claim.
 const CLAIM_PAUSE: Duration = Duration::from_millis(250);
 
+/// How long to rest after a look that took so long.
+pub(super) fn sweep_rest(took: Duration) -> Duration {
+    (took.saturating_sub(SWEEP_CHEAP) * SWEEP_REST).min(SWEEP_REST_MAX)
+}
+
 impl Backlog {
     pub(super) fn new() -> Self {
         Self {
@@ -132,10 +137,6 @@ impl Backlog {
         self.counted = false;
     }
 
-    pub(super) fn claiming(&self) -> bool {
-        self.claim.is_some()
-    }
-
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.levels.is_empty() && !self.unknown && !self.notified
@@ -173,8 +174,7 @@ impl Backlog {
             Some(ClaimFrom::Sweep) => {
                 // Of two, so that a hiccup of the disk makes nobody wait.
                 let cost = took.min(std::mem::replace(&mut self.last_sweep, took));
-                let rest = cost.saturating_sub(SWEEP_CHEAP) * SWEEP_REST;
-                self.sweep_not_before = now + rest.min(SWEEP_REST_MAX);
+                self.sweep_not_before = now + sweep_rest(cost);
                 self.notified = false;
                 self.unknown = full;
                 self.counted |= !full;

@@ -23,6 +23,7 @@ pub fn taken(id: JobId, payload: Bytes) -> TakenJob {
         kind: "noop".to_owned(),
         payload,
         options: None,
+        key: None,
     }
 }
 

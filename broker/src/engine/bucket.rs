@@ -43,6 +43,13 @@ impl Bucket {
         now + one.max(PAUSE.min(all))
     }
 
+    /// When it is full, if nothing is taken until then. `None`: it is.
+    pub(super) fn full_at(&mut self, now: Duration) -> Option<Duration> {
+        self.fill(now);
+        let nanos = (self.full() - self.parts).div_ceil(u128::from(self.rate.jobs));
+        (nanos > 0).then(|| now + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    }
+
     /// From now on another rate. What is in it stays, as far as it may hold so much.
     pub(super) fn change(&mut self, now: Duration, rate: RateLimit) {
         let held = self.holds(now) as u128;

@@ -5,10 +5,14 @@ use std::{
 
 use crate::domain::{JobId, TakenJob};
 
-/// The taken jobs of one queue that no session has yet: higher priority first, then by id.
+/// The taken jobs of one queue that no session has yet: higher priority first, then by id. Those with keys
+/// beside them, in the order in which their keys had turns; where there are both, they alternate.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     levels: BTreeMap<Reverse<i16>, VecDeque<TakenJob>>,
+    keyed: VecDeque<TakenJob>,
+    /// Whether the next is one with a key.
+    keyed_is_next: bool,
     len: usize,
     bytes: usize,
     /// No job of it expires earlier, in microseconds since 1970.
@@ -37,6 +41,10 @@ impl Buffer {
         self.len += 1;
         self.bytes += job.bytes();
         self.first_expiry = earlier(self.first_expiry, job.expires_at());
+        if job.key.is_some() {
+            self.keyed.push_back(job);
+            return;
+        }
         let level = self.levels.entry(Reverse(job.priority)).or_default();
         // Ids come nearly in order: the end is nearly always the place.
         if level.back().is_none_or(|last| last.id < job.id) {
@@ -49,6 +57,9 @@ impl Buffer {
 
     /// Removes the first `count` jobs, or as many as there are and as `bytes` hold; at least one.
     pub(super) fn take(&mut self, count: usize, bytes: usize) -> Vec<TakenJob> {
+        if !self.keyed.is_empty() {
+            return self.take_in_turns(count, bytes);
+        }
         let mut taken = Vec::with_capacity(count.min(self.len));
         let mut used = 0;
         while taken.len() < count
@@ -74,9 +85,38 @@ impl Buffer {
         taken
     }
 
-    /// Removes the last `count` jobs, or as many as there are: the least urgent.
-    pub(super) fn take_last(&mut self, count: usize) -> Vec<TakenJob> {
+    fn take_in_turns(&mut self, count: usize, bytes: usize) -> Vec<TakenJob> {
         let mut taken = Vec::with_capacity(count.min(self.len));
+        let mut used = 0;
+        while taken.len() < count {
+            let keyed = self.levels.is_empty() || self.keyed_is_next && !self.keyed.is_empty();
+            let job = if keyed {
+                self.keyed.pop_front()
+            } else {
+                self.levels.first_entry().and_then(|mut level| {
+                    let job = level.get_mut().pop_front();
+                    if level.get().is_empty() {
+                        level.remove();
+                    }
+                    job
+                })
+            };
+            let Some(job) = job else { break };
+            used += job.bytes();
+            self.keyed_is_next = !keyed;
+            taken.push(job);
+            if used >= bytes {
+                break;
+            }
+        }
+        self.note_removed(&taken);
+        taken
+    }
+
+    /// Removes the last `count` jobs, or as many as there are: the least urgent, those with keys before.
+    pub(super) fn take_last(&mut self, count: usize) -> Vec<TakenJob> {
+        let keyed = self.keyed.split_off(self.keyed.len().saturating_sub(count));
+        let mut taken = Vec::from(keyed);
         while taken.len() < count
             && let Some(mut level) = self.levels.last_entry()
         {
@@ -94,6 +134,12 @@ impl Buffer {
 
     /// Removes the job, if it is here under this attempt.
     pub(super) fn remove(&mut self, id: JobId, attempt: i32) -> Option<TakenJob> {
+        let same = |job: &TakenJob| (job.id, job.attempt) == (id, attempt);
+        if let Some(at) = self.keyed.iter().position(same) {
+            let job = self.keyed.remove(at)?;
+            self.note_removed(std::slice::from_ref(&job));
+            return Some(job);
+        }
         let (&priority, at) = self.levels.iter().find_map(|(priority, jobs)| {
             let from = jobs.partition_point(|job| job.id < id);
             // An attempt that was cancelled and the one after it may be here together.
@@ -116,7 +162,7 @@ impl Buffer {
             return Vec::new();
         }
         let mut taken = Vec::new();
-        for jobs in self.levels.values_mut() {
+        for jobs in self.levels.values_mut().chain([&mut self.keyed]) {
             let expired = |job: &TakenJob| job.expires_at().is_some_and(|at| now_micros > at);
             let (gone, left): (VecDeque<_>, VecDeque<_>) =
                 std::mem::take(jobs).into_iter().partition(expired);
@@ -130,7 +176,7 @@ impl Buffer {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &TakenJob> {
-        self.levels.values().flatten()
+        self.levels.values().flatten().chain(&self.keyed)
     }
 
     fn note_removed(&mut self, jobs: &[TakenJob]) {
@@ -159,6 +205,7 @@ mod tests {
             kind: String::new(),
             payload: bytes::Bytes::new(),
             options: None,
+            key: None,
         }
     }
 
@@ -206,16 +253,38 @@ mod tests {
     #[test]
     fn what_expires_goes_when_its_time_has_passed() {
         let mut buffer = Buffer::default();
-        for (id, priority, expires_at) in [(1, 0, Some(50)), (2, 9, Some(90)), (3, 0, None)] {
+        let job = |id, priority, expires_at| {
             let options = JobOptions { expires_at, ..JobOptions::default() };
-            buffer.push(TakenJob { options: Some(Box::new(options)), ..job(id, priority) });
+            TakenJob { options: Some(Box::new(options)), ..job(id, priority) }
+        };
+        for (id, priority, expires_at) in [(1, 0, Some(50)), (2, 9, Some(90)), (3, 0, None)] {
+            buffer.push(job(id, priority, expires_at));
         }
+        buffer.push(TakenJob { key: Some("a".into()), ..job(4, 0, Some(70)) });
         assert!(buffer.take_expired(50).is_empty());
         assert_eq!(ids(buffer.take_expired(51)), [1]);
-        assert!(buffer.take_expired(90).is_empty());
+        assert_eq!(ids(buffer.take_expired(90)), [4]);
         assert_eq!(ids(buffer.take_expired(91)), [2]);
         assert_eq!((buffer.len(), buffer.lowest_priority()), (1, Some(0)));
-        assert_eq!(buffer.bytes(), job(3, 0).bytes());
+        assert_eq!(buffer.bytes(), job(3, 0, None).bytes());
+    }
+
+    #[test]
+    fn those_with_keys_come_as_their_keys_had_turns_and_alternate_with_others() {
+        let mut buffer = Buffer::default();
+        let keyed = |id| TakenJob { key: Some("a".into()), ..job(id, 0) };
+        for one in [keyed(9), keyed(3), keyed(5), job(1, 0), job(2, 7), keyed(4)] {
+            buffer.push(one);
+        }
+        assert_eq!(ids(buffer.take(1, usize::MAX)), [2]);
+        assert_eq!(ids(buffer.take(3, usize::MAX)), [9, 1, 3]);
+        assert_eq!(buffer.remove(JobId(5), 1).map(|job| job.id), Some(JobId(5)));
+        buffer.push(job(6, 0));
+        assert_eq!(ids(buffer.take_last(1)), [4]);
+        buffer.push(keyed(4));
+        assert_eq!(ids(buffer.take(9, 1)), [6]);
+        assert_eq!(ids(buffer.take(9, usize::MAX)), [4]);
+        assert_eq!((buffer.len(), buffer.bytes(), buffer.iter().count()), (0, 0, 0));
     }
 
     #[test]

@@ -1,7 +1,11 @@
 use std::{collections::HashSet, time::Duration};
 
-use super::bucket::Bucket;
-use crate::domain::{Attempt, QueueLimits};
+use super::{
+    bucket::Bucket,
+    keys::LimitedClaim,
+    places::{Places, Shares},
+};
+use crate::domain::{Attempt, KeyLimits, QueueLimits};
 
 /// What a limited queue lets through. Only the broker that owns such a queue takes and delivers its jobs;
 /// so what it counts is all there is.
@@ -14,30 +18,73 @@ pub(super) struct Gate {
     /// Attempts that were under way when it came to own the queue, and that no session here has: they
     /// count until the database says that they are over.
     pub(super) elsewhere: HashSet<Attempt>,
-    /// When the bucket is looked at again.
+    /// What its keys have under way, where they are limited and this broker owns it.
+    pub(super) places: Option<Places>,
+    term: i64,
+    /// When the bucket, or one of a key, is looked at again.
     pub(super) refill_at: Option<Duration>,
 }
 
 impl Gate {
     pub(super) fn new(now: Duration, limits: QueueLimits) -> Self {
         let bucket = limits.rate.map(|rate| Bucket::new(now, rate));
-        Self { limits, bucket, owned: false, elsewhere: HashSet::new(), refill_at: None }
+        Self {
+            limits,
+            bucket,
+            owned: false,
+            elsewhere: HashSet::new(),
+            places: None,
+            term: 0,
+            refill_at: None,
+        }
     }
 
-    /// Other limits hold from now on.
+    /// Other limits hold from now on. Where they are other ones of keys, what these have under way has to be
+    /// read first: as when the queue changes hands.
     pub(super) fn change(&mut self, now: Duration, limits: QueueLimits) {
         match (&mut self.bucket, limits.rate) {
             (Some(bucket), Some(rate)) => bucket.change(now, rate),
             (bucket, rate) => *bucket = rate.map(|rate| Bucket::new(now, rate)),
         }
+        let of_keys = limits.key != self.limits.key;
         self.limits = limits;
+        if of_keys {
+            self.disown(now);
+        }
     }
 
-    /// Who owns the queue has changed. The bucket begins empty, since another may have had its fill.
-    pub(super) fn own(&mut self, now: Duration, owned: bool, elsewhere: HashSet<Attempt>) {
-        self.owned = owned;
-        self.elsewhere = elsewhere;
+    pub(super) fn key_limits(&self) -> KeyLimits {
+        self.limits.key
+    }
+
+    /// This broker owns the queue. The bucket begins empty, since another may have had its fill.
+    pub(super) fn own(
+        &mut self,
+        now: Duration,
+        term: i64,
+        elsewhere: HashSet<Attempt>,
+        places: Option<Places>,
+    ) {
+        (self.owned, self.term, self.elsewhere, self.places) = (true, term, elsewhere, places);
         self.bucket = self.limits.rate.map(|rate| Bucket::new(now, rate));
+    }
+
+    /// It doesn't, or what it has counted isn't all there is.
+    pub(super) fn disown(&mut self, now: Duration) {
+        self.own(now, 0, HashSet::new(), None);
+        self.owned = false;
+    }
+
+    /// How many jobs of keys behind `after` may be taken, when each may have so many.
+    pub(super) fn key_shares(
+        &mut self,
+        now: Duration,
+        after: &str,
+        each: usize,
+    ) -> Option<(Shares, LimitedClaim)> {
+        let places = self.places.as_mut()?;
+        let limited = LimitedClaim { term: self.term, ordered: self.limits.key.ordered };
+        Some((places.shares(now, after, each), limited))
     }
 
     /// How many jobs may go to workers now, beside those that sessions here hold.

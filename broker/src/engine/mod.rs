@@ -13,9 +13,11 @@ mod buffer;
 mod dispatcher;
 mod fill;
 mod gate;
+mod keys;
 mod line;
 mod load_book;
 mod pace;
+mod places;
 mod pruner;
 mod session;
 
@@ -23,9 +25,10 @@ pub use backlog::ClaimFrom;
 pub use batcher::Batcher;
 pub use dispatcher::{
     Action, Admission, Completing, Delivery, Dispatcher, FailCause, Heartbeat, LimitedQueue,
-    Limits, Load, LostReason, Opened, QueueLoad, SessionId, SessionLoad, SessionRequest, Storing,
-    ToStop, UnknownSession,
+    Limits, Load, LostReason, Opened, QueueLoad, Running, SessionId, SessionLoad, SessionRequest,
+    Storing, ToStop, UnknownSession,
 };
+pub use keys::{KeyClaim, LimitedClaim, Walked};
 pub use load_book::{LoadBook, ToldLoad};
 pub use pruner::{Pruner, PrunerLimits};
 

@@ -103,6 +103,9 @@ impl Core {
             Action::Claim { queue, from, limit } => {
                 self.tasks.spawn(Arc::clone(self).claim(queue, from, limit));
             }
+            Action::ClaimKeys { queue, claim } => {
+                self.tasks.spawn(Arc::clone(self).claim_keys(queue, claim));
+            }
             Action::GiveBack { jobs } => {
                 metrics::counter!("currant_jobs_given_back_total").increment(jobs.len() as u64);
                 self.settle(SettleCall::by_broker(jobs, self.broker.id, &Outcome::Released));

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::time_of_micros,
-    domain::{JobId, JobKey, NewJob, QueueId, Start, TakenJob, UniqueVerdict},
+    domain::{JobId, JobKey, NewJob, QueueId, ReadyIn, Start, TakenJob, UniqueVerdict},
     engine::Storing,
     mutation::{self, Mutation},
     store::{
@@ -188,6 +188,7 @@ impl Core {
                     priority: job.priority,
                     bytes: job.bytes(),
                     taken: false,
+                    keyed: job.key.is_some(),
                 });
             }
         }
@@ -224,6 +225,7 @@ impl Core {
                     max_attempts: job.max_attempts,
                     options: job.options.as_deref(),
                     idempotency_key: call.idempotency_key.as_deref().filter(|_| index == 0),
+                    job_key: job.key.as_deref(),
                 });
             }
         }
@@ -265,7 +267,10 @@ impl Core {
         if let Some(at) = plan.scheduled.values().min() {
             self.will_be_due(*at);
         }
-        self.tell_others(plan.storing.iter().filter(|job| !job.taken).map(|job| job.queue));
+        let waiting = plan.storing.iter().filter(|job| !job.taken);
+        self.tell_others(
+            waiting.map(|Storing { queue, keyed, .. }| ReadyIn { queue: *queue, keyed: *keyed }),
+        );
     }
 
     fn not_stored(self: &Arc<Self>, plan: &Plan, maybe: bool) {
@@ -327,8 +332,7 @@ struct Plan {
 }
 
 fn taken_job(id: JobId, job: NewJob) -> TakenJob {
-    let NewJob { queue: _, kind, payload, priority, start: _, max_attempts, options, unique: _ } =
-        job;
+    let NewJob { kind, payload, priority, max_attempts, options, key, .. } = job;
     TakenJob {
         id,
         attempt: 1,
@@ -339,6 +343,7 @@ fn taken_job(id: JobId, job: NewJob) -> TakenJob {
         kind,
         payload,
         options,
+        key,
     }
 }
 

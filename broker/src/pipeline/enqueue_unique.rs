@@ -1,11 +1,11 @@
 //! Jobs with a key: by calls of their own, beside the batches of all others, and through the backlog.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Core, Enqueued, PipelineError, coalescer::Permit};
 use crate::{
     clock::time_of_micros,
-    domain::{NewJob, QueueId, Start, UniqueVerdict},
+    domain::{NewJob, QueueId, ReadyIn, Start, UniqueVerdict},
     store::{self, UniqueRow},
 };
 
@@ -50,11 +50,9 @@ impl Core {
             }
         }
         // Others hear of it from the database, and this broker where it listens.
-        let mut queues = ids;
-        queues.sort_unstable();
-        queues.dedup();
-        for queue in queues {
-            self.notified(queue);
+        let ready = jobs.iter().map(|job| ReadyIn { queue: job.queue, keyed: job.key.is_some() });
+        for ready in ready.collect::<BTreeSet<_>>() {
+            self.notified(ready);
         }
         self.due().may_be();
         let (ids, verdicts) = stored.into_iter().unzip();

@@ -32,7 +32,7 @@ impl Core {
         let client = self.store.client().await?;
         let (owner, ahead) = match job.state {
             State::Running => (store::job_owner(&client, job.key).await?, 0),
-            State::Ready => (None, store::jobs_ahead(&client, job.key, job.priority).await?),
+            State::Ready => (None, store::jobs_ahead(&client, job).await?),
             _ => (None, 0),
         };
         let dead_after = self.limits.dead_after.as_micros();
@@ -45,6 +45,7 @@ impl Core {
             here: self.engine(|engine| engine.place_of(job.key, job.attempt)),
             ahead,
             paused_at: queue.paused_at,
+            keyed: job.job_key.is_some(),
             limits: queue.own.limits,
             brokers: store::brokers_of_queue(&client, job.key).await?,
             dead_after_micros: i64::try_from(dead_after).unwrap_or(i64::MAX),

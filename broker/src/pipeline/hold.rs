@@ -64,8 +64,8 @@ impl Place {
 }
 
 impl Core {
-    /// Waits until the jobs should go on to be stored, at most for `hold_max`. Jobs of several queues
-    /// don't wait.
+    /// Waits until the jobs should go on to be stored, at most for `hold_max`. Jobs of several queues,
+    /// or with keys, don't wait.
     pub(super) async fn hold(self: &Arc<Self>, jobs: &[NewJob]) -> Option<Admitted> {
         let admission = admission(jobs)?;
         let core = Arc::clone(self);
@@ -110,10 +110,10 @@ impl Dispatch {
     }
 }
 
-/// `None`: of several queues.
+/// `None`: of several queues, or with keys, which aren't dispatched directly.
 fn admission(jobs: &[NewJob]) -> Option<Admission> {
     let queue = jobs.first()?.queue;
-    let same = jobs.iter().all(|job| job.queue == queue);
+    let same = jobs.iter().all(|job| job.queue == queue && job.key.is_none());
     let priority = jobs.iter().map(|job| job.priority).min()?;
     same.then_some(Admission { queue, priority, jobs: jobs.len() })
 }

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use super::Core;
 use crate::{
     domain::QueueId,
-    engine::{Dispatcher, LimitedQueue},
+    engine::{Dispatcher, LimitedQueue, Running},
     store::{self, StoreError},
 };
 
@@ -66,14 +66,18 @@ impl Core {
         let client = self.store.client().await?;
         // Whether or not an answer comes: what isn't wanted later is given up.
         owned.queues.extend(&wanted);
-        for queue in store::own_queues(&client, self.broker.id, &wanted).await? {
+        for (queue, term) in store::own_queues(&client, self.broker.id, &wanted).await? {
             let running = store::running_attempts(&client, queue).await?;
+            let running: Vec<_> =
+                running.into_iter().map(|(attempt, key)| Running { attempt, key }).collect();
             tracing::info!(
                 queue = self.queues.name(queue).as_deref(),
                 running = running.len(),
                 "this broker owns a limited queue"
             );
-            self.with_engine(|engine, now, actions| engine.own(now, queue, running, actions));
+            self.with_engine(|engine, now, actions| {
+                engine.own(now, queue, (term, running), actions)
+            });
         }
         Ok(())
     }

@@ -32,14 +32,8 @@ impl Core {
     ) -> Result<HashMap<JobId, RetryVerdict>, StoreError> {
         let mut client = self.store.client().await?;
         let retried = store::retry_jobs(&mut client, &keys).await?;
-        let mut ready: HashMap<QueueId, Vec<(i16, JobId)>> = HashMap::new();
-        for job in &retried {
-            ready.entry(job.key.queue).or_default().push((job.priority, job.key.id));
-        }
         metrics::counter!("currant_jobs_retried_total").increment(retried.len() as u64);
-        for (queue, rows) in ready {
-            self.became_ready(queue, rows);
-        }
+        self.are_ready(&retried);
         let written: HashSet<JobKey> = retried.iter().map(|job| job.key).collect();
         let others: Vec<JobKey> = keys.into_iter().filter(|key| !written.contains(key)).collect();
         let mut verdicts: HashMap<JobId, RetryVerdict> =

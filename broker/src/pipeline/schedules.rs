@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Caller, Core, Enqueued, PipelineError, error::log};
 use crate::{
     clock::time_of_micros,
-    domain::{self, JobId, JobTemplate, NewJob, NewSchedule, QueueId, Schedule, Start},
+    domain::{self, JobId, JobTemplate, NewJob, NewSchedule, QueueId, ReadyIn, Schedule, Start},
     store::{self, Client, DueSchedule, StoreError},
 };
 
@@ -195,8 +195,9 @@ impl Core {
             })?,
         };
         let start = Start::Now;
+        let (unique, key) = (None, None);
         let job =
-            NewJob { queue, kind, payload, priority, start, max_attempts, options, unique: None };
+            NewJob { queue, kind, payload, priority, start, max_attempts, options, unique, key };
         self.enqueue(vec![job], idempotency_key).await.map(Some)
     }
 
@@ -268,7 +269,7 @@ impl Core {
         }
         if fired? {
             metrics::counter!("currant_schedule_fires_total").increment(ids.len() as u64);
-            self.became_ready(due.queue, ids.into_iter().map(|id| (priority, id)));
+            self.became_ready(ReadyIn::plain(due.queue), ids.into_iter().map(|id| (priority, id)));
         }
         Ok(())
     }

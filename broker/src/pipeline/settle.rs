@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::time_of_micros,
-    domain::{self, Failure, JobId, JobKey, Next, Outcome, Queue, QueueId, Verdict},
+    domain::{self, Failure, JobKey, Next, Outcome, Queue, QueueId, Verdict},
     engine::Completing,
     store::{
         self, JobState, OUTCOME_CANCELLED, OUTCOME_DEAD, PHASE_READY, PHASE_SCHEDULED, PHASE_TAKEN,
@@ -68,7 +68,11 @@ impl Core {
             let places = at..at + call.items.len();
             at = places.end;
             let By::Worker { session, completings, reply, _permit } = call.by else {
-                if result.is_err() {
+                if result.is_ok() {
+                    let jobs: Vec<_> =
+                        call.items.iter().map(|one| (one.key, one.attempt)).collect();
+                    self.with_engine(|engine, now, actions| engine.settled(now, &jobs, actions));
+                } else {
                     // They have left memory and are still ours in the database.
                     for Item { key, .. } in &call.items {
                         self.suspect(Suspect { queue: key.queue, low: key.id });
@@ -228,13 +232,7 @@ impl Core {
     /// Wakes whoever cares for the rows that were written.
     fn after_settlement(self: &Arc<Self>, rows: &[Settlement], settled: &[store::Settled]) {
         self.changed(settled.iter().map(|one| one.key));
-        let mut ready: HashMap<QueueId, Vec<(i16, JobId)>> = HashMap::new();
-        for one in settled.iter().filter(|one| one.phase == PHASE_READY) {
-            ready.entry(one.key.queue).or_default().push((one.priority, one.key.id));
-        }
-        for (queue, rows) in ready {
-            self.became_ready(queue, rows);
-        }
+        self.are_ready(settled);
         let due = rows.iter().filter_map(|row| row.run_at).min();
         if let Some(at) = due {
             self.will_be_due(at.timestamp_micros());

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 
 use super::{Core, due::Due, error::log};
 use crate::{
-    domain::{JobId, QueueId},
-    store,
+    domain::{JobId, QueueId, ReadyIn},
+    store::{self, PHASE_READY, Settled},
 };
 
 /// A notification holds a lock of the whole cluster while it commits: not more often than this.
@@ -23,9 +23,9 @@ const NOTIFY_PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct Wakeup {
     /// Whether other brokers are there.
     others: AtomicBool,
-    /// Queues of which they have to be told; while there are none, those of which somebody who comes
-    /// would have to be told: at most as many as there are queues.
-    untold: Mutex<BTreeSet<QueueId>>,
+    /// Of what they have to be told; while there are none, of what somebody who comes would have to be told:
+    /// at most twice as much as there are queues.
+    untold: Mutex<BTreeSet<ReadyIn>>,
     /// Whether they have to be told that attempts were cancelled which they hold.
     untold_cancels: AtomicBool,
     telling: AtomicBool,
@@ -49,26 +49,47 @@ impl Default for Wakeup {
 }
 
 impl Core {
-    /// Rows of these queues became ready by this broker's hand: it may claim them itself, and so may
-    /// others.
+    /// Rows became ready by this broker's hand: it may claim them itself, and so may others.
     pub fn became_ready(
         self: &Arc<Self>,
-        queue: QueueId,
+        ready: ReadyIn,
         rows: impl IntoIterator<Item = (i16, JobId)>,
     ) {
-        self.with_engine(|engine, now, actions| engine.ready(now, queue, rows, actions));
-        self.tell_others([queue]);
+        self.with_engine(|engine, now, actions| {
+            if ready.keyed {
+                engine.notified(now, ready, actions);
+            } else {
+                engine.ready(now, ready.queue, rows, actions);
+            }
+        });
+        self.tell_others([ready]);
     }
 
-    /// Somebody else made rows of this queue ready.
-    pub fn notified(self: &Arc<Self>, queue: QueueId) {
-        self.with_engine(|engine, now, actions| engine.notified(now, queue, actions));
+    /// The same of those that were written as ready.
+    pub fn are_ready(self: &Arc<Self>, written: &[Settled]) {
+        let mut ready: HashMap<ReadyIn, Vec<(i16, JobId)>> = HashMap::new();
+        for Settled { key, priority, phase, keyed } in written.iter().copied() {
+            if phase == PHASE_READY {
+                let place = ReadyIn { queue: key.queue, keyed };
+                ready.entry(place).or_default().push((priority, key.id));
+            }
+        }
+        for (place, rows) in ready {
+            self.became_ready(place, rows);
+        }
+    }
+
+    /// Somebody else made rows ready.
+    pub fn notified(self: &Arc<Self>, ready: ReadyIn) {
+        self.with_engine(|engine, now, actions| engine.notified(now, ready, actions));
     }
 
     /// Rows of this queue, which ones isn't known, became ready by this broker's hand.
     pub fn rescued(self: &Arc<Self>, queue: QueueId) {
-        self.notified(queue);
-        self.tell_others([queue]);
+        for ready in ReadyIn::either(queue) {
+            self.notified(ready);
+        }
+        self.tell_others(ReadyIn::either(queue));
     }
 
     /// Queues whose sessions here wait for jobs.
@@ -76,10 +97,10 @@ impl Core {
         self.engine(crate::engine::Dispatcher::hungry_queues)
     }
 
-    /// To be called before a look for other brokers, whose answer goes to `set_others` with this:
-    /// queues of which one that it finds hasn't been told. What became ready before the look, one that
+    /// To be called before a look for other brokers, whose answer goes to `set_others` with this: what
+    /// one that it finds hasn't been told. What became ready before the look, one that
     /// comes after it finds by itself.
-    pub fn untold(&self) -> BTreeSet<QueueId> {
+    pub fn untold(&self) -> BTreeSet<ReadyIn> {
         if self.wakeup.others.load(Ordering::Relaxed) {
             return BTreeSet::new();
         }
@@ -87,7 +108,7 @@ impl Core {
     }
 
     /// Whether there are other brokers to be told.
-    pub fn set_others(self: &Arc<Self>, others: bool, untold: BTreeSet<QueueId>) {
+    pub fn set_others(self: &Arc<Self>, others: bool, untold: BTreeSet<ReadyIn>) {
         self.wakeup.others.store(others, Ordering::Relaxed);
         if others {
             self.tell_others(untold);
@@ -95,14 +116,14 @@ impl Core {
     }
 
     /// Tells the other brokers, if there are any, in one transaction for all that gathers meanwhile.
-    pub fn tell_others(self: &Arc<Self>, queues: impl IntoIterator<Item = QueueId>) {
+    pub fn tell_others(self: &Arc<Self>, ready: impl IntoIterator<Item = ReadyIn>) {
         {
             let mut untold = self.wakeup.untold.lock();
             let mut last = None;
             // A batch is of few queues, mostly in runs.
-            for queue in queues {
-                if last.replace(queue) != Some(queue) {
-                    untold.insert(queue);
+            for one in ready {
+                if last.replace(one) != Some(one) {
+                    untold.insert(one);
                 }
             }
         }
@@ -125,10 +146,10 @@ impl Core {
 
     async fn tell(self: Arc<Self>) {
         loop {
-            let queues: Vec<QueueId> =
+            let ready: Vec<ReadyIn> =
                 std::mem::take(&mut *self.wakeup.untold.lock()).into_iter().collect();
             let cancels = self.wakeup.untold_cancels.swap(false, Ordering::AcqRel);
-            if queues.is_empty() && !cancels {
+            if ready.is_empty() && !cancels {
                 self.wakeup.telling.store(false, Ordering::Release);
                 // Somebody may have come between the look and the store.
                 let nothing = self.wakeup.untold.lock().is_empty()
@@ -143,7 +164,7 @@ impl Core {
                 if cancels {
                     store::notify_cancelled(&client, self.broker.id).await?;
                 }
-                store::notify_ready(&client, self.broker.id, &queues).await
+                store::notify_ready(&client, self.broker.id, &ready).await
             };
             if let Err(error) = told.await {
                 // Their slow poll finds the rows, their heartbeat the notes.

@@ -54,6 +54,7 @@ pub(super) fn check_new_job(
         traceparent,
         metadata,
         unique,
+        key,
     } = job;
     let mut see = |field: &str, result: Result<(), String>| {
         if let Err(problem) = result {
@@ -110,6 +111,7 @@ pub(super) fn check_new_job(
     if let Some(one_job) = unique {
         see("unique", convert_unique::unique(one_job).map(drop));
     }
+    see("key", check::text(key, TEXT_CHARS_MAX));
 }
 
 /// A job that `check_new_job` found nothing wrong with. With its queue comes the default for priority.
@@ -134,6 +136,7 @@ pub(super) fn new_job(
         traceparent,
         metadata,
         unique: one_job,
+        key,
     } = job;
     let expires_at = expires_at(expiry.as_ref(), start.as_ref(), now).ok().flatten();
     let start = match start {
@@ -167,6 +170,7 @@ pub(super) fn new_job(
         max_attempts: u16::try_from(max_attempts).ok().filter(|max| *max > 0),
         options: (options != JobOptions::default()).then(|| Box::new(options)),
         unique: one_job.and_then(|one| convert_unique::unique(&one).ok()).map(Box::new),
+        key: (!key.is_empty()).then(|| key.into()),
     }
 }
 
@@ -288,6 +292,7 @@ pub(super) fn assignment(
         kind,
         payload,
         options,
+        key,
     } = job;
     let JobOptions {
         retry: _,
@@ -312,6 +317,7 @@ pub(super) fn assignment(
         tags,
         traceparent,
         metadata,
+        key: key.map_or_else(String::new, |key| key.as_ref().to_owned()),
     }
 }
 

@@ -10,7 +10,9 @@ use super::{
     convert_retry::{pb_retry_policy, retry_by_kind, retry_policy},
     stored::timestamp,
 };
-use crate::domain::{Count, Queue, QueueLimits, QueueSettings, QueueStats, RateLimit, Retention};
+use crate::domain::{
+    Count, KeyLimits, Queue, QueueLimits, QueueSettings, QueueStats, RateLimit, Retention,
+};
 
 const KEEP_MS_MIN: u64 = 60_000;
 const LIMIT_MAX: u32 = 1_000_000;
@@ -32,6 +34,9 @@ pub(super) fn queue_settings(
         keep_dead,
         concurrency_max,
         rate,
+        key_concurrency_max,
+        key_rate,
+        key_ordered,
     } = settings;
     let priority = priority.map(check::priority).transpose().unwrap_or_else(|problem| {
         wrong("priority", problem);
@@ -56,8 +61,18 @@ pub(super) fn queue_settings(
     if *concurrency_max > LIMIT_MAX {
         wrong("concurrency_max", limit_problem(*concurrency_max));
     }
-    let rate = rate.as_ref().and_then(|rate| rate_limit(rate, &mut wrong));
-    let concurrency = Some(*concurrency_max).filter(|max| *max > 0);
+    if *key_concurrency_max > LIMIT_MAX {
+        wrong("key_concurrency_max", limit_problem(*key_concurrency_max));
+    }
+    let rate = rate.as_ref().and_then(|rate| rate_limit("rate", rate, &mut wrong));
+    let key_rate = key_rate.as_ref().and_then(|rate| rate_limit("key_rate", rate, &mut wrong));
+    let said = |max: u32| Some(max).filter(|max| *max > 0);
+    let concurrency = said(*concurrency_max);
+    let key = KeyLimits {
+        concurrency: said(*key_concurrency_max),
+        rate: key_rate,
+        ordered: *key_ordered,
+    };
     let mut kept = |field, value: &Option<prost_types::Duration>| {
         let ms = value.as_ref().map(keep_ms).transpose();
         ms.unwrap_or_else(|problem| {
@@ -74,17 +89,21 @@ pub(super) fn queue_settings(
         succeeded_ms: kept("keep_succeeded", keep_succeeded),
         cancelled_ms: kept("keep_cancelled", keep_cancelled),
         dead_ms: kept("keep_dead", keep_dead),
-        limits: QueueLimits { concurrency, rate },
+        limits: QueueLimits { concurrency, rate, key },
     }
 }
 
-fn rate_limit(rate: &pb::RateLimit, wrong: &mut impl FnMut(&str, String)) -> Option<RateLimit> {
+fn rate_limit(
+    field: &str,
+    rate: &pb::RateLimit,
+    wrong: &mut impl FnMut(&str, String),
+) -> Option<RateLimit> {
     let pb::RateLimit { jobs, period, burst } = rate;
     if !(1..=LIMIT_MAX).contains(jobs) {
-        wrong("rate.jobs", limit_problem(*jobs));
+        wrong(&format!("{field}.jobs"), limit_problem(*jobs));
     }
     if *burst > LIMIT_MAX {
-        wrong("rate.burst", limit_problem(*burst));
+        wrong(&format!("{field}.burst"), limit_problem(*burst));
     }
     let period_ms = period.as_ref().map(|period| check::duration_ms(period, 1, PERIOD_MS_MAX));
     match period_ms.transpose() {
@@ -94,7 +113,7 @@ fn rate_limit(rate: &pb::RateLimit, wrong: &mut impl FnMut(&str, String)) -> Opt
             burst: if *burst == 0 { *jobs } else { *burst },
         }),
         Err(problem) => {
-            wrong("rate.period", problem);
+            wrong(&format!("{field}.period"), problem);
             None
         }
     }
@@ -183,7 +202,7 @@ fn pb_settings(settings: QueueSettings) -> pb::QueueSettings {
         succeeded_ms,
         cancelled_ms,
         dead_ms,
-        limits: QueueLimits { concurrency, rate },
+        limits: QueueLimits { concurrency, rate, key },
     } = settings;
     let of_kind = |(kind, policy)| (kind, pb_retry_policy(policy));
     pb::QueueSettings {
@@ -196,10 +215,14 @@ fn pb_settings(settings: QueueSettings) -> pb::QueueSettings {
         keep_cancelled: cancelled_ms.map(duration),
         keep_dead: dead_ms.map(duration),
         concurrency_max: concurrency.unwrap_or(0),
-        rate: rate.map(|RateLimit { jobs, period_ms, burst }| pb::RateLimit {
-            jobs,
-            period: Some(duration(period_ms)),
-            burst,
-        }),
+        rate: rate.map(pb_rate),
+        key_concurrency_max: key.concurrency.unwrap_or(0),
+        key_rate: key.rate.map(pb_rate),
+        key_ordered: key.ordered,
     }
+}
+
+fn pb_rate(rate: RateLimit) -> pb::RateLimit {
+    let RateLimit { jobs, period_ms, burst } = rate;
+    pb::RateLimit { jobs, period: Some(duration(period_ms)), burst }
 }

@@ -43,6 +43,9 @@ pub(super) fn new_schedule(
     if job.expiry.is_some() {
         see("job.expiry", "jobs of a schedule don't expire".to_owned());
     }
+    if !job.key.is_empty() {
+        see("job.key", "a schedule's jobs have none".to_owned());
+    }
     if job.start.is_some() {
         see("job.start", "a schedule says when its jobs start".to_owned());
     }
@@ -76,8 +79,7 @@ pub(super) fn new_schedule(
     let own_priority = job.priority.is_some();
     let queue = job.queue.clone();
     let job = convert::new_job(job, (QueueId(0), 0), "", now);
-    let NewJob { queue: _, kind, payload, priority, start: _, max_attempts, options, unique: _ } =
-        job;
+    let NewJob { queue: _, kind, payload, priority, start: _, max_attempts, options, .. } = job;
     let priority = Some(priority).filter(|_| own_priority);
     let job = JobTemplate { queue: QueueId(0), kind, payload, priority, max_attempts, options };
     let rules = ScheduleRules { cron: cron?, catch_up: catch_up?, overlap: overlap? };
@@ -154,5 +156,6 @@ fn pb_job(job: JobTemplate, queue: String) -> pb::NewJob {
         metadata,
         traceparent,
         unique: None,
+        key: String::new(),
     }
 }

@@ -98,6 +98,12 @@ fn response(explained: Explained) -> pb::ExplainResponse {
             let message = format!("the workers of queue {queue:?} have all that they take: {held}");
             say(Why::WorkersBusy, message, pb::ExplainResponse { running: held, ..told })
         }
+        Reason::KeyLimited => {
+            let message = format!(
+                "queue {queue:?} limits its keys: this one's has as much under way as it may, or waits"
+            );
+            say(Why::KeyLimited, message, told)
+        }
         Reason::Behind => {
             let message = format!("{ahead} ready jobs of queue {queue:?} come before it");
             say(Why::Behind, message, told)

@@ -47,6 +47,7 @@ pub(super) fn job(job: StoredJob, queue: (String, u16)) -> pb::Job {
         result,
         error,
         options,
+        job_key,
         progress,
     } = job;
     let JobOptions {
@@ -84,6 +85,7 @@ pub(super) fn job(job: StoredJob, queue: (String, u16)) -> pb::Job {
         traceparent,
         metadata,
         progress: progress.map(pb_progress),
+        key: job_key.unwrap_or_default(),
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Claim {
     pub limit: usize,
 }
 
+/// Takes the rows that were `picked`, and says so to `claimed`, with these columns beside those of `taken_jobs`;
+/// its last bracket is open.
 /// A broker that others hold for dead claims nothing: see `insert_jobs`.
 ///
 /// Found once and locked, a row is written by its place in the table: no second look into an index. One
@@ -24,6 +26,27 @@ pub struct Claim {
 ///
 /// A claim takes rows older than the owner's low_id, perhaps: then low_id is lowered with it, so that
 /// rescue finds them.
+macro_rules! take_picked {
+    ($more:literal) => {
+        concat!(
+            "claimed AS (
+    UPDATE currant.job j
+    SET phase = 2, owner = $2::int, attempt = attempt + 1, claimed_at = $3::timestamptz
+    FROM picked p WHERE j.ctid = p.place AND j.queue_id = p.queue_id
+      AND EXISTS (SELECT FROM currant.broker WHERE id = $2::int AND dead_at IS NULL)
+    RETURNING ",
+            taken_columns!(),
+            $more,
+            "
+), low AS (
+    UPDATE currant.broker b SET low_id = m.id FROM (SELECT min(id) AS id FROM claimed) m
+    WHERE b.id = $2::int AND m.id < b.low_id"
+        )
+    };
+}
+pub(super) use take_picked;
+
+/// Jobs without a key: the others wait in an index of their own, see `claim_keys`.
 macro_rules! claim {
     ($name:literal, $which:literal) => {
         concat!(
@@ -31,21 +54,14 @@ macro_rules! claim {
             $name,
             " */
 WITH picked AS MATERIALIZED (
-    SELECT queue_id, ctid AS place FROM currant.job WHERE queue_id = $1::int AND phase = 1 ",
+    SELECT queue_id, ctid AS place FROM currant.job
+    WHERE queue_id = $1::int AND phase = 1 AND key IS NULL ",
             $which,
             "
     LIMIT $4::bigint FOR UPDATE SKIP LOCKED
-), claimed AS (
-    UPDATE currant.job j
-    SET phase = 2, owner = $2::int, attempt = attempt + 1, claimed_at = $3::timestamptz
-    FROM picked p WHERE j.ctid = p.place AND j.queue_id = p.queue_id
-      AND EXISTS (SELECT FROM currant.broker WHERE id = $2::int AND dead_at IS NULL)
-    RETURNING ",
-            taken_columns!(),
+), ",
+            take_picked!(""),
             "
-), low AS (
-    UPDATE currant.broker b SET low_id = m.id FROM (SELECT min(id) AS id FROM claimed) m
-    WHERE b.id = $2::int AND m.id < b.low_id
 )
 SELECT * FROM claimed"
         )

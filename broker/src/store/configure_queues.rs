@@ -13,8 +13,9 @@ SET priority = $2::smallint, max_attempts = $3::smallint, timeout_ms = $4::bigin
     retry_base_ms = $5::bigint, retry_max_ms = $6::bigint, retry_factor = $7::float8,
     retry_jitter = $8::float8, succeeded_ms = $9::bigint, cancelled_ms = $10::bigint,
     dead_ms = $11::bigint, concurrency_max = $12::int, rate_jobs = $13::int,
-    rate_period_ms = $14::bigint, rate_burst = $15::int, retry = $16::jsonb,
-    retry_by_kind = $17::jsonb
+    rate_period_ms = $14::bigint, rate_burst = $15::int, key_concurrency_max = $16::int,
+    key_rate_jobs = $17::int, key_rate_period_ms = $18::bigint, key_rate_burst = $19::int,
+    key_ordered = $20::boolean, retry = $21::jsonb, retry_by_kind = $22::jsonb
 WHERE name = $1::text",
 );
 
@@ -47,7 +48,7 @@ pub async fn configure_queue(
         succeeded_ms,
         cancelled_ms,
         dead_ms,
-        limits: QueueLimits { concurrency, rate },
+        limits: QueueLimits { concurrency, rate, key },
     } = settings;
     let ms = |value: Option<u64>| value.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
     let int = |value: Option<u32>| value.map(|value| i32::try_from(value).unwrap_or(i32::MAX));
@@ -79,6 +80,11 @@ pub async fn configure_queue(
                 &int(rate.map(|rate| rate.jobs)),
                 &ms(rate.map(|rate| rate.period_ms)),
                 &int(rate.map(|rate| rate.burst)),
+                &int(key.concurrency),
+                &int(key.rate.map(|rate| rate.jobs)),
+                &ms(key.rate.map(|rate| rate.period_ms)),
+                &int(key.rate.map(|rate| rate.burst)),
+                &key.ordered,
                 &other,
                 &by_kind.map(Json),
             ],

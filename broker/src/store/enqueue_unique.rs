@@ -15,7 +15,8 @@ SELECT id, verdict FROM currant.enqueue_unique(
                       $10::float8, $11::float8, $20::bigint * interval '1 millisecond',
                       (SELECT array_agg(w * interval '1 millisecond' ORDER BY n)
                        FROM unnest($21::bigint[]) WITH ORDINALITY AS u (w, n)))::currant.retry_policy END,
-        $12::bigint * interval '1 millisecond', $13::text[], $14::jsonb, $15::text)::currant.new_job,
+        $12::bigint * interval '1 millisecond', $13::text[], $14::jsonb, $15::text,
+        $22::text)::currant.new_job,
     $16::text, $17::text, $18::bigint * interval '1 millisecond', $19::text)",
 );
 
@@ -96,6 +97,7 @@ pub async fn enqueue_unique(
                     &conflict,
                     &step,
                     &list,
+                    &job.key.as_deref(),
                 ],
             )
             .await?;

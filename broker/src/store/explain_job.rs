@@ -1,7 +1,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Client, StoreError, statement::Statement};
-use crate::domain::{BrokerFacts, JobKey};
+use crate::domain::{BrokerFacts, JobKey, StoredJob};
 
 /// Ready jobs that are counted one by one.
 const AHEAD_MAX: i64 = 10_000;
@@ -10,10 +10,20 @@ const AHEAD_MAX: i64 = 10_000;
 const AHEAD: Statement = Statement::new(
     "jobs_ahead",
     "/* jobs_ahead */
-SELECT (SELECT count(*) FROM (SELECT FROM currant.job WHERE queue_id = $1::int AND phase = 1
+SELECT (SELECT count(*) FROM (SELECT FROM currant.job WHERE queue_id = $1::int AND phase = 1 AND key IS NULL
                               AND priority > $3::smallint LIMIT $4::bigint) h)
-     + (SELECT count(*) FROM (SELECT FROM currant.job WHERE queue_id = $1::int AND phase = 1
+     + (SELECT count(*) FROM (SELECT FROM currant.job WHERE queue_id = $1::int AND phase = 1 AND key IS NULL
                               AND priority = $3::smallint AND id < $2::bigint LIMIT $4::bigint) s)",
+);
+
+/// The same among those of a key, which take turns with other keys.
+const AHEAD_OF_KEY: Statement = Statement::new(
+    "jobs_ahead_of_key",
+    "/* jobs_ahead_of_key */
+SELECT (SELECT count(*) FROM (SELECT FROM currant.job WHERE queue_id = $1::int AND phase = 1 AND key = $4::text
+                              AND priority > $3::smallint LIMIT $5::bigint) h)
+     + (SELECT count(*) FROM (SELECT FROM currant.job WHERE queue_id = $1::int AND phase = 1 AND key = $4::text
+                              AND priority = $3::smallint AND id < $2::bigint LIMIT $5::bigint) s)",
 );
 
 const OWNER: Statement = Statement::new(
@@ -33,11 +43,17 @@ LEFT JOIN currant.queue_owner o ON o.owner = b.id AND o.queue_id = $1::int
 ORDER BY b.id",
 );
 
-pub(super) const STATEMENTS: [Statement; 3] = [AHEAD, OWNER, BROKERS];
+pub(super) const STATEMENTS: [Statement; 4] = [AHEAD, AHEAD_OF_KEY, OWNER, BROKERS];
 
-/// How many ready jobs come before this one: not above 10,000 of higher priorities, and as many of its own.
-pub async fn jobs_ahead(client: &Client, key: JobKey, priority: i16) -> Result<u64, StoreError> {
-    let rows = AHEAD.query(client, &[&key.queue.0, &key.id.0, &priority, &AHEAD_MAX]).await?;
+/// How many ready jobs come before this one, or before it among those of its key: not above 10,000 of higher priorities, and as many of its own.
+pub async fn jobs_ahead(client: &Client, job: &StoredJob) -> Result<u64, StoreError> {
+    let StoredJob { key: JobKey { queue, id }, priority, job_key, .. } = job;
+    let rows = match job_key {
+        None => AHEAD.query(client, &[&queue.0, &id.0, priority, &AHEAD_MAX]).await?,
+        Some(name) => {
+            AHEAD_OF_KEY.query(client, &[&queue.0, &id.0, priority, name, &AHEAD_MAX]).await?
+        }
+    };
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
 }
 

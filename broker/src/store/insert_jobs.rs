@@ -21,6 +21,7 @@ pub struct InsertRow<'a> {
     pub max_attempts: Option<u16>,
     pub options: Option<&'a JobOptions>,
     pub idempotency_key: Option<&'a str>,
+    pub job_key: Option<&'a str>,
 }
 
 // A broker that others hold for dead stores nothing: what it took would belong to nobody, since its
@@ -34,13 +35,13 @@ macro_rules! plain_columns {
 }
 macro_rules! all_columns {
     () => {
-        concat!(plain_columns!(), ", run_at, max_attempts, options, idempotency_key")
+        concat!(plain_columns!(), ", run_at, max_attempts, options, idempotency_key, key")
     };
 }
 
 macro_rules! broker_lives {
     () => {
-        "WHERE EXISTS (SELECT FROM currant.broker WHERE id = $13::int AND dead_at IS NULL)"
+        "WHERE EXISTS (SELECT FROM currant.broker WHERE id = $14::int AND dead_at IS NULL)"
     };
 }
 
@@ -50,10 +51,10 @@ macro_rules! jobs_to_insert {
             "currant.job (",
             all_columns!(),
             ")
-SELECT q, i, k, p, h, w, a, b, r, m, o, y
+SELECT q, i, k, p, h, w, a, b, r, m, o, y, z
 FROM unnest($1::int[], $2::bigint[], $3::text[], $4::smallint[], $5::smallint[], $6::int[], $7::int[],
-            $8::bytea[], $9::timestamptz[], $10::smallint[], $11::jsonb[], $12::text[])
-    AS v (q, i, k, p, h, w, a, b, r, m, o, y)
+            $8::bytea[], $9::timestamptz[], $10::smallint[], $11::jsonb[], $12::text[], $13::text[])
+    AS v (q, i, k, p, h, w, a, b, r, m, o, y, z)
 ",
             broker_lives!()
         )
@@ -69,7 +70,7 @@ const INSERT_TAGGED: Statement = Statement::new(
         "/* insert_tagged_jobs */
 WITH tagged AS (
     INSERT INTO currant.tag (queue_id, id, tag)
-    SELECT q, i, t FROM unnest($14::int[], $15::bigint[], $16::text[]) AS v (q, i, t)
+    SELECT q, i, t FROM unnest($15::int[], $16::bigint[], $17::text[]) AS v (q, i, t)
     ",
         broker_lives!(),
         " ON CONFLICT DO NOTHING
@@ -130,6 +131,7 @@ impl InsertRow<'_> {
             && self.max_attempts.is_none()
             && self.options.is_none()
             && self.idempotency_key.is_none()
+            && self.job_key.is_none()
     }
 
     /// Owner and attempt.
@@ -169,7 +171,7 @@ pub async fn insert_jobs(
 }
 
 pub(super) fn copy_data(by: i32, rows: &[InsertRow<'_>], plain: bool) -> CopyData {
-    let columns = if plain { 8 } else { 12 };
+    let columns = if plain { 8 } else { 13 };
     let bytes = rows.iter().map(|row| row.payload.len() + row.kind.len() + 96).sum();
     let mut data = CopyData::new(bytes);
     for row in rows {
@@ -188,6 +190,7 @@ pub(super) fn copy_data(by: i32, rows: &[InsertRow<'_>], plain: bool) -> CopyDat
             data.field(&row.max_attempts.map(u16::cast_signed), &Type::INT2);
             data.field(&row.options.map(Json), &Type::JSONB);
             data.field(&row.idempotency_key, &Type::TEXT);
+            data.field(&row.job_key, &Type::TEXT);
         }
     }
     data
@@ -205,7 +208,7 @@ async fn insert(
     rows: &[InsertRow<'_>],
     tags: &[(JobKey, Cow<'_, str>)],
 ) -> Result<(), StoreError> {
-    let params: [&(dyn ToSql + Sync); 16] = [
+    let params: [&(dyn ToSql + Sync); 17] = [
         &Column::new(rows, |row| row.key.queue.0),
         &Column::new(rows, |row| row.key.id.0),
         &Column::new(rows, |row| row.kind),
@@ -218,13 +221,14 @@ async fn insert(
         &Column::new(rows, |row| row.max_attempts.map(u16::cast_signed)),
         &Column::new(rows, |row| row.options.map(Json)),
         &Column::new(rows, |row| row.idempotency_key),
+        &Column::new(rows, |row| row.job_key),
         &owner,
         &Column::new(tags, |(key, _)| key.queue.0),
         &Column::new(tags, |(key, _)| key.id.0),
         &Column::new(tags, |(_, tag)| &**tag),
     ];
     let (statement, params) =
-        if tags.is_empty() { (INSERT, &params[..13]) } else { (INSERT_TAGGED, &params[..]) };
+        if tags.is_empty() { (INSERT, &params[..14]) } else { (INSERT_TAGGED, &params[..]) };
     let written = statement.execute(client, params).await?;
     if written == rows.len() as u64 {
         Ok(())

@@ -20,7 +20,7 @@ macro_rules! list {
                 " */
 SELECT $1::int, l.id, j.kind, ''::bytea, j.priority, j.phase, j.outcome, j.attempt, j.failures,
        j.max_attempts, j.run_at, j.claimed_at, j.finished_at, NULL::bytea, left(j.error, 500), j.options,
-       j.wanted, l.place = $4::bigint
+       j.key, j.wanted, l.place = $4::bigint
 FROM (
     SELECT s.id, row_number() OVER () AS place
     FROM (SELECT id FROM ",
@@ -91,10 +91,10 @@ pub async fn list_jobs(
     let rows = statement.query(client, params).await?;
     let mut found = Found { jobs: Vec::with_capacity(rows.len()), reached: None };
     for row in &rows {
-        if row.get::<_, Option<bool>>(16) == Some(true) {
+        if row.get::<_, Option<bool>>(17) == Some(true) {
             found.jobs.push(stored_job(row));
         }
-        if row.get(17) {
+        if row.get(18) {
             found.reached = Some(job_key(row).id);
         }
     }

@@ -4,7 +4,7 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio_postgres::AsyncMessage;
 
 use super::{Address, StoreError, notify::CHANNEL};
-use crate::domain::QueueId;
+use crate::domain::{QueueId, ReadyIn};
 
 /// What the listener heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub enum Notice {
     /// Listening began: whatever was said before is missed.
     Listening,
     /// A queue has new ready rows.
-    Ready(QueueId),
+    Ready(ReadyIn),
     /// Jobs were scheduled.
     Scheduled,
     /// Attempts that another broker holds were cancelled: this one's, perhaps.
@@ -82,8 +82,8 @@ fn notice(
     }
 }
 
-/// A payload is `scheduled`, `tokens`, `queues` or `schedules`, or a queue's number or `cancelled`, each with
-/// the broker's number or without: `queue/broker`.
+/// A payload is `scheduled`, `tokens`, `queues` or `schedules`, or `cancelled` or a queue's number, behind
+/// which a k stands if it is about jobs with keys; each with the broker's number or without: `queue/broker`.
 fn parse(payload: &str, me: i32) -> Option<Notice> {
     match payload {
         "scheduled" => return Some(Notice::Scheduled),
@@ -99,7 +99,9 @@ fn parse(payload: &str, me: i32) -> Option<Notice> {
     if queue == "cancelled" {
         return Some(Notice::Cancelled);
     }
-    let notice = queue.parse().ok().map(|queue| Notice::Ready(QueueId(queue)));
+    let (number, keyed) = queue.strip_suffix('k').map_or((queue, false), |number| (number, true));
+    let queue = number.parse().ok().map(QueueId);
+    let notice = queue.map(|queue| Notice::Ready(ReadyIn { queue, keyed }));
     if notice.is_none() {
         tracing::debug!("a notification that names no queue was left aside");
     }
@@ -116,9 +118,10 @@ mod tests {
 
     #[test]
     fn payloads() {
-        assert_eq!(parse("7", 1), Some(Notice::Ready(QueueId(7))));
-        assert_eq!(parse("7/2", 1), Some(Notice::Ready(QueueId(7))));
-        assert_eq!(parse("7/1", 1), None, "said by this broker");
+        let ready = |keyed| Some(Notice::Ready(ReadyIn { queue: QueueId(7), keyed }));
+        assert_eq!([parse("7", 1), parse("7/2", 1)], [ready(false), ready(false)]);
+        assert_eq!([parse("7k", 1), parse("7k/2", 1)], [ready(true), ready(true)]);
+        assert_eq!([parse("7/1", 1), parse("7k/1", 1)], [None, None], "said by this broker");
         assert_eq!(parse("scheduled", 1), Some(Notice::Scheduled));
         assert_eq!(parse("tokens", 1), Some(Notice::Tokens));
         assert_eq!(parse("schedules", 1), Some(Notice::Schedules));

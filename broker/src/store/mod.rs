@@ -16,6 +16,7 @@ pub mod bench;
 mod brokers;
 mod cancel_jobs;
 mod claim_jobs;
+mod claim_keys;
 mod column;
 mod complete_jobs;
 mod configure_queues;
@@ -62,6 +63,7 @@ pub use brokers::{
 };
 pub use cancel_jobs::{Cancelled, cancel_jobs, find_cancels, forget_cancels, notify_cancelled};
 pub use claim_jobs::{Claim, claim_cursor, claim_sweep};
+pub use claim_keys::{ClaimedKeys, KeyWalk, claim_keys};
 pub use complete_jobs::{COMPLETE_ROWS_MAX, Success};
 pub use configure_queues::{configure_queue, pause_queue, resume_queue};
 pub use connect::{Settings, Store};
@@ -113,12 +115,13 @@ pub use watched_jobs::{Changed, Sight, watched_jobs};
 
 /// Every statement, for those who look at plans; `complete_jobs` once for each of its sizes.
 pub fn statements() -> Vec<Statement> {
-    let others: [&[Statement]; 31] = [
+    let others: [&[Statement]; 32] = [
         &adopt_jobs::STATEMENTS,
         &audit::STATEMENTS,
         &brokers::STATEMENTS,
         &cancel_jobs::STATEMENTS,
         &claim_jobs::STATEMENTS,
+        &claim_keys::STATEMENTS,
         &configure_queues::STATEMENTS,
         &delete_jobs::STATEMENTS,
         &duties::STATEMENTS,

@@ -2,7 +2,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Client, Settled, StoreError,
-    row::settled,
+    row::{settled, settled_columns},
     statement::{Statement, job_by_key},
 };
 
@@ -16,7 +16,8 @@ FROM (SELECT queue_id, id FROM currant.job WHERE phase = 0 AND run_at <= $1::tim
 WHERE ",
         job_by_key!("d.queue_id", "d.id"),
         "
-RETURNING j.queue_id, j.id, j.priority, j.phase"
+RETURNING ",
+        settled_columns!()
     ),
 );
 

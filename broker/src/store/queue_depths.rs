@@ -29,8 +29,13 @@ SELECT queue_id FROM currant.job WHERE phase = 0 ORDER BY run_at LIMIT $1::bigin
 const READY: Statement = Statement::new(
     "count_ready",
     "/* count_ready */
-SELECT count(*) FROM (SELECT FROM currant.job WHERE queue_id = $1::int AND phase = 1
-                      ORDER BY priority DESC, id LIMIT $2::bigint) r",
+SELECT count(*) FROM (
+    (SELECT FROM currant.job WHERE queue_id = $1::int AND phase = 1 AND key IS NULL
+     ORDER BY priority DESC, id LIMIT $2::bigint)
+  UNION ALL
+    (SELECT FROM currant.job WHERE queue_id = $1::int AND phase = 1 AND key IS NOT NULL
+     ORDER BY key LIMIT $2::bigint)
+  LIMIT $2::bigint) r",
 );
 
 const DEAD: Statement = Statement::new(
@@ -40,20 +45,31 @@ SELECT count(*) FROM (SELECT FROM currant.dead_job WHERE queue_id = $1::int
                       ORDER BY id LIMIT $2::bigint) d",
 );
 
-/// From the first job of each priority to that of the next lower one.
+/// From the first job of each priority to that of the next lower one; and of the first thousand keys, from the
+/// first job of each to that of the next.
 const OLDEST: Statement = Statement::new(
     "oldest_ready",
     "/* oldest_ready */
 WITH RECURSIVE head AS (
-    (SELECT priority, id, run_at FROM currant.job WHERE queue_id = $1::int AND phase = 1
+    (SELECT priority, id, run_at FROM currant.job WHERE queue_id = $1::int AND phase = 1 AND key IS NULL
      ORDER BY priority DESC, id LIMIT 1)
   UNION ALL
     SELECT n.priority, n.id, n.run_at
     FROM head h, LATERAL (SELECT priority, id, run_at FROM currant.job
-                          WHERE queue_id = $1::int AND phase = 1 AND priority < h.priority
+                          WHERE queue_id = $1::int AND phase = 1 AND key IS NULL AND priority < h.priority
                           ORDER BY priority DESC, id LIMIT 1) n
+), keyed (key, id, run_at, step) AS (
+    (SELECT key, id, run_at, 1 FROM currant.job WHERE queue_id = $1::int AND phase = 1 AND key IS NOT NULL
+     ORDER BY key, priority DESC, id LIMIT 1)
+  UNION ALL
+    SELECT n.key, n.id, n.run_at, k.step + 1
+    FROM keyed k, LATERAL (SELECT key, id, run_at FROM currant.job
+                           WHERE queue_id = $1::int AND phase = 1 AND key > k.key
+                           ORDER BY key, priority DESC, id LIMIT 1) n
+    WHERE k.step < 1000
 )
-SELECT min(greatest(to_timestamp((id >> 22) / 1000.0), run_at)) FROM head",
+SELECT min(greatest(to_timestamp((id >> 22) / 1000.0), run_at))
+FROM (SELECT id, run_at FROM head UNION ALL SELECT id, run_at FROM keyed) r",
 );
 
 pub(super) const STATEMENTS: [Statement; 6] = [PAGES, SAMPLE, SCHEDULED, READY, DEAD, OLDEST];

@@ -3,8 +3,8 @@ use tokio_postgres::Row;
 
 use super::{Client, StoreError, connection::Connection, row::json, statement::Statement};
 use crate::domain::{
-    Queue, QueueId, QueueLimits, QueueSettings, RETRY_BASE_MS, RETRY_FACTOR, RETRY_JITTER,
-    RETRY_MAX_MS, RateLimit, Retention, RetryPolicy,
+    KeyLimits, Queue, QueueId, QueueLimits, QueueSettings, RETRY_BASE_MS, RETRY_FACTOR,
+    RETRY_JITTER, RETRY_MAX_MS, RateLimit, Retention, RetryPolicy,
 };
 
 macro_rules! queues {
@@ -15,7 +15,8 @@ macro_rules! queues {
             " */
 SELECT id, name, max_attempts, retry_base_ms, retry_max_ms, retry_factor, retry_jitter, timeout_ms,
        priority, succeeded_ms, cancelled_ms, dead_ms, paused_at, version, concurrency_max, rate_jobs,
-       rate_period_ms, rate_burst, retry, retry_by_kind
+       rate_period_ms, rate_burst, key_concurrency_max, key_rate_jobs, key_rate_period_ms, key_rate_burst,
+       key_ordered, retry, retry_by_kind
 FROM currant.queue WHERE ",
             $which
         )
@@ -146,11 +147,12 @@ fn positive(row: &Row, column: usize) -> Option<u64> {
 
 fn limits(row: &Row) -> QueueLimits {
     let int = |column| row.get::<_, Option<i32>>(column).map(i32::unsigned_abs);
-    let rate = match (int(15), positive(row, 16), int(17)) {
+    let rate = |first| match (int(first), positive(row, first + 1), int(first + 2)) {
         (Some(jobs), Some(period_ms), Some(burst)) => Some(RateLimit { jobs, period_ms, burst }),
         _ => None,
     };
-    QueueLimits { concurrency: int(14), rate }
+    let key = KeyLimits { concurrency: int(18), rate: rate(19), ordered: row.get(22) };
+    QueueLimits { concurrency: int(14), rate: rate(15), key }
 }
 
 /// A policy in columns, if one is there; what isn't is as in a call that doesn't say it.
@@ -174,8 +176,8 @@ fn queue(row: &Row, defaults: &Queue) -> Queue {
     let own = QueueSettings {
         priority: row.get(8),
         max_attempts: row.get::<_, Option<i16>>(2).map(i16::cast_unsigned),
-        retry: json(row, 18, "currant.queue.retry").or_else(|| exponential(row)),
-        retry_by_kind: json(row, 19, "currant.queue.retry_by_kind").unwrap_or_default(),
+        retry: json(row, 23, "currant.queue.retry").or_else(|| exponential(row)),
+        retry_by_kind: json(row, 24, "currant.queue.retry_by_kind").unwrap_or_default(),
         timeout_ms: ms(7),
         succeeded_ms: ms(9),
         cancelled_ms: ms(10),

@@ -1,7 +1,7 @@
 use super::{
     Client, Settled, StoreError,
     column::Column,
-    row::{key_columns, settled},
+    row::{key_columns, settled, settled_columns},
     statement::{Statement, job_by_key},
 };
 use crate::domain::JobKey;
@@ -17,7 +17,8 @@ FROM unnest($1::int[], $2::bigint[]) AS v (q, i)
 WHERE ",
         job_by_key!("v.q", "v.i"),
         " AND j.outcome IN (2, 3)
-RETURNING j.queue_id, j.id, j.priority, j.phase"
+RETURNING ",
+        settled_columns!()
     ),
 );
 

@@ -20,7 +20,7 @@ macro_rules! taken_columns {
 }
 pub(super) use taken_columns;
 
-/// Reads taken jobs. The payloads of a batch share one allocation.
+/// Reads taken jobs, without their keys. The payloads of a batch share one allocation.
 pub(super) fn taken_jobs(rows: &[Row]) -> Vec<TakenJob> {
     let payload = |row: &Row| row.get::<_, &[u8]>(6).len();
     let mut payloads = BytesMut::with_capacity(rows.iter().map(payload).sum());
@@ -40,6 +40,7 @@ pub(super) fn taken_jobs(rows: &[Row]) -> Vec<TakenJob> {
             kind: row.get(5),
             payload: next_payload(row),
             options: options(row, 7),
+            key: None,
         })
         .collect()
 }
@@ -68,7 +69,7 @@ where
 macro_rules! stored_columns {
     () => {
         "j.queue_id, j.id, j.kind, j.payload, j.priority, j.phase, j.outcome, j.attempt, j.failures,
-       j.max_attempts, j.run_at, j.claimed_at, j.finished_at, j.result, j.error, j.options"
+       j.max_attempts, j.run_at, j.claimed_at, j.finished_at, j.result, j.error, j.options, j.key"
     };
 }
 pub(super) use stored_columns;
@@ -92,6 +93,7 @@ pub(super) fn stored_job(row: &Row) -> StoredJob {
         result: row.get::<_, Option<&[u8]>>(13).map(Bytes::copy_from_slice),
         error: row.get(14),
         options: options(row, 15),
+        job_key: row.get(16),
         progress: None,
     }
 }
@@ -114,11 +116,11 @@ macro_rules! with_progress {
 pub(super) use with_progress;
 
 pub(super) fn stored_job_with_progress(row: &Row) -> StoredJob {
-    let progress = row.get::<_, Option<i32>>(16).map(|attempt| Progress {
+    let progress = row.get::<_, Option<i32>>(17).map(|attempt| Progress {
         attempt,
-        percent: row.get(17),
-        message: row.get(18),
-        reported_at: row.get::<_, DateTime<Utc>>(19).timestamp_micros(),
+        percent: row.get(18),
+        message: row.get(19),
+        reported_at: row.get::<_, DateTime<Utc>>(20).timestamp_micros(),
     });
     StoredJob { progress, ..stored_job(row) }
 }
@@ -133,9 +135,16 @@ pub(super) fn key_columns(keys: &[JobKey]) -> (impl ToSql + Sync, impl ToSql + S
     (Column::new(keys, |key| key.queue.0), Column::new(keys, |key| key.id.0))
 }
 
-/// A job's key, its priority and its phase.
+/// Columns of a job `j` that `settled` reads, in this order.
+macro_rules! settled_columns {
+    () => {
+        "j.queue_id, j.id, j.priority, j.phase, j.key IS NOT NULL"
+    };
+}
+pub(super) use settled_columns;
+
 pub(super) fn settled(row: &Row) -> Settled {
-    Settled { key: job_key(row), priority: row.get(2), phase: row.get(3) }
+    Settled { key: job_key(row), priority: row.get(2), phase: row.get(3), keyed: row.get(4) }
 }
 
 /// A state's number, of the row `$row`: phases, and after those outcomes.

@@ -34,6 +34,8 @@ pub struct Settled {
     pub key: JobKey,
     pub priority: i16,
     pub phase: i16,
+    /// Whether it has a key.
+    pub keyed: bool,
 }
 
 const SETTLE: Statement = Statement::new(
@@ -53,7 +55,7 @@ WHERE ",
         job_by_key!("v.q", "v.i"),
         " AND j.attempt = v.a AND j.phase = 2 AND j.outcome IS NULL
   AND (v.w IS NULL OR j.owner = v.w)
-RETURNING j.queue_id, j.id, j.priority, j.phase, j.outcome, v.a, v.x, v.n, v.s, v.c, v.d
+RETURNING j.queue_id, j.id, j.priority, j.phase, j.key IS NOT NULL AS keyed, j.outcome, v.a, v.x, v.n, v.s, v.c, v.d
 ), died AS (
     INSERT INTO currant.dead_job (queue_id, id)
     SELECT queue_id, id FROM settled WHERE outcome = 2 ON CONFLICT DO NOTHING
@@ -67,7 +69,7 @@ RETURNING j.queue_id, j.id, j.priority, j.phase, j.outcome, v.a, v.x, v.n, v.s, 
         session = EXCLUDED.session, class = EXCLUDED.class, error = EXCLUDED.error,
         details = EXCLUDED.details
 )
-SELECT queue_id, id, priority, phase FROM settled"
+SELECT queue_id, id, priority, phase, keyed FROM settled"
     ),
 );
 

@@ -14,7 +14,7 @@ const WATCHED: Statement = Statement::new(
     concat!(
         "/* watched_jobs */
 SELECT v.q, v.i, j.kind, ''::bytea, j.priority, j.phase, j.outcome, j.attempt, j.failures,
-       j.max_attempts, j.run_at, j.claimed_at, j.finished_at, j.result, j.error, j.options,
+       j.max_attempts, j.run_at, j.claimed_at, j.finished_at, j.result, j.error, j.options, j.key,
        ",
         progress_columns!(),
         "

@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 
 use super::TimerSettings;
 use crate::{
+    domain::ReadyIn,
     mutation::{self, Mutation},
     pipeline::Core,
     store::{Address, Listener, Notice, StoreError},
@@ -67,8 +68,8 @@ async fn hear(
             Notice::Listening => {
                 listening.0.store(true, Ordering::Relaxed);
                 metrics::gauge!("currant_listening").set(1.0);
-                for queue in core.hungry_queues() {
-                    core.notified(queue);
+                for ready in core.hungry_queues().into_iter().flat_map(ReadyIn::either) {
+                    core.notified(ready);
                 }
                 core.due().may_be();
                 core.note_cancels();
@@ -77,7 +78,7 @@ async fn hear(
                 core.schedules.may_be();
             }
             Notice::Ready(_) if mutation::on(Mutation::LostWakeup) => {}
-            Notice::Ready(queue) => core.notified(queue),
+            Notice::Ready(ready) => core.notified(ready),
             Notice::Scheduled => core.due().may_be(),
             Notice::Cancelled => core.note_cancels(),
             Notice::Tokens => core.access.look(),

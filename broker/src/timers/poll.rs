@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use super::{TimerSettings, jittered, listen::Listening};
 use crate::{
     clock::Stopwatch,
-    domain::QueueId,
+    domain::{QueueId, ReadyIn},
     pipeline::Core,
     store::{self, StoreError},
 };
@@ -32,8 +32,8 @@ pub(super) async fn poll(core: Arc<Core>, settings: TimerSettings, listening: Li
         match look(&core, &queues).await {
             Ok(found) => {
                 rest = (watch.elapsed() * REST).min(settings.sweep_interval);
-                for queue in found {
-                    core.notified(queue);
+                for ready in found {
+                    core.notified(ready);
                 }
             }
             Err(error) => tracing::debug!(
@@ -44,7 +44,7 @@ pub(super) async fn poll(core: Arc<Core>, settings: TimerSettings, listening: Li
     }
 }
 
-async fn look(core: &Core, queues: &[QueueId]) -> Result<Vec<QueueId>, StoreError> {
+async fn look(core: &Core, queues: &[QueueId]) -> Result<Vec<ReadyIn>, StoreError> {
     let client = core.store.client().await?;
     store::ready_queues(&client, queues).await
 }

@@ -1,8 +1,7 @@
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{TimerSettings, jittered, listen::Listening};
 use crate::{
-    domain::{JobId, QueueId},
     pipeline::Core,
     store::{self, StoreError},
 };
@@ -34,15 +33,8 @@ async fn promote_due(core: &Arc<Core>) -> Result<(), StoreError> {
     loop {
         let promoted = store::promote_jobs(&client, core.clock.database_time(), BATCH).await?;
         metrics::counter!("currant_jobs_promoted_total").increment(promoted.len() as u64);
-        let count = promoted.len();
-        let mut ready: HashMap<QueueId, Vec<(i16, JobId)>> = HashMap::new();
-        for job in promoted {
-            ready.entry(job.key.queue).or_default().push((job.priority, job.key.id));
-        }
-        for (queue, rows) in ready {
-            core.became_ready(queue, rows);
-        }
-        if count < BATCH {
+        core.are_ready(&promoted);
+        if promoted.len() < BATCH {
             break;
         }
     }

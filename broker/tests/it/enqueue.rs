@@ -56,6 +56,7 @@ async fn a_job_is_stored_as_it_was_sent() {
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
         metadata: [("customer".to_owned(), "ü=7".to_owned())].into(),
         unique: None,
+        key: "Größe 7".to_owned(),
     };
     let ids = broker.enqueue([sent.clone()]).await;
     let stored = get(&broker, ids[0]).await;
@@ -68,7 +69,7 @@ async fn a_job_is_stored_as_it_was_sent() {
     assert_eq!((stored.retry, stored.timeout), (Some(retry), sent.timeout));
     assert_eq!(stored.expire_at, Some(in_two_hours));
     assert_eq!((stored.tags, stored.metadata), (sent.tags, sent.metadata));
-    assert_eq!(stored.traceparent, sent.traceparent);
+    assert_eq!((stored.traceparent, stored.key), (sent.traceparent, sent.key));
     assert_eq!((stored.attempt, stored.failures), (0, 0));
     assert_eq!(stored.created_at.unwrap().seconds, (ids[0] >> 22) / 1000);
     assert_eq!((stored.claimed_at, stored.finished_at), (None, None));

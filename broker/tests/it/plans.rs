@@ -30,6 +30,28 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
             ("job_ready", "queue_id = $1 AND priority = $5 AND id > $6"),
             ("Tid Scan", "ctid = p.place"),
         ],
+        "claim_keys" => &[
+            ("job_keyed", "queue_id = $1 AND key > $5"),
+            ("job_keyed", "queue_id = $1 AND key > w.key"),
+            ("job_keyed", "queue_id = $1 AND key = k.key"),
+            ("Tid Scan", "ctid = p.place"),
+        ],
+        "claim_limited_keys" => &[
+            ("job_keyed", "queue_id = $1 AND key > $5"),
+            ("job_keyed", "queue_id = $1 AND key > w.key"),
+            ("job_keyed", "queue_id = $1 AND key = k.key"),
+            ("Tid Scan", "ctid = p.place"),
+        ],
+        "claim_ordered_keys" => &[
+            ("job_keyed", "queue_id = $1 AND key > $5"),
+            ("job_keyed", "queue_id = $1 AND key > w.key"),
+            // The key: a plan's own parameter.
+            ("job_held", "queue_id = $1 AND key = $6"),
+            ("job_keyed", "queue_id = $1 AND key = $6"),
+            ("job_keyed", "queue_id = $1 AND key = $6 AND priority < h.priority"),
+            ("job_pkey", "queue_id = $1 AND id = minhead.id"),
+            ("Tid Scan", "ctid = p.place"),
+        ],
         "claim_sweep" => &[("job_ready", "queue_id = $1"), ("Tid Scan", "ctid = p.place")],
         "complete_jobs" if statement.sql.contains("($7::int") => &[(
             "job_pkey",
@@ -57,15 +79,21 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         "next_due" => &[("job_scheduled", "")],
         "sample_jobs" => &[("Sample Scan", "")],
         "next_scheduled" => &[("job_scheduled", "")],
-        "count_ready" => &[("job_ready", "queue_id = $1")],
+        "count_ready" => &[("job_ready", "queue_id = $1"), ("job_keyed", "queue_id = $1")],
         "jobs_ahead" => &[
             ("job_ready", "queue_id = $1 AND priority > $3"),
             ("job_ready", "queue_id = $1 AND priority = $3 AND id < $2"),
+        ],
+        "jobs_ahead_of_key" => &[
+            ("job_keyed", "queue_id = $1 AND key = $4 AND priority > $3"),
+            ("job_keyed", "queue_id = $1 AND key = $4 AND priority = $3 AND id < $2"),
         ],
         "job_owner" => &[("job_pkey", "queue_id = $1 AND id = $2")],
         "oldest_ready" => &[
             ("job_ready", "queue_id = $1"),
             ("job_ready", "queue_id = $1 AND priority < h.priority"),
+            ("job_keyed", "queue_id = $1"),
+            ("job_keyed", "queue_id = $1 AND key > k.key"),
         ],
         "due_schedules" => &[("job_pkey", "queue_id = s.queue_id AND id = s.last_job")],
         "running_attempts" => &[
@@ -73,7 +101,7 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
             ("job_pkey", "queue_id = s.queue_id AND id = s.id"),
         ],
         "attempts_over" => &[("job_pkey", "queue_id = $1 AND id = v.i")],
-        "ready_queues" => &[("job_ready", "queue_id = v.q")],
+        "ready_queues" => &[("job_ready", "queue_id = v.q"), ("job_keyed", "queue_id = v.q")],
         "prune_jobs" => &[
             ("job_pkey", "queue_id = $1 AND id > $2 AND id < $3"),
             ("job_pkey", "queue_id = $1 AND id > $2 AND id <= $1"),
@@ -221,12 +249,12 @@ async fn fill(database: &Database, jobs: u32) {
         .batch_execute(&format!(
             "INSERT INTO currant.queue (name) SELECT 'q' || n FROM generate_series(1, 3) n;
              INSERT INTO currant.job (queue_id, id, owner, attempt, priority, phase, outcome,
-                                      run_at, kind, payload, idempotency_key)
+                                      run_at, kind, payload, idempotency_key, key)
              SELECT n % 3 + 1, 1000000 + n, CASE WHEN n % 10 < 8 THEN 1 END, 1, n % 3,
                     CASE WHEN n % 10 = 9 THEN 0 WHEN n % 10 = 8 THEN 1 ELSE 2 END,
                     CASE WHEN n % 10 < 7 THEN 1 END,
                     CASE WHEN n % 10 = 9 THEN now() + n * interval '1 second' END, 'test', 'x',
-                    CASE WHEN n % 50 = 0 THEN n::text END
+                    CASE WHEN n % 50 = 0 THEN n::text END, CASE WHEN n % 4 < 2 THEN 'key ' || n % 7 END
              FROM generate_series(1, {jobs}) n"
         ))
         .await
@@ -318,7 +346,14 @@ fn names_in(source: &str) -> BTreeSet<String> {
         let end = piece.find(|c: char| !c.is_ascii_lowercase() && c != '_')?;
         Some(piece[..end].to_owned()).filter(|name| !name.is_empty())
     };
-    let marks = ["\"/* ", "claim!(\"", "list!(\"", "queues!(\"", "schedules!(\""];
+    let marks = [
+        "\"/* ",
+        "claim!(\"",
+        "claim_keys!(\n        \"",
+        "list!(\"",
+        "queues!(\"",
+        "schedules!(\"",
+    ];
     marks.into_iter().flat_map(after).filter_map(name).collect()
 }
 

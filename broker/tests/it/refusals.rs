@@ -45,10 +45,6 @@ fn form(policy: Policy) -> Option<RetryPolicy> {
     Some(RetryPolicy { policy: Some(policy) })
 }
 
-fn list_of(len: usize) -> Policy {
-    Policy::List(ListRetry { delays: vec![Duration::default(); len], jitter: None })
-}
-
 /// Jobs with one fault each: the fault, its field, and what the answer has to name.
 fn bad_jobs(now: i64) -> Vec<(NewJob, &'static str, &'static str)> {
     let run_at = |seconds, nanos| Some(Start::RunAt(Timestamp { seconds, nanos }));
@@ -113,7 +109,10 @@ fn bad_jobs(now: i64) -> Vec<(NewJob, &'static str, &'static str)> {
         (form(Policy::Fixed(FixedRetry { delay: duration(-1, 0), jitter: None })), "delay: 0 ms"),
         (form(Policy::Fixed(FixedRetry { delay: None, jitter: Some(2.0) })), "jitter: 0 to 1"),
         (form(Policy::List(ListRetry::default())), "delays: 1 to 100; this has 0"),
-        (form(list_of(101)), "delays: 1 to 100; this has 101"),
+        (
+            form(Policy::List(ListRetry { delays: vec![Duration::default(); 101], jitter: None })),
+            "delays: 1 to 100; this has 101",
+        ),
     ] {
         bad.push((NewJob { retry, ..good() }, "retry", limit));
     }
@@ -123,6 +122,8 @@ fn bad_jobs(now: i64) -> Vec<(NewJob, &'static str, &'static str)> {
     bad.push((NewJob { content_type: nul.clone(), ..good() }, "content_type", "NUL"));
     bad.push((NewJob { traceparent: long, ..good() }, "traceparent", text));
     bad.push((NewJob { traceparent: nul.clone(), ..good() }, "traceparent", "NUL"));
+    bad.push((NewJob { key: "ä".repeat(129), ..good() }, "key", text));
+    bad.push((NewJob { key: nul.clone(), ..good() }, "key", "NUL"));
     bad.push((NewJob { tags: vec![String::new(); 17], ..good() }, "tags", "0 to 16"));
     bad.push((NewJob { tags: vec!["ä".repeat(65)], ..good() }, "tags", "at most 64 characters"));
     bad.push((NewJob { tags: vec![nul], ..good() }, "tags", "NUL"));
@@ -188,9 +189,10 @@ async fn a_job_at_every_limit_is_taken() {
         expiry: Some(Expiry::ExpireAfter(Duration { seconds: SECONDS_OF_10_YEARS, nanos: 0 })),
         timeout: duration(30 * 24 * 3600, 0),
         tags: vec!["ä".repeat(64); 16],
-        traceparent: long,
+        traceparent: long.clone(),
         metadata: (10..26).map(|n| (format!("{n}{}", "ä".repeat(62)), "ä".repeat(256))).collect(),
         unique: None,
+        key: long,
     };
     let longest = NewJob {
         start: Some(Start::Delay(Duration { seconds: SECONDS_OF_10_YEARS, nanos: 0 })),

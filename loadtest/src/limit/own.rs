@@ -71,6 +71,7 @@ impl OwnStore {
             max_attempts: None,
             options: None,
             idempotency_key: None,
+            job_key: None,
         };
         let rows: Vec<InsertRow<'_>> = ids.iter().map(row).collect();
         insert_jobs(self.store.client().await?, self.broker.id, &rows).await?;

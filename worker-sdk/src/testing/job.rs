@@ -243,6 +243,7 @@ fn assignment(id: JobId, attempt: u32, failures: u32, job: NewJob) -> (Arc<str>,
         tags: job.tags,
         traceparent: job.traceparent,
         metadata: job.metadata,
+        key: job.key,
     };
     (job.queue.into(), assignment)
 }

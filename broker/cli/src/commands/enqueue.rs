@@ -29,6 +29,9 @@ pub(crate) struct Enqueue {
     /// The same call with the same key stores nothing a second time, and prints the same id
     #[arg(long, value_name = "TEXT")]
     key: Option<String>,
+    /// Whose job it is: a tenant, an account
+    #[arg(long, value_name = "KEY")]
+    job_key: Option<String>,
     /// Wait until it is over, and print its result
     #[arg(long)]
     wait: bool,
@@ -93,13 +96,16 @@ impl JobOptions {
 
 impl Enqueue {
     pub(crate) async fn run(self, client: &Client, printer: &mut Printer) -> Result<End, Failure> {
-        let Enqueue { queue, kind, payload, options, delay, at, key, wait } = self;
+        let Enqueue { queue, kind, payload, options, delay, at, key, job_key, wait } = self;
         let mut job = options.of(payload.job(queue, kind)?);
         if let Some(delay) = delay {
             job = job.delay(delay);
         }
         if let Some(at) = at {
             job = job.run_at(at);
+        }
+        if let Some(key) = job_key {
+            job = job.key(key);
         }
         let id = match key {
             Some(key) => client.enqueue_once(key, [job]).await?.first().copied(),

@@ -60,6 +60,15 @@ pub(crate) struct Set {
     /// How many may go at once: as many as the rate unless it is said
     #[arg(long, value_name = "NUMBER")]
     rate_burst: Option<u32>,
+    /// How many jobs of each key workers may have at a time
+    #[arg(long, value_name = "NUMBER")]
+    key_concurrency_max: Option<u32>,
+    /// How many jobs of each key may go to workers in a second
+    #[arg(long, value_name = "NUMBER")]
+    key_rate: Option<u32>,
+    /// Jobs of one key run one at a time, in order
+    #[arg(long)]
+    key_ordered: bool,
     /// Let the broker's setting hold again, or have no such limit
     #[arg(long, value_enum, value_name = "SETTING", value_delimiter = ',')]
     unset: Vec<Setting>,
@@ -76,6 +85,9 @@ enum Setting {
     KeepDead,
     ConcurrencyMax,
     Rate,
+    KeyConcurrencyMax,
+    KeyRate,
+    KeyOrdered,
 }
 
 impl Set {
@@ -102,6 +114,9 @@ impl Set {
                 Setting::KeepDead => settings.keep_dead = None,
                 Setting::ConcurrencyMax => settings.concurrency_max = None,
                 Setting::Rate => settings.rate = None,
+                Setting::KeyConcurrencyMax => settings.key_concurrency_max = None,
+                Setting::KeyRate => settings.key_rate = None,
+                Setting::KeyOrdered => settings.key_ordered = false,
             }
         }
         let retry = self.retry(settings.retry)?;
@@ -119,6 +134,9 @@ impl Set {
             keep_dead: self.keep_dead.or(keep_dead),
             concurrency_max: self.concurrency_max.or(settings.concurrency_max),
             rate,
+            key_concurrency_max: self.key_concurrency_max.or(settings.key_concurrency_max),
+            key_rate: self.key_rate.map(RateLimit::per_second).or(settings.key_rate),
+            key_ordered: self.key_ordered || settings.key_ordered,
         })
     }
 
@@ -256,6 +274,9 @@ mod tests {
             "100",
             "--rate-burst",
             "7",
+            "--key-concurrency-max",
+            "2",
+            "--key-ordered",
         ];
         let after = apply(&arguments, before.clone());
         let retry = before.retry.clone().map(|retry| retry.max_delay(Duration::from_secs(3600)));
@@ -266,6 +287,8 @@ mod tests {
             keep_dead: Some(Keep::ForEver),
             concurrency_max: Some(4),
             rate: Some(RateLimit { burst: 7, ..RateLimit::per_second(100) }),
+            key_concurrency_max: Some(2),
+            key_ordered: true,
             ..before.clone()
         };
         assert_eq!(after, Ok(expected));

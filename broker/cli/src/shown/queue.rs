@@ -49,7 +49,7 @@ pub(crate) fn fields(queue: &Queue) -> Vec<(&'static str, String)> {
     first.into_iter().chain(settings).collect()
 }
 
-fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 9] {
+fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 12] {
     let QueueSettings { priority, max_attempts, timeout, retry, concurrency_max, rate, .. } =
         settings;
     [
@@ -62,6 +62,9 @@ fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 9] {
         ("keep dead", keep_text(settings.keep_dead)),
         ("concurrency max", optional(*concurrency_max)),
         ("rate", rate.map(rate_text).unwrap_or_default()),
+        ("key concurrency max", optional(settings.key_concurrency_max)),
+        ("key rate", settings.key_rate.map(rate_text).unwrap_or_default()),
+        ("key ordered", if settings.key_ordered { "yes".to_owned() } else { String::new() }),
     ]
 }
 
@@ -159,12 +162,15 @@ fn settings_json(settings: &QueueSettings) -> Value {
         "keep_cancelled_ms": keep(settings.keep_cancelled),
         "keep_dead_ms": keep(settings.keep_dead),
         "concurrency_max": settings.concurrency_max,
-        "rate": settings.rate.map(|RateLimit { jobs, period, burst }| json!({
-            "jobs": jobs,
-            "period_ms": duration(Some(period)),
-            "burst": burst,
-        })),
+        "rate": settings.rate.map(rate_json),
+        "key_concurrency_max": settings.key_concurrency_max,
+        "key_rate": settings.key_rate.map(rate_json),
+        "key_ordered": settings.key_ordered,
     })
+}
+
+fn rate_json(RateLimit { jobs, period, burst }: RateLimit) -> Value {
+    json!({ "jobs": jobs, "period_ms": duration(Some(period)), "burst": burst })
 }
 
 pub(crate) fn stats_row(name: &str, stats: &QueueStats) -> Vec<String> {

@@ -24,11 +24,15 @@ fn settings_change_as_far_as_they_are_given() {
         "max_attempts": 7,
         "timeout_ms": null,
         "retry": after["settings"]["retry"],
+        "retry_by_kind": {},
         "keep_succeeded_ms": null,
         "keep_cancelled_ms": null,
         "keep_dead_ms": 0,
         "concurrency_max": null,
         "rate": { "jobs": 9, "period_ms": 1000, "burst": 2 },
+        "key_concurrency_max": null,
+        "key_rate": null,
+        "key_ordered": false,
     });
     assert_eq!(after["settings"], settings);
     let retry = &after["settings"]["retry"];

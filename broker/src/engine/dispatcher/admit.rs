@@ -37,6 +37,7 @@ impl Dispatcher {
         let used = state.in_memory() + state.admitted + needed;
         if may_wait
             && cap > 0
+            && !state.keys.are_waiting()
             && !state.is_urgent(priority)
             && !draining
             && (!direct || throttled || used > cap)
@@ -74,8 +75,8 @@ mod tests {
     use crate::{
         domain::JobId,
         engine::{
-            Action, SessionId, SessionRequest, Storing,
-            simulation::{LIMITS, taken},
+            SessionId, SessionRequest, Storing,
+            simulation::{LIMITS, nothing_is_ready, taken},
         },
     };
 
@@ -103,10 +104,8 @@ mod tests {
         let mut engine = Dispatcher::new(LIMITS);
         let mut actions = Vec::new();
         engine.subscribe(NOW, session(), &mut actions);
-        let Some(Action::Claim { queue, limit, .. }) = actions.pop() else {
-            panic!("the backlog is unknown at first")
-        };
-        engine.claimed(NOW, Duration::ZERO, queue, limit, Vec::new(), &mut actions);
+        assert!(!actions.is_empty(), "the backlog is unknown at first");
+        nothing_is_ready(&mut engine, NOW, &mut actions);
         engine
     }
 
@@ -161,8 +160,14 @@ mod tests {
     #[test]
     fn urgent_jobs_do_not_wait() {
         let mut engine = with_session();
-        let storing =
-            |id| Storing { queue: QUEUE, id: JobId(id), priority: 0, bytes: 1, taken: false };
+        let storing = |id| Storing {
+            queue: QUEUE,
+            id: JobId(id),
+            priority: 0,
+            bytes: 1,
+            taken: false,
+            keyed: false,
+        };
         let mut storing: Vec<Storing> = (1..=20).map(storing).collect();
         engine.storing(&mut storing);
         assert!(storing.iter().all(|job| job.taken));

@@ -38,6 +38,9 @@ impl Dispatcher {
                 self.expected.insert(attempt, now + expect);
             }
         }
+        for (key, number) in jobs.iter().filter(|_| self.counts_keys).copied().collect::<Vec<_>>() {
+            self.key_over(now, key.queue, Attempt { id: key.id, number });
+        }
         let mut queues: Vec<QueueId> = buffered.iter().map(|key| key.queue).collect();
         queues.dedup();
         for queue in queues {

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use super::{Action, Dispatcher};
 use crate::{
-    domain::{JobId, JobKey, QueueId, TakenJob},
-    engine::ClaimFrom,
+    domain::{Attempt, JobId, JobKey, QueueId, ReadyIn, TakenJob},
+    engine::{ClaimFrom, Walked, keys::Keys},
 };
 
 /// Why the broker fails an attempt by itself.
@@ -17,14 +17,19 @@ pub enum FailCause {
 
 impl Dispatcher {
     /// Ready rows may stand in the database of which this broker doesn't know.
-    pub fn notified(&mut self, now: Duration, queue: QueueId, actions: &mut Vec<Action>) {
+    pub fn notified(&mut self, now: Duration, ready: ReadyIn, actions: &mut Vec<Action>) {
+        let ReadyIn { queue, keyed } = ready;
         if let Some(state) = self.queues.get_mut(&queue) {
-            state.backlog.notify();
+            if keyed {
+                state.keys.note();
+            } else {
+                state.backlog.notify();
+            }
             self.claim_more(now, queue, actions);
         }
     }
 
-    /// A ready row stands in the database: promoted, released or stored by this broker.
+    /// A ready row without a key stands in the database: promoted, released or stored by this broker.
     pub fn ready(
         &mut self,
         now: Duration,
@@ -57,14 +62,42 @@ impl Dispatcher {
     ) {
         jobs.sort_unstable_by_key(|job| (std::cmp::Reverse(job.priority), job.id));
         let rows: Vec<(i16, JobId)> = jobs.iter().map(|job| (job.priority, job.id)).collect();
+        self.queue(queue).backlog.claimed(now, took, limit, &rows);
+        self.arrived(now, queue, limit, jobs, actions);
+    }
+
+    /// A claim of jobs with keys committed.
+    pub fn claimed_keys(
+        &mut self,
+        now: Duration,
+        took: Duration,
+        queue: QueueId,
+        walked: &Walked,
+        mut jobs: Vec<TakenJob>,
+        actions: &mut Vec<Action>,
+    ) {
+        let limit = self.queue(queue).keys.claimed(now, took, walked, &jobs);
+        Keys::in_turns(&mut jobs);
+        self.arrived(now, queue, limit, jobs, actions);
+    }
+
+    /// What a claim of up to `limit` jobs took is in memory.
+    fn arrived(
+        &mut self,
+        now: Duration,
+        queue: QueueId,
+        limit: usize,
+        mut jobs: Vec<TakenJob>,
+        actions: &mut Vec<Action>,
+    ) {
         jobs.retain(|job| !self.is_cancelled(job.id, job.attempt));
+        self.place_claimed(now, queue, &mut jobs, actions);
         let bytes: usize = jobs.iter().map(TakenJob::bytes).sum();
         let state = self.queue(queue);
         if let Some(mean) = bytes.checked_div(jobs.len()) {
             state.claimed_bytes = mean.max(1);
         }
         state.reserved -= limit;
-        state.backlog.claimed(now, took, limit, &rows);
         for job in jobs {
             state.take(now, job);
         }
@@ -79,7 +112,19 @@ impl Dispatcher {
         state.backlog.claim_failed(now);
     }
 
-    /// Starts a claim where there is a backlog and room for a worthwhile number of rows.
+    /// The same of a claim of jobs with keys.
+    pub fn claim_keys_failed(&mut self, now: Duration, queue: QueueId) {
+        let state = self.queue(queue);
+        state.reserved -= state.keys.claim_failed(now);
+        // It may have committed, and what it took counts then: that is read anew.
+        if let Some(gate) = state.gate.as_mut().filter(|gate| gate.places.is_some()) {
+            gate.disown(now);
+            self.wants_to_own = true;
+        }
+    }
+
+    /// Starts a claim where there is a backlog and room for a worthwhile number of rows: of jobs without keys,
+    /// and of those with, which leave the others as much room as one of their own.
     pub(super) fn claim_more(&mut self, now: Duration, queue: QueueId, actions: &mut Vec<Action>) {
         if self.draining || self.throttled || self.buffered_bytes > self.limits.buffered_bytes_max {
             return;
@@ -90,14 +135,23 @@ impl Dispatcher {
             state.backlog.highest().map_or(state.room(), |priority| state.room_for(priority));
         // The low mark: a claim of a few rows costs as much as one of many.
         let worthwhile = state.buffer.is_empty() || room >= rows_max.min(state.cap() / 4);
-        if state.line.is_empty() || room == 0 || !worthwhile || state.backlog.claiming() {
+        if state.line.is_empty() || room == 0 || !worthwhile {
             return;
         }
-        if let Some(from) = state.backlog.next_claim(now) {
-            let bytes = self.limits.buffered_bytes_max.saturating_sub(self.buffered_bytes);
-            let limit = room.min(rows_max).min((bytes / state.claimed_bytes).max(1));
+        let bytes = self.limits.buffered_bytes_max.saturating_sub(self.buffered_bytes);
+        let mut left = room.min(rows_max).min((bytes / state.claimed_bytes).max(1));
+        let limit = state.keys.leave(now, left);
+        if limit > 0
+            && let Some(from) = state.backlog.next_claim(now)
+        {
+            left -= limit;
             state.reserved += limit;
             actions.push(Action::Claim { queue, from, limit });
+        }
+        let room = state.room();
+        if let Some(claim) = state.keys.next_claim(now, left.min(room), state.gate.as_deref_mut()) {
+            state.reserved += claim.limit;
+            actions.push(Action::ClaimKeys { queue, claim });
         }
     }
 
@@ -112,6 +166,9 @@ impl Dispatcher {
         }
         let jobs = state.buffer.take_last(excess);
         self.buffered_bytes -= jobs.iter().map(TakenJob::bytes).sum::<usize>();
+        for job in jobs.iter().filter(|job| job.key.is_some()) {
+            self.key_unsure(queue, Attempt { id: job.id, number: job.attempt });
+        }
         let jobs = jobs.iter().map(|job| (JobKey { queue, id: job.id }, job.attempt)).collect();
         actions.push(Action::GiveBack { jobs });
     }

@@ -106,6 +106,9 @@ impl Dispatcher {
         let index = self.by_id.get(&session).copied();
         for completing in completings {
             let attempt = completing.attempt;
+            if let Some(queue) = completing.queue {
+                self.key_over(now, queue, attempt);
+            }
             if completing.queue.is_none() {
                 self.end_lease_anywhere(now, attempt, actions);
             } else if let Some(index) = index
@@ -116,6 +119,7 @@ impl Dispatcher {
                 lease.remove();
             }
         }
+        self.deliver_freed(now, actions);
     }
 
     /// The completions could not be stored, and won't be: the leases go on.
@@ -142,7 +146,10 @@ impl Dispatcher {
                     self.queue(queue).held += 1;
                 }
                 // The session ended meanwhile.
-                None => orphans.push((JobKey { queue, id: attempt.id }, attempt.number)),
+                None => {
+                    self.key_unsure(queue, attempt);
+                    orphans.push((JobKey { queue, id: attempt.id }, attempt.number));
+                }
             }
         }
         if !orphans.is_empty() {
@@ -174,7 +181,9 @@ impl Dispatcher {
             (lease.attempt == attempt.number && !lease.completing).then_some(index)
         });
         if let Some(index) = holder {
+            let queue = self.sessions[index].leases[&attempt.id].queue;
             self.end_lease(index, attempt.id);
+            self.key_over(now, queue, attempt);
             self.deliver_freed(now, actions);
             self.deliver_session(now, index, actions);
             self.claim_for_session(now, index, actions);

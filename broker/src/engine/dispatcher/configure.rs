@@ -32,7 +32,7 @@ impl Dispatcher {
         }
         self.wants_to_own |= state.gate.as_ref().is_some_and(|gate| !gate.owned);
         if resumed || unlimited {
-            state.backlog.forget();
+            state.forget_backlog();
             state.backlog.notify();
         }
         self.deliver_queue(now, queue, actions);
@@ -46,7 +46,7 @@ mod tests {
         domain::{JobId, QueueLimits, TakenJob},
         engine::{
             SessionId, SessionRequest, Storing,
-            simulation::{LIMITS, taken},
+            simulation::{LIMITS, nothing_is_ready, taken},
         },
     };
 
@@ -71,15 +71,13 @@ mod tests {
             adopted: Vec::new(),
         };
         engine.subscribe(NOW, request, &mut actions);
-        let Some(Action::Claim { queue, limit, .. }) = actions.pop() else {
-            panic!("the backlog is unknown at first")
-        };
-        engine.claimed(NOW, Duration::ZERO, queue, limit, Vec::new(), &mut actions);
+        assert!(!actions.is_empty(), "the backlog is unknown at first");
+        nothing_is_ready(&mut engine, NOW, &mut actions);
         engine
     }
 
     fn storing(id: i64) -> Storing {
-        Storing { queue: QUEUE, id: JobId(id), priority: 0, bytes: 1, taken: false }
+        Storing { queue: QUEUE, id: JobId(id), priority: 0, bytes: 1, taken: false, keyed: false }
     }
 
     fn store(engine: &mut Dispatcher, id: i64, actions: &mut Vec<Action>) -> bool {

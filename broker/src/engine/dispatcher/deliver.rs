@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::{Action, Delivery, Dispatcher};
 use crate::{
-    domain::{QueueId, TakenJob},
+    domain::{Attempt, QueueId, TakenJob},
     engine::{
         fill::{Room, fill, pack},
         session::{Lease, Sent},
@@ -166,6 +166,11 @@ impl Dispatcher {
         let limited = state.gate.is_some();
         if let Some(gate) = &mut state.gate {
             gate.took(jobs.len());
+            if let Some(places) = &mut gate.places {
+                for job in jobs.iter().filter(|job| job.key.is_some()) {
+                    places.deliver(now, Attempt { id: job.id, number: job.attempt });
+                }
+            }
         }
         let timeout = state.rules.timeout_ms.map(Duration::from_millis);
         self.buffered_bytes -= jobs.iter().map(TakenJob::bytes).sum::<usize>();
@@ -247,11 +252,11 @@ impl Dispatcher {
 mod tests {
     use super::*;
     use crate::{
-        domain::{Attempt, JobId},
+        domain::JobId,
         engine::{
             SessionId, SessionRequest, Storing,
             dispatcher::Limits,
-            simulation::{LIMITS, taken},
+            simulation::{LIMITS, nothing_is_ready, taken},
         },
     };
 
@@ -281,11 +286,7 @@ mod tests {
                 };
                 engine.subscribe(NOW, request, &mut actions);
             }
-            for action in std::mem::take(&mut actions) {
-                let Action::Claim { queue, limit, .. } = action else { continue };
-                let took = Duration::ZERO;
-                engine.claimed(NOW, took, queue, limit, Vec::new(), &mut actions);
-            }
+            nothing_is_ready(&mut engine, NOW, &mut actions);
             World { engine, next_id: 0 }
         }
 
@@ -293,7 +294,14 @@ mod tests {
         fn store(&mut self, queue: QueueId, jobs: i64) -> Vec<(u128, Vec<Attempt>)> {
             let ids = self.next_id + 1..=self.next_id + jobs;
             self.next_id += jobs;
-            let storing = |id| Storing { queue, id: JobId(id), priority: 0, bytes: 1, taken: true };
+            let storing = |id| Storing {
+                queue,
+                id: JobId(id),
+                priority: 0,
+                bytes: 1,
+                taken: true,
+                keyed: false,
+            };
             let mut storing: Vec<Storing> = ids.map(storing).collect();
             self.engine.storing(&mut storing);
             let taken: Vec<_> = storing.iter().map(|job| (queue, taken(job.id, 1, 0))).collect();

@@ -28,6 +28,7 @@ impl Dispatcher {
                 self.keep_alive(now, index, actions);
             }
         }
+        self.expire_places(now);
         self.deliver_freed(now, actions);
         self.refill(now, actions);
         let queues: Vec<_> = self.queues.keys().copied().collect();
@@ -54,6 +55,9 @@ impl Dispatcher {
         let jobs = state.buffer.take_expired(self.database_started.saturating_add(since));
         if !jobs.is_empty() {
             self.buffered_bytes -= jobs.iter().map(TakenJob::bytes).sum::<usize>();
+            for job in jobs.iter().filter(|job| job.key.is_some()) {
+                self.key_unsure(queue, Attempt { id: job.id, number: job.attempt });
+            }
             let jobs = jobs.iter().map(|job| (JobKey { queue, id: job.id }, job.attempt)).collect();
             actions.push(Action::Expire { jobs });
         }

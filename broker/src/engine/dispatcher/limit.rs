@@ -1,7 +1,13 @@
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{Action, Dispatcher};
-use crate::domain::{Attempt, QueueId};
+use crate::{
+    domain::{Attempt, QueueId},
+    engine::places::Places,
+};
+
+/// Between two claims because buckets of keys fill.
+const KEY_PAUSE: Duration = Duration::from_millis(10);
 
 /// How a limited queue stands at this broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,13 +20,21 @@ pub struct LimitedQueue {
     pub elsewhere: Vec<Attempt>,
 }
 
+/// An attempt that is under way, as the database has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    pub attempt: Attempt,
+    pub key: Option<Arc<str>>,
+}
+
 impl Dispatcher {
     /// The limited queues, in no order.
     pub fn limited_queues(&self) -> Vec<LimitedQueue> {
         let limited = |(queue, state): (&QueueId, &super::Queue)| {
             let gate = state.gate.as_ref()?;
             let wanted = !state.line.is_empty() && !self.draining;
-            let elsewhere = gate.elsewhere.iter().copied().collect();
+            let unsure = gate.places.iter().flat_map(Places::unsure);
+            let elsewhere = gate.elsewhere.iter().copied().chain(unsure).collect();
             Some(LimitedQueue { queue: *queue, owned: gate.owned, wanted, elsewhere })
         };
         self.queues.iter().filter_map(limited).collect()
@@ -31,13 +45,12 @@ impl Dispatcher {
         std::mem::take(&mut self.wants_to_own)
     }
 
-    /// This broker owns the queue from now on. `running`: attempts of it under way, as the database has
-    /// them. Those that aren't in memory here count until `over_elsewhere` says that they are over.
+    /// This broker owns the queue from now on. `running`: attempts of it under way. Those that aren't in memory here count until `over_elsewhere` says that they are over.
     pub fn own(
         &mut self,
         now: Duration,
         queue: QueueId,
-        running: Vec<Attempt>,
+        (term, running): (i64, Vec<Running>),
         actions: &mut Vec<Action>,
     ) {
         let here: HashSet<Attempt> = self
@@ -45,11 +58,13 @@ impl Dispatcher {
             .filter(|(key, _)| key.queue == queue)
             .map(|(key, number)| Attempt { id: key.id, number })
             .collect();
-        let elsewhere = running.into_iter().filter(|attempt| !here.contains(attempt)).collect();
+        let attempts = running.iter().map(|one| one.attempt);
+        let elsewhere = attempts.filter(|attempt| !here.contains(attempt)).collect();
+        let places = self.count_keys(now, queue, running, &here);
         let Some(state) = self.queues.get_mut(&queue) else { return };
         let Some(gate) = &mut state.gate else { return };
-        gate.own(now, true, elsewhere);
-        state.backlog.forget();
+        gate.own(now, term, elsewhere, places);
+        state.forget_backlog();
         state.backlog.notify();
         self.deliver_queue(now, queue, actions);
     }
@@ -58,7 +73,7 @@ impl Dispatcher {
     pub fn disown(&mut self, now: Duration, queue: QueueId, actions: &mut Vec<Action>) {
         let Some(state) = self.queues.get_mut(&queue) else { return };
         let Some(gate) = &mut state.gate else { return };
-        gate.own(now, false, HashSet::new());
+        gate.disown(now);
         self.deliver_queue(now, queue, actions);
     }
 
@@ -73,6 +88,9 @@ impl Dispatcher {
         if let Some(gate) = self.queues.get_mut(&queue).and_then(|state| state.gate.as_mut()) {
             for attempt in over {
                 gate.elsewhere.remove(attempt);
+            }
+            for attempt in over {
+                self.key_over(now, queue, *attempt);
             }
             self.deliver_queue(now, queue, actions);
         }
@@ -109,9 +127,12 @@ impl Dispatcher {
         if let Some(at) = gate.refill_at.take() {
             self.refills.remove(&(at, queue));
         }
-        if !state.buffer.is_empty()
-            && let Some(at) = gate.next_lot(now, state.held)
-        {
+        let buffered = !state.buffer.is_empty();
+        let of_queue = gate.next_lot(now, state.held).filter(|_| buffered);
+        let places = gate.places.as_ref().filter(|_| state.keys.has_left_out());
+        let of_keys =
+            places.and_then(|places| places.next_event(now)).map(|at| at.max(now + KEY_PAUSE));
+        if let Some(at) = [of_queue, of_keys].into_iter().flatten().min() {
             gate.refill_at = Some(at);
             self.refills.insert((at, queue));
         }
@@ -138,8 +159,14 @@ impl Dispatcher {
             && at <= now
         {
             self.refills.pop_first();
-            if let Some(gate) = self.queues.get_mut(&queue).and_then(|state| state.gate.as_mut()) {
+            if let Some(state) = self.queues.get_mut(&queue)
+                && let Some(gate) = &mut state.gate
+            {
                 gate.refill_at = None;
+                if let Some(places) = &mut gate.places {
+                    places.expire(now);
+                    state.keys.place_freed();
+                }
             }
             self.deliver_queue(now, queue, actions);
         }
@@ -154,7 +181,7 @@ mod tests {
         engine::{
             Heartbeat, SessionId, SessionRequest,
             dispatcher::Delivery,
-            simulation::{LIMITS, taken},
+            simulation::{LIMITS, nothing_is_ready, taken},
         },
     };
 
@@ -162,7 +189,7 @@ mod tests {
     const NOW: Duration = Duration::from_secs(1);
 
     fn limits(concurrency: u32) -> QueueLimits {
-        QueueLimits { concurrency: Some(concurrency), rate: None }
+        QueueLimits { concurrency: Some(concurrency), ..QueueLimits::NONE }
     }
 
     /// An owned queue, two sessions with a credit of 3, and so many ready jobs.
@@ -183,10 +210,11 @@ mod tests {
             engine.subscribe(NOW, request, &mut actions);
         }
         assert!(actions.is_empty() && engine.wants_to_own() && !engine.wants_to_own());
-        engine.own(NOW, QUEUE, Vec::new(), &mut actions);
+        engine.own(NOW, QUEUE, (1, Vec::new()), &mut actions);
         let Some(Action::Claim { limit, .. }) = actions.pop() else { panic!("nobody has looked") };
         let jobs = (1..=jobs).map(|id| taken(JobId(id), 1, 0)).collect();
         engine.claimed(NOW, Duration::ZERO, QUEUE, limit, jobs, &mut actions);
+        nothing_is_ready(&mut engine, NOW, &mut actions);
         (engine, actions)
     }
 
@@ -232,7 +260,8 @@ mod tests {
         assert_eq!(given(&mut actions).len(), 2);
         let elsewhere = Attempt { id: JobId(77), number: 3 };
         let here = Attempt { id: JobId(1), number: 1 };
-        engine.own(NOW, QUEUE, vec![elsewhere, here], &mut actions);
+        let running = [elsewhere, here].map(|attempt| Running { attempt, key: None });
+        engine.own(NOW, QUEUE, (2, running.to_vec()), &mut actions);
         assert_eq!(engine.limited_queues()[0].elsewhere, [elsewhere]);
         complete(&mut engine, 1, 1, &mut actions);
         assert_eq!(given(&mut actions), []);
@@ -275,7 +304,7 @@ mod tests {
     #[test]
     fn jobs_that_wait_for_room_do_not_wait_for_their_rate() {
         let rate = Some(RateLimit { jobs: 1000, period_ms: 1000, burst: 20 });
-        let (mut engine, mut actions) = living(QueueLimits { concurrency: None, rate }, 8);
+        let (mut engine, mut actions) = living(QueueLimits { rate, ..QueueLimits::NONE }, 8);
         let later = NOW + Duration::from_secs(1);
         engine.tick(later, &mut actions);
         assert_eq!((given(&mut actions).len(), engine.buffered_count()), (6, 2));
@@ -289,7 +318,7 @@ mod tests {
     #[test]
     fn what_a_session_with_new_room_takes_lets_the_rest_wait_for_their_rate() {
         let rate = Some(RateLimit { jobs: 10, period_ms: 1000, burst: 7 });
-        let (mut engine, mut actions) = living(QueueLimits { concurrency: None, rate }, 9);
+        let (mut engine, mut actions) = living(QueueLimits { rate, ..QueueLimits::NONE }, 9);
         let later = NOW + Duration::from_secs(1);
         engine.tick(later, &mut actions);
         assert_eq!((given(&mut actions).len(), engine.buffered_count()), (6, 3));
@@ -308,7 +337,7 @@ mod tests {
     #[test]
     fn jobs_that_wait_for_their_rate_go_when_time_has_come() {
         let rate = Some(RateLimit { jobs: 10, period_ms: 1000, burst: 2 });
-        let (mut engine, mut actions) = living(QueueLimits { concurrency: None, rate }, 5);
+        let (mut engine, mut actions) = living(QueueLimits { rate, ..QueueLimits::NONE }, 5);
         assert_eq!(given(&mut actions), [], "the bucket begins empty");
         let mut now = NOW;
         for (id, ms) in [(1, 1100), (2, 1200), (3, 1300)] {

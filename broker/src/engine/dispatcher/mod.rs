@@ -11,6 +11,8 @@
 
 mod admit;
 mod cancel;
+#[cfg(test)]
+mod check;
 mod claim;
 mod complete;
 mod configure;
@@ -18,6 +20,7 @@ mod deliver;
 mod drain;
 mod expire;
 mod heartbeat;
+mod keys;
 mod limit;
 mod load;
 mod report;
@@ -38,14 +41,14 @@ pub use self::{
     claim::FailCause,
     complete::Completing,
     heartbeat::{Heartbeat, ToStop, UnknownSession},
-    limit::LimitedQueue,
+    limit::{LimitedQueue, Running},
     load::{Load, QueueLoad, SessionLoad},
     store::Storing,
     subscribe::{Opened, SessionRequest},
 };
 use super::{
-    ClaimFrom, backlog::Backlog, buffer::Buffer, gate::Gate, line::Line, pace::Pace,
-    session::Session,
+    ClaimFrom, KeyClaim, backlog::Backlog, buffer::Buffer, gate::Gate, keys::Keys, line::Line,
+    pace::Pace, session::Session,
 };
 use crate::domain::{Attempt, JobId, JobKey, QueueId, QueueLimits, QueueRules, TakenJob};
 
@@ -105,6 +108,10 @@ pub enum Action {
         queue: QueueId,
         from: ClaimFrom,
         limit: usize,
+    },
+    ClaimKeys {
+        queue: QueueId,
+        claim: KeyClaim,
     },
     /// Make them ready again in the database, not counted as failures.
     GiveBack {
@@ -166,12 +173,16 @@ pub struct Dispatcher {
     lives_until: Duration,
     /// The database's time at the engine's 0, in microseconds since 1970.
     database_started: i64,
+    /// Whether a queue has limited its keys.
+    counts_keys: bool,
 }
 
 #[derive(Debug)]
 struct Queue {
     buffer: Buffer,
     backlog: Backlog,
+    /// The backlog of jobs with keys.
+    keys: Keys,
     line: Line,
     /// Sum of their credit.
     credit: usize,
@@ -206,6 +217,7 @@ impl Queue {
         Self {
             buffer: Buffer::default(),
             backlog: Backlog::new(),
+            keys: Keys::default(),
             line: Line::new(),
             credit: 0,
             held: 0,
@@ -227,6 +239,12 @@ impl Queue {
             self.pace.work_came(now);
         }
         self.buffer.push(job);
+    }
+
+    /// What stands in the database changes without us, or has: somebody has to look.
+    fn forget_backlog(&mut self) {
+        self.backlog.forget();
+        self.keys.forget();
     }
 
     fn in_memory(&self) -> usize {
@@ -279,6 +297,7 @@ impl Dispatcher {
             wants_to_own: false,
             lives_until: Duration::ZERO,
             database_started: 0,
+            counts_keys: false,
         }
     }
 
@@ -308,52 +327,5 @@ impl Dispatcher {
         let queue = self.queues.entry(id).or_insert_with(Queue::new);
         queue.in_use = true;
         queue
-    }
-}
-
-#[cfg(test)]
-impl Dispatcher {
-    /// The invariants of the module's doc.
-    pub(crate) fn check(&self) {
-        let mut bytes = 0;
-        for (id, queue) in &self.queues {
-            let sessions = || queue.line.sessions().map(|index| &self.sessions[index]);
-            assert!(sessions().all(|session| session.attached && session.queues.contains(id)));
-            let run_time: Duration = sessions().map(|session| session.run_time).sum();
-            assert_eq!(queue.line.run_time(), run_time);
-            assert_eq!(
-                queue.credit,
-                sessions().map(|session| session.max_in_flight).sum::<usize>()
-            );
-            let held = self
-                .sessions
-                .iter()
-                .flat_map(|(_, session)| session.leases.values())
-                .filter(|lease| lease.queue == *id && !lease.completing)
-                .count();
-            assert_eq!(queue.held, held);
-            let owned = queue.gate.as_ref().is_none_or(|gate| gate.owned);
-            let wanted = !queue.line.is_empty() && !queue.rules.paused && owned;
-            assert!(wanted || queue.buffer.is_empty(), "kept for nobody");
-            bytes += queue.buffer.bytes();
-        }
-        assert!(self.buffered_bytes >= bytes);
-        for (index, session) in &self.sessions {
-            assert_eq!(self.by_id[&session.id], index);
-            let open = session.leases.values().filter(|lease| !lease.completing).count();
-            assert_eq!(session.outstanding, open);
-            let unacknowledged: usize = session.unacknowledged.iter().map(|sent| sent.bytes).sum();
-            assert_eq!(session.unacknowledged_bytes, unacknowledged);
-            let has_room = session.free(self.limits.unacknowledged_bytes_max) > 0;
-            for queue in session.queues.iter().filter(|_| has_room) {
-                let load = self.queues[queue].line.load(index);
-                assert!(load.is_some_and(|load| load <= session.load()), "too far behind");
-            }
-        }
-        assert!(
-            self.deadlines
-                .iter()
-                .all(|(_, index, id)| self.sessions[*index].leases.contains_key(id))
-        );
     }
 }

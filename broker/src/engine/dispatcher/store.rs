@@ -13,6 +13,8 @@ pub struct Storing {
     pub bytes: usize,
     /// Inserted as taken by this broker; else it goes to the backlog.
     pub taken: bool,
+    /// Whether it has a key: then it goes to the backlog, where keys take turns.
+    pub keyed: bool,
 }
 
 impl Dispatcher {
@@ -26,21 +28,24 @@ impl Dispatcher {
             if job.taken {
                 queue.reserved += 1;
                 self.buffered_bytes += job.bytes;
-            } else {
+            } else if !job.keyed {
                 queue.backlog.storing();
             }
         }
     }
 
     fn takes(&mut self, job: &Storing) -> bool {
-        if self.draining
+        if job.keyed
+            || self.draining
             || self.throttled
             || self.buffered_bytes + job.bytes > self.limits.buffered_bytes_max
         {
             return false;
         }
         let queue = self.queue(job.queue);
-        queue.room_for(job.priority) > 0 && queue.backlog.allows_direct(job.priority)
+        queue.room_for(job.priority) > 0
+            && queue.backlog.allows_direct(job.priority)
+            && !queue.keys.are_waiting()
     }
 
     /// The insert committed. `taken` are the jobs that `storing` chose.
@@ -55,7 +60,11 @@ impl Dispatcher {
         for job in jobs.iter().filter(|job| !job.taken) {
             let state = self.queue(job.queue);
             state.enqueued += 1;
-            state.backlog.note(job.priority, job.id);
+            if job.keyed {
+                state.keys.note();
+            } else {
+                state.backlog.note(job.priority, job.id);
+            }
         }
         for (queue, job) in taken {
             if self.is_cancelled(job.id, job.attempt) {
@@ -78,6 +87,9 @@ impl Dispatcher {
                 self.queue(queue).backlog.notify();
             }
         }
+        for job in jobs.iter().filter(|job| maybe && job.keyed) {
+            self.queue(job.queue).keys.note();
+        }
     }
 
     /// Undoes the reservations; returns the queues concerned, each once.
@@ -90,7 +102,7 @@ impl Dispatcher {
             let queue = self.queue(job.queue);
             if job.taken {
                 queue.reserved -= 1;
-            } else {
+            } else if !job.keyed {
                 queue.backlog.storing_ended(1);
             }
             // A batch is of few queues, mostly in runs.

@@ -3,7 +3,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use super::{Action, Dispatcher, SessionId};
 use crate::{
     domain::{Attempt, JobId, JobKey, QueueId},
-    engine::session::{Lease, Session},
+    engine::{
+        places::Place,
+        session::{Lease, Session},
+    },
 };
 
 /// What a worker asks for when it opens a stream.
@@ -88,7 +91,7 @@ impl Dispatcher {
         for &queue in &request.queues {
             let state = self.queue(queue);
             if state.line.is_empty() {
-                state.backlog.forget();
+                state.forget_backlog();
             }
             state.line.join(index, run_time);
             state.credit += request.max_in_flight;
@@ -135,6 +138,9 @@ impl Dispatcher {
             state.held += 1;
             if let Some(gate) = &mut state.gate {
                 gate.elsewhere.remove(&attempt);
+                if let Some(places) = &mut gate.places {
+                    places.move_to(attempt, Place::Held);
+                }
             }
         }
         let held: HashMap<JobId, i32> =
@@ -205,6 +211,7 @@ impl Dispatcher {
         if !lease.completing {
             session.outstanding -= 1;
             self.queue(lease.queue).held -= 1;
+            self.key_unsure(lease.queue, Attempt { id, number: lease.attempt });
             self.freed(lease.queue);
         }
     }

@@ -39,6 +39,7 @@ impl World {
         let id = ids[which % ids.len()];
         let row = self.rows.get_mut(&id).unwrap();
         row.phase = Phase::Ready;
-        self.dispatcher.ready(self.now, row.queue, [(row.priority, id)], actions);
+        let row = *row;
+        self.became_ready(id, row, actions);
     }
 }

@@ -2,11 +2,11 @@ use std::collections::BTreeSet;
 
 use super::{
     World,
-    model::{Phase, Row},
+    model::{Phase, Row, key_named},
 };
 use crate::{
-    domain::{Attempt, QueueId, QueueLimits, QueueRules},
-    engine::Action,
+    domain::{Attempt, JobId, KeyLimits, QueueId, QueueLimits, QueueRules, TakenJob},
+    engine::{Action, Running},
 };
 
 impl World {
@@ -18,8 +18,34 @@ impl World {
 
     /// A limit is written, as any broker may do.
     pub(super) fn limit(&mut self, queue: QueueId, concurrency: Option<u32>) {
-        let limits = QueueLimits { concurrency, rate: None };
+        let limits = QueueLimits { concurrency, ..self.rules_of(queue).limits };
         self.write(queue, QueueRules { limits, ..self.rules_of(queue) });
+    }
+
+    /// What keys may have is written, as any broker may do.
+    pub(super) fn limit_keys(&mut self, queue: QueueId, concurrency: Option<u32>, ordered: bool) {
+        let key = KeyLimits { concurrency, rate: None, ordered };
+        let limits = QueueLimits { key, ..self.rules_of(queue).limits };
+        self.write(queue, QueueRules { limits, ..self.rules_of(queue) });
+    }
+
+    /// Of jobs that go to a worker none is more than its key may have, wherever they are.
+    pub(super) fn check_keys(&self, queue: QueueId, jobs: &[TakenJob]) {
+        let Some(KeyLimits { concurrency, ordered, .. }) =
+            self.told.get(&queue).map(|rules| rules.limits.key)
+        else {
+            return;
+        };
+        let max = if ordered { Some(1) } else { concurrency };
+        let Some(max) = max.map(|max| max as usize) else { return };
+        for job in jobs.iter().filter(|job| job.key.is_some()) {
+            assert!(self.owned.contains(&queue), "delivered though another broker owns it");
+            let key = self.rows[&job.id].key;
+            let of_key = |(_, row): &(&JobId, &Row)| row.queue == queue && row.key == key;
+            let of_key = || self.rows.iter().filter(of_key);
+            let taken = of_key().filter(|(_, row)| row.phase == Phase::Taken).count();
+            assert!(taken <= max, "more of a key than may be under way");
+        }
     }
 
     /// This broker comes to own a limited queue, while another has an attempt of it perhaps; or gives it
@@ -31,27 +57,35 @@ impl World {
         elsewhere: bool,
         actions: &mut Vec<Action>,
     ) {
-        if self.limit_of(queue).is_none() {
+        if !self.told.get(&queue).is_some_and(|rules| rules.limits.are_any()) {
             return;
         }
         if !owned {
             self.owned.remove(&queue);
+            self.terms.remove(&queue);
             self.dispatcher.disown(self.now, queue, actions);
             return;
         }
         if elsewhere {
             let id = self.id();
-            self.rows.insert(id, Row { queue, priority: 0, phase: Phase::Taken, attempt: 1 });
+            let key = u8::try_from(id.0 % 3).unwrap();
+            let row = Row { queue, priority: 0, phase: Phase::Taken, attempt: 1, key };
+            self.rows.insert(id, row);
             self.elsewhere.insert((queue, Attempt { id, number: 1 }));
         }
         self.owned.insert(queue);
-        let running: Vec<Attempt> = self
+        let running: Vec<Running> = self
             .rows
             .iter()
             .filter(|(_, row)| row.queue == queue && row.phase == Phase::Taken)
-            .map(|(id, row)| Attempt { id: *id, number: row.attempt })
+            .map(|(id, row)| Running {
+                attempt: Attempt { id: *id, number: row.attempt },
+                key: key_named(row.key),
+            })
             .collect();
-        self.dispatcher.own(self.now, queue, running, actions);
+        let term = self.terms.values().max().copied().unwrap_or_default() + 1;
+        self.terms.insert(queue, term);
+        self.dispatcher.own(self.now, queue, (term, running), actions);
     }
 
     /// What other brokers had is done, and what nobody has any more isn't under way.

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cancel;
+mod claim;
 mod limit;
 mod model;
 mod pause;
@@ -21,22 +22,24 @@ use std::{
 
 use proptest::prelude::*;
 
-pub(super) use self::model::{LIMITS, taken};
+pub(super) use self::model::{LIMITS, nothing_is_ready, taken};
 use self::{
+    claim::Claiming,
     model::{Phase, Row, Worker, expires_at, taken_row},
     steps::{Step, steps},
 };
-use super::{Action, ClaimFrom, Completing, Dispatcher, SessionId, Storing};
-use crate::domain::{Attempt, JobId, JobKey, QueueId, QueueRules};
+use super::{Action, Completing, Dispatcher, SessionId, Storing};
+use crate::domain::{Attempt, JobId, JobKey, QueueId, QueueRules, ReadyIn};
 
 const QUEUES: i32 = 3;
 const SESSIONS: u128 = 4;
+const KEYS: u8 = 3;
 struct World {
     now: Duration,
     dispatcher: Dispatcher,
     rows: BTreeMap<JobId, Row>,
     next_id: i64,
-    claims: Vec<(QueueId, ClaimFrom, usize)>,
+    claims: Vec<Claiming>,
     completions: Vec<(SessionId, Vec<Completing>)>,
     workers: BTreeMap<u128, Worker>,
     completed: BTreeMap<JobId, usize>,
@@ -49,6 +52,8 @@ struct World {
     owned: BTreeSet<QueueId>,
     /// Attempts of these that another broker has.
     elsewhere: BTreeSet<(QueueId, Attempt)>,
+    /// For which queues are owned.
+    terms: BTreeMap<QueueId, i64>,
 }
 
 impl World {
@@ -69,6 +74,7 @@ impl World {
             told: BTreeMap::new(),
             owned: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
+            terms: BTreeMap::new(),
         }
     }
 
@@ -78,12 +84,13 @@ impl World {
             Step::Insert { jobs, commits, cancels } => {
                 self.insert(&jobs, commits, cancels, &mut actions);
             }
-            Step::Foreign { queue, priority, notify } => {
+            Step::Foreign { queue, priority, key, notify } => {
                 let id = self.id();
                 let queue = QueueId(queue);
-                self.rows.insert(id, Row { queue, priority, phase: Phase::Ready, attempt: 0 });
+                let row = Row { queue, priority, phase: Phase::Ready, attempt: 0, key };
+                self.rows.insert(id, row);
                 if notify {
-                    self.dispatcher.notified(self.now, queue, &mut actions);
+                    self.dispatcher.notified(self.now, row.ready_in(), &mut actions);
                 }
             }
             Step::Claim { which, commits, cancels } => {
@@ -132,13 +139,21 @@ impl World {
                     self.tell_rules(&mut actions);
                 }
             }
+            Step::LimitKeys { queue, concurrency, ordered, tells } => {
+                self.limit_keys(QueueId(queue), concurrency, ordered);
+                if tells {
+                    self.tell_rules(&mut actions);
+                }
+            }
             Step::Own { queue, owned, elsewhere } => {
                 self.own(QueueId(queue), owned, elsewhere, &mut actions);
             }
             Step::Poll => {
                 self.look_elsewhere(&mut actions);
                 for queue in self.dispatcher.hungry_queues() {
-                    self.dispatcher.notified(self.now, queue, &mut actions);
+                    for ready in ReadyIn::either(queue) {
+                        self.dispatcher.notified(self.now, ready, &mut actions);
+                    }
                 }
             }
         }
@@ -154,37 +169,32 @@ impl World {
 
     fn insert(
         &mut self,
-        jobs: &[(i32, i16)],
+        jobs: &[(i32, i16, u8)],
         commits: bool,
         cancels: bool,
         actions: &mut Vec<Action>,
     ) {
         let mut storing: Vec<Storing> = jobs
             .iter()
-            .map(|&(queue, priority)| Storing {
+            .map(|&(queue, priority, key)| Storing {
                 queue: QueueId(queue),
                 id: self.id(),
                 priority,
                 bytes: taken(JobId(0), 1, 0).bytes(),
                 taken: false,
+                keyed: key > 0,
             })
             .collect();
         self.dispatcher.storing(&mut storing);
-        for job in storing.iter().filter(|job| job.taken) {
-            // Direct dispatch never overtakes: all that is older here is known to us or foreign.
-            let row =
-                Row { queue: job.queue, priority: job.priority, phase: Phase::Taken, attempt: 1 };
-            if commits {
-                self.rows.insert(job.id, row);
-            }
-        }
         if !commits {
             self.dispatcher.not_stored(&storing, false);
             return;
         }
-        for job in storing.iter().filter(|job| !job.taken) {
-            let row =
-                Row { queue: job.queue, priority: job.priority, phase: Phase::Ready, attempt: 0 };
+        for (job, (.., key)) in storing.iter().zip(jobs) {
+            let Storing { queue, priority, .. } = *job;
+            let (phase, attempt) = if job.taken { (Phase::Taken, 1) } else { (Phase::Ready, 0) };
+            let row = Row { queue, priority, phase, attempt, key: *key };
+            assert!(!(job.taken && job.keyed), "a job with a key was taken directly");
             self.rows.insert(job.id, row);
         }
         let jobs: Vec<_> = storing
@@ -199,42 +209,12 @@ impl World {
         self.dispatcher.stored(self.now, &storing, jobs, actions);
     }
 
-    fn end_claim(&mut self, which: usize, commits: bool, cancels: bool, actions: &mut Vec<Action>) {
-        if self.claims.is_empty() {
-            return;
+    fn became_ready(&mut self, id: JobId, row: Row, actions: &mut Vec<Action>) {
+        if row.key > 0 {
+            self.dispatcher.notified(self.now, row.ready_in(), actions);
+        } else {
+            self.dispatcher.ready(self.now, row.queue, [(row.priority, id)], actions);
         }
-        let (queue, from, limit) = self.claims.swap_remove(which % self.claims.len());
-        if !commits {
-            self.dispatcher.claim_failed(self.now, queue, limit);
-            return;
-        }
-        let mut ready: Vec<(i16, JobId)> = self
-            .rows
-            .iter()
-            .filter(|(_, row)| row.queue == queue && row.phase == Phase::Ready)
-            .map(|(id, row)| (-row.priority, *id))
-            .filter(|(priority, id)| match from {
-                ClaimFrom::Sweep => true,
-                ClaimFrom::Cursor { priority: of, after } => -priority == of && *id > after,
-            })
-            .collect();
-        ready.sort_unstable();
-        let jobs: Vec<_> = ready
-            .into_iter()
-            .take(limit)
-            .map(|(_, id)| {
-                let row = self.rows.get_mut(&id).unwrap();
-                row.phase = Phase::Taken;
-                row.attempt += 1;
-                taken_row(id, row.attempt, row.priority)
-            })
-            .collect();
-        if cancels && let Some(job) = jobs.first() {
-            self.cancel(job.id);
-            self.tell_cancelled(actions);
-        }
-        let took = Duration::from_millis(1);
-        self.dispatcher.claimed(self.now, took, queue, limit, jobs, actions);
     }
 
     /// Returns the queues of which jobs were delivered.
@@ -243,6 +223,7 @@ impl World {
         for action in actions {
             match action {
                 Action::Deliver { session, delivery } => {
+                    self.check_keys(delivery.queue, &delivery.jobs);
                     let worker = self.workers.get_mut(&session.0).unwrap();
                     assert!(worker.attached, "delivered to a session without a stream");
                     assert!(worker.queues.contains(&delivery.queue));
@@ -271,24 +252,31 @@ impl World {
                 Action::Close { session } => {
                     self.workers.get_mut(&session.0).unwrap().attached = false;
                 }
-                Action::Claim { queue, from, limit } => self.claims.push((queue, from, limit)),
+                Action::Claim { queue, from, limit } => {
+                    self.claims.push(Claiming::Plain { queue, from, limit });
+                }
+                Action::ClaimKeys { queue, claim } => {
+                    self.claims.push(Claiming::Keys { queue, claim });
+                }
                 Action::GiveBack { jobs } | Action::Fail { jobs, .. } => {
-                    for (JobKey { queue, id }, attempt) in jobs {
+                    for (JobKey { id, .. }, attempt) in jobs.iter().copied() {
                         let row = self.rows.get_mut(&id).unwrap();
                         if row.attempt == attempt && row.phase == Phase::Taken {
                             row.phase = Phase::Ready;
-                            let rows = [(row.priority, id)];
-                            self.dispatcher.ready(self.now, queue, rows, &mut follow);
+                            let row = *row;
+                            self.became_ready(id, row, &mut follow);
                         }
                     }
+                    self.dispatcher.settled(self.now, &jobs, &mut follow);
                 }
                 Action::Expire { jobs } => {
-                    for (JobKey { id, .. }, attempt) in jobs {
+                    for (JobKey { id, .. }, attempt) in jobs.iter().copied() {
                         let row = self.rows.get_mut(&id).unwrap();
                         if row.attempt == attempt && row.phase == Phase::Taken {
                             row.phase = Phase::Cancelled;
                         }
                     }
+                    self.dispatcher.settled(self.now, &jobs, &mut follow);
                 }
                 // Such a message may get lost: the heartbeat tells it again.
                 Action::Cancel { .. } | Action::KeepAlive { .. } | Action::Drain { .. } => {}
@@ -346,6 +334,8 @@ impl World {
             assert_eq!(self.completed.get(id).copied().unwrap_or(0), completed);
         }
         assert!(self.dispatcher.drained(), "something is left in memory");
+        self.look_elsewhere(&mut Vec::new());
+        assert_eq!(self.dispatcher.placed(), 0, "a key has a place for nothing");
     }
 }
 
@@ -368,7 +358,8 @@ fn a_cancelled_job_that_is_retried_may_come_back_before_its_cancel_is_heard_of()
     for step in [
         Step::Subscribe { session: 1, queues: vec![0], credit: 2, keeps: false },
         claim(),
-        Step::Insert { jobs: vec![(0, 0)], commits: true, cancels: false },
+        claim(),
+        Step::Insert { jobs: vec![(0, 0, 0)], commits: true, cancels: false },
         Step::Cancel { which: 0, tells: false },
         Step::Retry { which: 0 },
         claim(),

@@ -1,10 +1,10 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use crate::{
-    domain::{JobId, JobOptions, QueueId, TakenJob},
-    engine::Limits,
+    domain::{JobId, JobOptions, QueueId, ReadyIn, TakenJob},
+    engine::{Action, Dispatcher, Limits, Walked},
 };
 
 const ACKNOWLEDGE: Duration = Duration::from_secs(15);
@@ -37,6 +37,41 @@ pub(super) struct Row {
     pub(super) priority: i16,
     pub(super) phase: Phase,
     pub(super) attempt: i32,
+    /// 0: none.
+    pub(super) key: u8,
+}
+
+impl Row {
+    pub(super) fn ready_in(self) -> ReadyIn {
+        ReadyIn { queue: self.queue, keyed: self.key > 0 }
+    }
+}
+
+pub(super) fn key_named(key: u8) -> Option<Arc<str>> {
+    (key > 0).then(|| format!("key {key}").into())
+}
+
+/// The claims among the actions come back with nothing, and those that follow; the rest of the actions stays.
+pub(in crate::engine) fn nothing_is_ready(
+    engine: &mut Dispatcher,
+    now: Duration,
+    actions: &mut Vec<Action>,
+) {
+    while let Some(at) = actions
+        .iter()
+        .position(|action| matches!(action, Action::Claim { .. } | Action::ClaimKeys { .. }))
+    {
+        let took = Duration::ZERO;
+        match actions.remove(at) {
+            Action::Claim { queue, limit, .. } => {
+                engine.claimed(now, took, queue, limit, Vec::new(), actions);
+            }
+            Action::ClaimKeys { queue, .. } => {
+                engine.claimed_keys(now, took, queue, &Walked::default(), Vec::new(), actions);
+            }
+            _ => {}
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -71,5 +106,6 @@ pub(in crate::engine) fn taken(id: JobId, attempt: i32, priority: i16) -> TakenJ
         kind: String::new(),
         payload: Bytes::new(),
         options: None,
+        key: None,
     }
 }

@@ -1,6 +1,6 @@
 use super::World;
 use crate::{
-    domain::{QueueId, QueueRules},
+    domain::{KeyLimits, QueueId, QueueRules},
     engine::Action,
 };
 
@@ -18,9 +18,15 @@ impl World {
     /// The dispatcher hears of all changes; what it heard before comes once more, late.
     pub(super) fn tell_rules(&mut self, actions: &mut Vec<Action>) {
         let before = std::mem::replace(&mut self.told, self.rules.clone());
-        for (queue, rules) in self.rules.clone().into_iter().chain(before) {
+        for (queue, rules) in self.rules.clone().into_iter().chain(before.clone()) {
             self.dispatcher.configure(self.now, queue, rules, actions);
         }
-        self.owned.retain(|queue| self.told[queue].limits.are_any());
+        let told = &self.told;
+        let of_keys = |queue: &QueueId| told[queue].limits.key;
+        let known = |queue: &QueueId| before.get(queue).map(|rules| rules.limits.key);
+        self.owned.retain(|queue| {
+            told[queue].limits.are_any()
+                && known(queue).unwrap_or(KeyLimits::NONE) == of_keys(queue)
+        });
     }
 }

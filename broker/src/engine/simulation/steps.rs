@@ -1,14 +1,14 @@
 use proptest::prelude::*;
 
-use super::{QUEUES, SESSIONS};
+use super::{KEYS, QUEUES, SESSIONS};
 
 /// What happens.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// Insert jobs: (queue, priority) each; whether the insert commits, and one of them is cancelled
+    /// Insert jobs: (queue, priority, key) each; whether the insert commits, and one of them is cancelled
     /// between that and the answer.
     Insert {
-        jobs: Vec<(i32, i16)>,
+        jobs: Vec<(i32, i16, u8)>,
         commits: bool,
         cancels: bool,
     },
@@ -16,6 +16,7 @@ pub(super) enum Step {
     Foreign {
         queue: i32,
         priority: i16,
+        key: u8,
         notify: bool,
     },
     /// A claim in flight ends; `commits`: whether it worked; `cancels`: whether one of its jobs is
@@ -72,6 +73,13 @@ pub(super) enum Step {
         concurrency: Option<u32>,
         tells: bool,
     },
+    /// Somebody limits the keys of a queue or ends that; `tells`: as above.
+    LimitKeys {
+        queue: i32,
+        concurrency: Option<u32>,
+        ordered: bool,
+        tells: bool,
+    },
     /// The broker comes to own a limited queue, or gives it up; `elsewhere`: another broker has an attempt
     /// of it.
     Own {
@@ -88,15 +96,17 @@ pub(super) enum Step {
 pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let queue = 0..QUEUES;
     let session = 1..=SESSIONS;
+    let key = prop_oneof![2 => Just(0), 1 => 1..=KEYS];
     let step = prop_oneof![
         4 => (
-            prop::collection::vec((queue.clone(), -1i16..=1), 1..8),
+            prop::collection::vec((queue.clone(), -1i16..=1, key.clone()), 1..8),
             prop::bool::weighted(0.9),
             prop::bool::weighted(0.1),
         )
             .prop_map(|(jobs, commits, cancels)| Step::Insert { jobs, commits, cancels }),
-        1 => (queue.clone(), -1i16..=1, any::<bool>())
-            .prop_map(|(queue, priority, notify)| Step::Foreign { queue, priority, notify }),
+        1 => (queue.clone(), -1i16..=1, key, any::<bool>()).prop_map(
+            |(queue, priority, key, notify)| Step::Foreign { queue, priority, key, notify }
+        ),
         4 => (any::<usize>(), prop::bool::weighted(0.9), prop::bool::weighted(0.2))
             .prop_map(|(which, commits, cancels)| Step::Claim { which, commits, cancels }),
         1 => (any::<usize>(), any::<bool>()).prop_map(|(which, tells)| Step::Cancel { which, tells }),
@@ -121,6 +131,11 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(queue, paused, tells)| Step::Pause { queue, paused, tells }),
         1 => (0..QUEUES, prop::option::of(1u32..6), prop::bool::weighted(0.8))
             .prop_map(|(queue, concurrency, tells)| Step::Limit { queue, concurrency, tells }),
+        1 => (0..QUEUES, prop::option::of(1u32..4), any::<bool>(), prop::bool::weighted(0.8)).prop_map(
+            |(queue, concurrency, ordered, tells)| {
+                Step::LimitKeys { queue, concurrency, ordered, tells }
+            }
+        ),
         2 => (0..QUEUES, prop::bool::weighted(0.8), any::<bool>())
             .prop_map(|(queue, owned, elsewhere)| Step::Own { queue, owned, elsewhere }),
     ];

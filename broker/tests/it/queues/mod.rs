@@ -1,6 +1,8 @@
 //! Queues are paused, resumed, drained, configured and looked at while they work: by the broker that was
 //! asked, by another, and by SQL.
 
+mod key_limits;
+mod keys;
 mod limits;
 mod named;
 mod pause;

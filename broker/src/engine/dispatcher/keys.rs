@@ -1,0 +1,97 @@
+use std::{collections::HashSet, time::Duration};
+
+use super::{Action, Dispatcher};
+use crate::{
+    domain::{Attempt, JobKey, QueueId, TakenJob},
+    engine::places::{Place, Places},
+};
+
+// Where keys are limited, each attempt of a job with one has a place from its claim until the database has its
+// outcome. Nothing here is done while no queue does that.
+
+impl Dispatcher {
+    fn places(&mut self, queue: QueueId) -> Option<&mut Places> {
+        if !self.counts_keys {
+            return None;
+        }
+        self.queues.get_mut(&queue)?.gate.as_mut()?.places.as_mut()
+    }
+
+    /// Jobs were claimed. Those for which there is no place are given back.
+    pub(super) fn place_claimed(
+        &mut self,
+        now: Duration,
+        queue: QueueId,
+        jobs: &mut Vec<TakenJob>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(places) = self.places(queue) else { return };
+        let mut beyond = Vec::new();
+        jobs.retain(|job| {
+            let attempt = Attempt { id: job.id, number: job.attempt };
+            let placed = job.key.as_ref().is_none_or(|key| places.take(now, attempt, key));
+            if !placed {
+                beyond.push((JobKey { queue, id: job.id }, job.attempt));
+            }
+            placed
+        });
+        if !beyond.is_empty() {
+            actions.push(Action::GiveBack { jobs: beyond });
+        }
+    }
+
+    /// Their leases, or their places in the buffer, have ended; what becomes of them is on its way to the
+    /// database.
+    pub(super) fn key_unsure(&mut self, queue: QueueId, attempt: Attempt) {
+        if let Some(places) = self.places(queue) {
+            places.move_to(attempt, Place::Unsure);
+        }
+    }
+
+    /// The database says that the attempt is over.
+    pub(super) fn key_over(&mut self, now: Duration, queue: QueueId, attempt: Attempt) {
+        let over = self.places(queue).is_some_and(|places| places.over(now, attempt));
+        if over && let Some(state) = self.queues.get_mut(&queue) {
+            state.keys.place_freed();
+            self.freed(queue);
+        }
+    }
+
+    /// What was given back, or failed by this broker, is written.
+    pub fn settled(&mut self, now: Duration, jobs: &[(JobKey, i32)], actions: &mut Vec<Action>) {
+        if self.counts_keys {
+            for (JobKey { queue, id }, number) in jobs.iter().copied() {
+                self.key_over(now, queue, Attempt { id, number });
+            }
+            self.deliver_freed(now, actions);
+        }
+    }
+
+    /// Time lets jobs of keys through, perhaps.
+    pub(super) fn expire_places(&mut self, now: Duration) {
+        if self.counts_keys {
+            for gate in self.queues.values_mut().filter_map(|state| state.gate.as_mut()) {
+                if let Some(places) = &mut gate.places {
+                    places.expire(now);
+                }
+            }
+        }
+    }
+
+    /// What is known of the attempts with keys that are under way.
+    pub(super) fn count_keys(
+        &mut self,
+        now: Duration,
+        queue: QueueId,
+        running: Vec<super::Running>,
+        here: &HashSet<Attempt>,
+    ) -> Option<Places> {
+        let limits = self.queues.get(&queue)?.gate.as_ref()?.key_limits();
+        if !limits.are_any() {
+            return None;
+        }
+        self.counts_keys = true;
+        let keyed = running.into_iter().filter_map(|one| Some((one.attempt, one.key?)));
+        Some(Places::new(now, limits, keyed, |attempt| here.contains(attempt)))
+    }
+}

@@ -1,0 +1,327 @@
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::bucket::Bucket;
+use crate::domain::{Attempt, KeyLimits};
+
+/// Where an attempt is that has its key's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Taken, and no session has it yet.
+    Buffered,
+    /// A session has it, or its outcome is on the way to the database.
+    Held,
+    /// Another broker's, or written as over without an answer so far: the database is asked.
+    Unsure,
+}
+
+#[derive(Debug)]
+struct Key {
+    /// Its attempts under way.
+    attempts: usize,
+    /// Of these in the buffer: the bucket has been promised to them.
+    buffered: usize,
+    bucket: Option<Bucket>,
+    /// When its bucket has a job again; or is full, so that nothing has to be known of it any more.
+    event: Option<Duration>,
+}
+
+/// What of each key is under way, at the owner of a queue that limits it. A key has an entry while attempts of
+/// it are under way or its bucket isn't full; all others are alike.
+///
+/// An attempt counts from the claim until the database has its outcome: so that in order the next one comes
+/// only when it is known what becomes of the one before.
+#[derive(Debug)]
+pub(super) struct Places {
+    limits: KeyLimits,
+    /// Since then a bucket fills of which nothing else is known.
+    since: Duration,
+    keys: BTreeMap<Arc<str>, Key>,
+    attempts: HashMap<Attempt, (Arc<str>, Place)>,
+    events: BTreeSet<(Duration, Arc<str>)>,
+}
+
+/// What a claim may take of keys.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shares {
+    /// Of those of which nothing is known.
+    pub(super) each: usize,
+    pub(super) known: BTreeMap<Arc<str>, usize>,
+    /// Behind this one more is known.
+    pub(super) until: Option<Arc<str>>,
+}
+
+/// Keys that have an entry, at most: beyond those no further one gets a place.
+const KEYS_MAX: usize = 100_000;
+/// Keys that a claim says something of.
+const SHARES_MAX: usize = 1000;
+
+impl Places {
+    /// With these attempts under way, each with its key. `is_here`: whether it is in this broker's memory.
+    pub(super) fn new(
+        now: Duration,
+        limits: KeyLimits,
+        running: impl IntoIterator<Item = (Attempt, Arc<str>)>,
+        is_here: impl Fn(&Attempt) -> bool,
+    ) -> Self {
+        let mut places = Self {
+            limits,
+            since: now,
+            keys: BTreeMap::new(),
+            attempts: HashMap::new(),
+            events: BTreeSet::new(),
+        };
+        for (attempt, key) in running {
+            let place = if is_here(&attempt) { Place::Held } else { Place::Unsure };
+            places.insert(attempt, key, place);
+        }
+        places
+    }
+
+    fn insert(&mut self, attempt: Attempt, key: Arc<str>, place: Place) {
+        let bucket = self.limits.rate.map(|rate| Bucket::new(self.since, rate));
+        let entry = self.keys.entry(Arc::clone(&key)).or_insert_with(|| Key {
+            attempts: 0,
+            buffered: 0,
+            bucket,
+            event: None,
+        });
+        if self.attempts.insert(attempt, (key, place)).is_none() {
+            entry.attempts += 1;
+            entry.buffered += usize::from(place == Place::Buffered);
+        }
+    }
+
+    /// How many more of a key may be taken; `None`: of one without an entry.
+    fn free(&mut self, now: Duration, key: Option<&str>) -> usize {
+        let max = if self.limits.ordered { Some(1) } else { self.limits.concurrency };
+        let max = max.map_or(usize::MAX, |max| max as usize);
+        let keys = self.keys.len();
+        match key.and_then(|key| self.keys.get_mut(key)) {
+            Some(key) => {
+                let holds = key.bucket.as_mut().map_or(usize::MAX, |bucket| bucket.holds(now));
+                max.saturating_sub(key.attempts).min(holds.saturating_sub(key.buffered))
+            }
+            None if keys >= KEYS_MAX => 0,
+            None => {
+                let rate = self.limits.rate;
+                max.min(rate.map_or(usize::MAX, |rate| Bucket::new(self.since, rate).holds(now)))
+            }
+        }
+    }
+
+    /// Of keys behind `after`, when each may have so many.
+    pub(super) fn shares(&mut self, now: Duration, after: &str, each: usize) -> Shares {
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        let names: Vec<Arc<str>> = self
+            .keys
+            .range::<str, _>(behind)
+            .take(SHARES_MAX)
+            .map(|(key, _)| key.clone())
+            .collect();
+        let until = names.last().filter(|_| names.len() == SHARES_MAX).cloned();
+        let of_each = each.min(self.free(now, None));
+        let mut known = BTreeMap::new();
+        for key in names {
+            let share = each.min(self.free(now, Some(&key)));
+            if share != of_each {
+                known.insert(key, share);
+            }
+        }
+        Shares { each: of_each, known, until }
+    }
+
+    /// An attempt was claimed. `false`: there is no place for it.
+    pub(super) fn take(&mut self, now: Duration, attempt: Attempt, key: &Arc<str>) -> bool {
+        if self.attempts.contains_key(&attempt) {
+            self.move_to(attempt, Place::Buffered);
+            return true;
+        }
+        let free = self.free(now, Some(key)) > 0;
+        if free {
+            self.insert(attempt, Arc::clone(key), Place::Buffered);
+        } else {
+            // Somebody knows better: until it is given back.
+            self.insert(attempt, Arc::clone(key), Place::Unsure);
+        }
+        free
+    }
+
+    /// It goes to a worker.
+    pub(super) fn deliver(&mut self, now: Duration, attempt: Attempt) {
+        let Some(key) = self.move_to(attempt, Place::Held) else { return };
+        if let Some(bucket) = self.keys.get_mut(&key).and_then(|key| key.bucket.as_mut()) {
+            bucket.holds(now);
+            bucket.take(1);
+        }
+        self.plan(now, &key);
+    }
+
+    /// Where it is now, if it counts. Returns its key.
+    pub(super) fn move_to(&mut self, attempt: Attempt, place: Place) -> Option<Arc<str>> {
+        let (key, before) = self.attempts.get_mut(&attempt)?;
+        let before = std::mem::replace(before, place);
+        let entry = self.keys.get_mut(key)?;
+        entry.buffered -= usize::from(before == Place::Buffered);
+        entry.buffered += usize::from(place == Place::Buffered);
+        Some(Arc::clone(key))
+    }
+
+    /// The database says that it is over. Returns whether it counted.
+    pub(super) fn over(&mut self, now: Duration, attempt: Attempt) -> bool {
+        let Some((key, place)) = self.attempts.remove(&attempt) else { return false };
+        if let Some(entry) = self.keys.get_mut(&key) {
+            entry.attempts -= 1;
+            entry.buffered -= usize::from(place == Place::Buffered);
+        }
+        self.plan(now, &key);
+        true
+    }
+
+    /// Those of which the database is asked.
+    pub(super) fn unsure(&self) -> impl Iterator<Item = Attempt> + '_ {
+        let unsure = |(_, (_, place)): &(&Attempt, &(Arc<str>, Place))| *place == Place::Unsure;
+        self.attempts.iter().filter(unsure).map(|(attempt, _)| *attempt)
+    }
+
+    /// Forgets the key, or says when it is to be looked at.
+    fn plan(&mut self, now: Duration, key: &Arc<str>) {
+        let Some(entry) = self.keys.get_mut(key) else { return };
+        if let Some(at) = entry.event.take() {
+            self.events.remove(&(at, Arc::clone(key)));
+        }
+        let wait = entry.bucket.as_mut().and_then(|bucket| {
+            let empty = bucket.holds(now) <= entry.buffered;
+            if empty { Some(bucket.next_lot(now)) } else { bucket.full_at(now) }
+        });
+        match wait {
+            Some(at) => {
+                entry.event = Some(at);
+                self.events.insert((at, Arc::clone(key)));
+            }
+            None if entry.attempts == 0 => {
+                self.keys.remove(key);
+            }
+            None => {}
+        }
+    }
+
+    /// When time lets jobs through: of a key with an entry, or of all others.
+    pub(super) fn next_event(&self, now: Duration) -> Option<Duration> {
+        let known = self.events.first().map(|(at, _)| *at);
+        let unknown = self.limits.rate.and_then(|rate| {
+            let mut bucket = Bucket::new(self.since, rate);
+            (bucket.holds(now) == 0).then(|| bucket.next_lot(now))
+        });
+        [known, unknown].into_iter().flatten().min()
+    }
+
+    /// Time has passed.
+    pub(super) fn expire(&mut self, now: Duration) {
+        while let Some((at, key)) = self.events.first().cloned()
+            && at <= now
+        {
+            self.plan(now, &key);
+            // Not again at once.
+            if self.events.first().is_some_and(|first| *first == (at, key)) {
+                break;
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn attempts(&self) -> impl Iterator<Item = (Attempt, Place)> {
+        self.attempts.iter().map(|(attempt, (_, place))| (*attempt, *place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{JobId, RateLimit};
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn attempt(id: i64) -> Attempt {
+        Attempt { id: JobId(id), number: 1 }
+    }
+
+    fn places(limits: KeyLimits) -> Places {
+        Places::new(NOW, limits, [], |_| false)
+    }
+
+    fn known(shares: &Shares) -> Vec<(&str, usize)> {
+        shares.known.iter().map(|(key, share)| (&**key, *share)).collect()
+    }
+
+    #[test]
+    fn a_key_has_as_many_as_it_may_from_the_claim_until_it_is_over() {
+        let limits = KeyLimits { concurrency: Some(2), ..KeyLimits::NONE };
+        let mut places = places(limits);
+        let a: Arc<str> = "a".into();
+        assert_eq!(places.shares(NOW, "", 5).each, 2);
+        assert!(places.take(NOW, attempt(1), &a) && places.take(NOW, attempt(2), &a));
+        assert!(!places.take(NOW, attempt(3), &a));
+        assert_eq!(places.unsure().collect::<Vec<_>>(), [attempt(3)]);
+        assert!(places.over(NOW, attempt(3)));
+        assert_eq!(known(&places.shares(NOW, "", 5)), [("a", 0)]);
+        assert_eq!(known(&places.shares(NOW, "a", 5)), []);
+        places.deliver(NOW, attempt(1));
+        places.move_to(attempt(1), Place::Unsure);
+        assert_eq!(known(&places.shares(NOW, "", 5)), [("a", 0)]);
+        assert!(places.over(NOW, attempt(1)) && !places.over(NOW, attempt(1)));
+        assert_eq!(known(&places.shares(NOW, "", 5)), [("a", 1)]);
+        places.over(NOW, attempt(2));
+        assert!(places.keys.is_empty() && places.attempts.is_empty());
+    }
+
+    #[test]
+    fn in_order_there_is_one() {
+        let limits = KeyLimits { concurrency: Some(9), ordered: true, ..KeyLimits::NONE };
+        let running = [(attempt(7), "a".into()), (attempt(8), "b".into())];
+        let mut places = Places::new(NOW, limits, running, |one| *one == attempt(8));
+        assert_eq!(places.unsure().collect::<Vec<_>>(), [attempt(7)]);
+        let shares = places.shares(NOW, "", 3);
+        assert_eq!((shares.each, known(&shares)), (1, vec![("a", 0), ("b", 0)]));
+    }
+
+    #[test]
+    fn a_rate_counts_deliveries_and_an_entry_goes_when_its_bucket_is_full() {
+        let rate = RateLimit { jobs: 10, period_ms: 1000, burst: 2 };
+        let mut places = places(KeyLimits { rate: Some(rate), ..KeyLimits::NONE });
+        let a: Arc<str> = "a".into();
+        assert_eq!(places.shares(NOW, "", 5).each, 0, "the bucket begins empty");
+        assert_eq!(places.next_event(NOW), Some(NOW + Duration::from_millis(100)));
+        let later = NOW + Duration::from_secs(10);
+        assert_eq!(places.shares(later, "", 5).each, 2);
+        assert!(places.take(later, attempt(1), &a) && places.take(later, attempt(2), &a));
+        assert!(!places.take(later, attempt(3), &a), "promised to those");
+        places.over(later, attempt(3));
+        for id in [1, 2] {
+            places.deliver(later, attempt(id));
+            places.over(later, attempt(id));
+        }
+        assert_eq!(known(&places.shares(later, "", 5)), [("a", 0)]);
+        let at = later + Duration::from_millis(100);
+        assert_eq!(places.next_event(later), Some(at));
+        places.expire(at);
+        assert_eq!(known(&places.shares(at, "", 5)), [("a", 1)]);
+        places.expire(later + Duration::from_millis(200));
+        assert!(places.keys.is_empty() && places.events.is_empty());
+    }
+
+    #[test]
+    fn what_a_claim_says_of_keys_is_bounded() {
+        let limits = KeyLimits { concurrency: Some(1), ..KeyLimits::NONE };
+        let running = (0..1500).map(|id| (attempt(id), format!("{id:04}").into()));
+        let mut places = Places::new(NOW, limits, running, |_| true);
+        let first = places.shares(NOW, "", 1);
+        assert_eq!((first.known.len(), first.until.as_deref()), (1000, Some("0999")));
+        let second = places.shares(NOW, "0999", 1);
+        assert_eq!((second.known.len(), second.until), (500, None));
+    }
+}

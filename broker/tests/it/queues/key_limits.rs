@@ -1,0 +1,220 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use currant_broker::clock::Stopwatch;
+use currant_proto::v1::{NewJob, QueueSettings, RateLimit, Verdict};
+use currant_worker_sdk::{Bytes, HandlerError, Running, Worker};
+
+use super::{QUICK, configure};
+use crate::{
+    outcomes::{every, failed, ms},
+    support::{Broker, Database, TestWorker, assert_invalid, eventually, job},
+};
+
+const A_WHILE: Duration = Duration::from_millis(300);
+const DONE: &str = "SELECT count(*) FROM currant.job WHERE outcome = 1";
+
+fn of(key: &str) -> NewJob {
+    NewJob { key: key.to_owned(), ..job("q", b"") }
+}
+
+fn at_a_time(max: u32) -> QueueSettings {
+    QueueSettings { key_concurrency_max: max, ..QueueSettings::default() }
+}
+
+fn ordered() -> QueueSettings {
+    QueueSettings { key_ordered: true, ..QueueSettings::default() }
+}
+
+#[tokio::test]
+async fn no_more_jobs_of_a_key_go_to_workers_than_may_and_the_limit_changes_live() {
+    let database = Database::fresh().await;
+    let broker = Broker::start_with(&database, QUICK).await;
+    configure(&broker, "q", at_a_time(2)).await.unwrap();
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 20).await;
+    broker.enqueue((0..5).map(|_| of("a"))).await;
+    let held = worker.take(2).await;
+    worker.no_job_for(A_WHILE).await;
+    // Neither other keys nor jobs without one are concerned.
+    broker.enqueue([of("b"), job("q", b""), job("q", b""), job("q", b"")]).await;
+    let others = worker.take(4).await;
+    assert_eq!(others.iter().filter(|job| job.key.is_empty()).count(), 3);
+    assert_eq!(worker.succeed([&held[0]]).await, [Verdict::Applied]);
+    let third = worker.job().await;
+    assert_eq!(third.key, "a");
+    worker.no_job_for(A_WHILE).await;
+    configure(&broker, "q", at_a_time(3)).await.unwrap();
+    let fourth = worker.job().await;
+    worker.no_job_for(A_WHILE).await;
+    configure(&broker, "q", at_a_time(1)).await.unwrap();
+    worker.succeed([&held[1], &third]).await;
+    worker.no_job_for(Duration::from_secs(1)).await;
+    worker.succeed([&fourth]).await;
+    assert_eq!(worker.job().await.key, "a");
+}
+
+#[tokio::test]
+async fn of_an_ordered_key_the_next_job_comes_when_the_one_before_is_over() {
+    let database = Database::fresh().await;
+    let broker = Broker::start_with(&database, QUICK).await;
+    configure(&broker, "q", ordered()).await.unwrap();
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 20).await;
+    let urgent = NewJob { priority: Some(9), ..of("a") };
+    let ids = broker.enqueue([NewJob { retry: every(400), ..of("a") }, of("a"), urgent]).await;
+    let first = worker.job().await;
+    assert_eq!(first.job_id, ids[0]);
+    worker.no_job_for(A_WHILE).await;
+    // One that waits for its retry holds up those behind it.
+    worker.report([&first], failed("x")).await;
+    worker.no_job_for(Duration::from_millis(200)).await;
+    let again = worker.job().await;
+    assert_eq!((again.job_id, again.attempt), (ids[0], 2));
+    worker.succeed([&again]).await;
+    let second = worker.job().await;
+    assert_eq!(second.job_id, ids[1]);
+    // Cancelled, it is over.
+    let request = currant_proto::v1::CancelRequest { job_ids: vec![ids[1]], ..Default::default() };
+    broker.jobs().cancel(request).await.unwrap();
+    assert_eq!(worker.job().await.job_id, ids[2]);
+}
+
+/// Of a key: how many jobs run, and ran at most; which succeeded, in order.
+#[derive(Default)]
+struct OfKey {
+    now: usize,
+    most: usize,
+    succeeded: Vec<i64>,
+}
+
+/// What handlers saw.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<HashMap<String, OfKey>>>);
+
+impl Seen {
+    fn worker(&self, broker: &Broker, fails: bool) -> Running {
+        let seen = self.clone();
+        Worker::builder(broker.endpoint())
+            .queue("q")
+            .concurrency(10)
+            .raw_handler("test", move |job| {
+                let seen = seen.clone();
+                async move {
+                    {
+                        let mut seen = seen.0.lock().unwrap();
+                        let of_key = seen.entry(job.key.clone()).or_default();
+                        of_key.now += 1;
+                        of_key.most = of_key.most.max(of_key.now);
+                    }
+                    tokio::time::sleep(Duration::from_millis(15)).await;
+                    let fails = fails && job.attempt == 1 && job.id.0 % 4 == 0;
+                    let mut seen = seen.0.lock().unwrap();
+                    let of_key = seen.get_mut(&job.key).unwrap();
+                    of_key.now -= 1;
+                    if fails {
+                        return Err(HandlerError::new("the first time"));
+                    }
+                    of_key.succeeded.push(job.id.0);
+                    Ok(Bytes::new())
+                }
+            })
+            .build()
+            .unwrap()
+            .start()
+    }
+
+    fn most(&self) -> usize {
+        self.0.lock().unwrap().values().map(|of_key| of_key.most).max().unwrap_or_default()
+    }
+}
+
+/// Brokers with workers come and go, by their own will and by SIGKILL, until all jobs of four keys are done.
+async fn brokers_come_and_go(database: &Database, settings: QueueSettings, fails: bool) -> Seen {
+    const JOBS: i64 = 240;
+    let mut a = Broker::start_with(database, QUICK).await;
+    let b = Broker::start_with(database, QUICK).await;
+    configure(&b, "q", settings).await.unwrap();
+    let jobs =
+        (0..JOBS).map(|n| NewJob { retry: every(30), ..of(["a", "b", "c", "d"][n as usize % 4]) });
+    b.enqueue(jobs).await;
+    let seen = Seen::default();
+    let mut workers = vec![seen.worker(&a, fails)];
+    let mut done = 0;
+    for kill in [true, false, true] {
+        done += JOBS / 5;
+        let least = done;
+        eventually("jobs are done", async || database.number(DONE).await >= least).await;
+        workers.push(seen.worker(&b, fails));
+        let next = Broker::start_with(database, QUICK).await;
+        workers.push(seen.worker(&next, fails));
+        let gone = std::mem::replace(&mut a, next);
+        if kill {
+            gone.kill();
+        } else {
+            gone.terminate().await;
+        }
+    }
+    eventually("all are done", async || database.number(DONE).await == JOBS).await;
+    seen
+}
+
+#[tokio::test]
+async fn a_keys_limit_is_never_exceeded_while_brokers_come_and_go() {
+    let database = Database::fresh().await;
+    let seen = brokers_come_and_go(&database, at_a_time(2), false).await;
+    assert_eq!(seen.most(), 2);
+}
+
+#[tokio::test]
+async fn order_within_a_key_holds_through_retries_and_while_brokers_come_and_go() {
+    let database = Database::fresh().await;
+    let seen = brokers_come_and_go(&database, ordered(), true).await;
+    assert_eq!(seen.most(), 1);
+    for (key, OfKey { succeeded, .. }) in seen.0.lock().unwrap().iter() {
+        // One whose broker was killed may have run twice.
+        assert!(succeeded.is_sorted(), "{key}: {succeeded:?}");
+    }
+}
+
+#[tokio::test]
+async fn jobs_of_each_key_go_to_workers_at_a_rate() {
+    let database = Database::fresh().await;
+    let broker = Broker::start_with(&database, QUICK).await;
+    let rate = Some(RateLimit { jobs: 20, period: Some(ms(1000)), burst: 5 });
+    let settings = QueueSettings { key_rate: rate, ..QueueSettings::default() };
+    configure(&broker, "q", settings).await.unwrap();
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 100).await;
+    broker.enqueue([of("c")]).await;
+    worker.job().await;
+    tokio::time::sleep(A_WHILE).await;
+    let watch = Stopwatch::start();
+    broker.enqueue((0..50).map(|n| of(["a", "b"][n % 2]))).await;
+    let came = worker.take(50).await;
+    assert_eq!(came.iter().filter(|job| job.key == "a").count(), 25);
+    // A burst of 5, and 20 more at 20 a second, of each.
+    let took = watch.elapsed();
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(3), "50 jobs in {took:?}");
+}
+
+#[tokio::test]
+async fn limits_of_keys_that_cannot_be_are_refused_by_name_and_the_sdk_sets_them() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let status = configure(&broker, "q", at_a_time(1_000_001)).await.unwrap_err();
+    assert_invalid(&status, "settings.key_concurrency_max", "1 to 1000000");
+    let rate = Some(RateLimit::default());
+    let settings = QueueSettings { key_rate: rate, ..QueueSettings::default() };
+    let status = configure(&broker, "q", settings).await.unwrap_err();
+    assert_invalid(&status, "settings.key_rate.jobs", "1 to 1000000");
+    let settings = currant_worker_sdk::QueueSettings {
+        key_concurrency_max: Some(4),
+        key_rate: Some(currant_worker_sdk::RateLimit::per_second(100)),
+        key_ordered: true,
+        ..Default::default()
+    };
+    let client = currant_worker_sdk::Client::connect(broker.endpoint()).await.unwrap();
+    let queue = client.configure_queue("q", settings.clone()).await.unwrap();
+    assert_eq!((queue.settings, queue.effective.key_ordered), (settings, true));
+}

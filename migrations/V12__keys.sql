@@ -1,0 +1,308 @@
+-- Keys: whose a job is, a tenant's or an account's. Keys of a queue take turns, and what may be under way of each
+-- can be limited. A job without one, as most are, has a null here, at the end of its row.
+ALTER TABLE currant.job ADD COLUMN key text COLLATE "C";
+
+-- Ready jobs with a key have an index of their own, in which a claim steps from key to key, whatever there is of
+-- one; the other claims see nothing of them.
+DROP INDEX currant.job_ready;
+CREATE INDEX job_ready ON currant.job (queue_id, priority DESC, id) WHERE phase = 1 AND key IS NULL;
+CREATE INDEX job_keyed ON currant.job (queue_id, key, priority DESC, id) WHERE phase = 1 AND key IS NOT NULL;
+-- Jobs that were tried and wait for their next attempt: where keys are ordered they hold up those behind them.
+CREATE INDEX job_held ON currant.job (queue_id, key, id) WHERE phase = 0 AND attempt > 0 AND key IS NOT NULL;
+
+ALTER TABLE currant.queue
+    -- Of each key: as the columns of V10 are for the queue. Null: no limit.
+    ADD COLUMN key_concurrency_max int CHECK (key_concurrency_max BETWEEN 1 AND 1000000),
+    ADD COLUMN key_rate_jobs       int CHECK (key_rate_jobs BETWEEN 1 AND 1000000),
+    ADD COLUMN key_rate_period_ms  bigint CHECK (key_rate_period_ms BETWEEN 1 AND 86400000),
+    ADD COLUMN key_rate_burst      int CHECK (key_rate_burst BETWEEN 1 AND 1000000),
+    ADD CHECK (num_nulls(key_rate_jobs, key_rate_period_ms, key_rate_burst) IN (0, 3)),
+    -- Jobs of one key run one at a time, in the order of their ids.
+    ADD COLUMN key_ordered         boolean NOT NULL DEFAULT false;
+
+-- Numbers the times for which a queue was owned; greater is newer. What a broker claims for one time counts for
+-- nothing in another.
+ALTER TABLE currant.queue_owner ADD COLUMN term bigint NOT NULL DEFAULT 0;
+
+CREATE OR REPLACE VIEW currant.jobs AS
+SELECT j.id, q.name AS queue, j.kind, j.priority,
+       CASE WHEN j.outcome = 1 THEN 'succeeded' WHEN j.outcome = 2 THEN 'dead'
+            WHEN j.outcome = 3 THEN 'cancelled' WHEN j.phase = 0 THEN 'scheduled'
+            WHEN j.phase = 1 THEN 'ready' ELSE 'running' END AS state,
+       j.attempt, j.failures, coalesce(j.max_attempts, q.max_attempts) AS max_attempts,
+       to_timestamp((j.id >> 22) / 1000.0) AS created_at, j.run_at,
+       CASE WHEN j.attempt > 0 THEN coalesce(j.claimed_at, to_timestamp((j.id >> 22) / 1000.0)) END
+           AS claimed_at,
+       j.finished_at, j.payload, j.result, j.error, j.options, j.key
+FROM currant.job j JOIN currant.queue q ON q.id = j.queue_id;
+
+-- Those who may call the functions that follow, which are created anew for the sake of an argument more.
+CREATE TEMP TABLE granted ON COMMIT DROP AS
+SELECT p.proname AS name, a.grantee::regrole::text AS role
+FROM pg_proc p, aclexplode(p.proacl) a
+WHERE p.pronamespace = 'currant'::regnamespace AND p.proname IN ('enqueue', 'enqueue_bytes')
+  AND a.privilege_type = 'EXECUTE' AND a.grantee NOT IN (0, p.proowner);
+DROP FUNCTION currant.enqueue;
+DROP FUNCTION currant.enqueue_bytes;
+DROP FUNCTION currant.new_job;
+DROP FUNCTION currant.new_job_bytes;
+
+ALTER TYPE currant.new_job ADD ATTRIBUTE key text;
+
+CREATE FUNCTION currant.new_job_bytes(
+    queue text, kind text, payload bytea, priority int DEFAULT NULL, run_at timestamptz DEFAULT NULL,
+    max_attempts int DEFAULT NULL, content_type text DEFAULT NULL, delay interval DEFAULT NULL,
+    retry currant.retry_policy DEFAULT NULL, timeout interval DEFAULT NULL, tags text[] DEFAULT NULL,
+    metadata jsonb DEFAULT NULL, traceparent text DEFAULT NULL, key text DEFAULT NULL
+) RETURNS currant.new_job LANGUAGE sql IMMUTABLE AS $$
+    SELECT ROW(queue, kind, payload, priority, run_at, max_attempts, content_type, delay, retry, timeout,
+               tags, metadata, traceparent, key)::currant.new_job
+$$;
+
+CREATE FUNCTION currant.new_job(
+    queue text, kind text, payload jsonb DEFAULT 'null', priority int DEFAULT NULL,
+    run_at timestamptz DEFAULT NULL, max_attempts int DEFAULT NULL, delay interval DEFAULT NULL,
+    retry currant.retry_policy DEFAULT NULL, timeout interval DEFAULT NULL, tags text[] DEFAULT NULL,
+    metadata jsonb DEFAULT NULL, traceparent text DEFAULT NULL, key text DEFAULT NULL
+) RETURNS currant.new_job LANGUAGE sql STABLE AS $$
+    SELECT ROW(queue, kind, convert_to(payload::text, 'UTF8'), priority, run_at, max_attempts,
+               'application/json', delay, retry, timeout, tags, metadata, traceparent, key)::currant.new_job
+$$;
+
+CREATE FUNCTION currant.enqueue_bytes(
+    queue text, kind text, payload bytea, priority int DEFAULT NULL, run_at timestamptz DEFAULT NULL,
+    max_attempts int DEFAULT NULL, content_type text DEFAULT NULL, delay interval DEFAULT NULL,
+    retry currant.retry_policy DEFAULT NULL, timeout interval DEFAULT NULL, tags text[] DEFAULT NULL,
+    metadata jsonb DEFAULT NULL, traceparent text DEFAULT NULL, idempotency_key text DEFAULT NULL,
+    key text DEFAULT NULL
+) RETURNS bigint LANGUAGE sql AS $$
+    SELECT (currant.enqueue_many(ARRAY[currant.new_job_bytes(
+        queue, kind, payload, priority, run_at, max_attempts, content_type, delay, retry, timeout, tags,
+        metadata, traceparent, key)], idempotency_key))[1]
+$$;
+
+CREATE FUNCTION currant.enqueue(
+    queue text, kind text, payload jsonb DEFAULT 'null', priority int DEFAULT NULL,
+    run_at timestamptz DEFAULT NULL, max_attempts int DEFAULT NULL, delay interval DEFAULT NULL,
+    retry currant.retry_policy DEFAULT NULL, timeout interval DEFAULT NULL, tags text[] DEFAULT NULL,
+    metadata jsonb DEFAULT NULL, traceparent text DEFAULT NULL, idempotency_key text DEFAULT NULL,
+    key text DEFAULT NULL
+) RETURNS bigint LANGUAGE sql AS $$
+    SELECT (currant.enqueue_many(ARRAY[currant.new_job(
+        queue, kind, payload, priority, run_at, max_attempts, delay, retry, timeout, tags, metadata,
+        traceparent, key)], idempotency_key))[1]
+$$;
+
+REVOKE EXECUTE ON FUNCTION currant.enqueue, currant.enqueue_bytes FROM PUBLIC;
+DO $$ DECLARE
+    v_one record;
+BEGIN
+    FOR v_one IN SELECT * FROM granted LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION currant.%I TO %s', v_one.name, v_one.role);
+    END LOOP;
+END
+$$;
+
+-- As in V8, with a key.
+CREATE OR REPLACE FUNCTION currant.store_jobs(jobs currant.new_job[], idempotency_key text)
+RETURNS bigint[] LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_jobs constant currant.new_job[] := $1;
+    v_key constant text := $2;
+    v_count constant int := cardinality($1);
+    v_call_jobs constant int := CASE WHEN v_key IS NOT NULL AND v_count > 1 THEN v_count END;
+    v_json constant jsonb := '{"content_type": "application/json"}';
+    v_names text[];
+    v_queues int[];
+    v_priorities smallint[];
+    -- Of the first job: mostly they're all of one kind, and it is looked at once.
+    v_kind constant text := v_jobs[array_lower(v_jobs, 1)].kind;
+    v_now timestamptz := clock_timestamp();
+    v_latest constant timestamptz := v_now + interval '10 years';
+    v_ms bigint := floor(extract(epoch FROM v_now) * 1000);
+    v_round bigint;
+    v_block bigint;
+    v_ids bigint[];
+    v_ready boolean;
+    v_keyed boolean;
+    v_scheduled boolean;
+    v_tagged boolean;
+    v_queue currant.queue;
+    v_id int;
+BEGIN
+    IF v_count = 1 THEN
+        v_queue := currant.queue_of(v_jobs[array_lower(v_jobs, 1)].queue);
+        v_names := ARRAY[v_queue.name];
+        v_queues := ARRAY[v_queue.id];
+        v_priorities := ARRAY[coalesce(v_queue.priority, 0)];
+    ELSE
+        -- In one order, so that two calls don't wait for each other's new queues.
+        SELECT array_agg((q).name), array_agg((q).id), array_agg(coalesce((q).priority, 0))
+        INTO v_names, v_queues, v_priorities
+        FROM (SELECT currant.queue_of(queue) AS q
+              FROM (SELECT DISTINCT queue FROM unnest(v_jobs) ORDER BY queue) d OFFSET 0) q;
+    END IF;
+    IF v_call_jobs IS NULL THEN
+        -- Two ids are equal only if half a million others are made between the look at the clock and the
+        -- one at the sequence, or within a millisecond. When the sequence begins anew among these jobs,
+        -- the rest are of the next millisecond.
+        v_round := nextval('currant.enqueue_sequence') >> 19;
+    ELSE
+        -- Two blocks are equal only if 128 such calls begin within a millisecond.
+        FOR try IN 1..100 LOOP
+            v_now := clock_timestamp();
+            v_ms := floor(extract(epoch FROM v_now) * 1000);
+            v_block := 896 + (nextval('currant.call_sequence') & 127);
+            EXIT WHEN v_ms = floor(extract(epoch FROM clock_timestamp()) * 1000);
+        END LOOP;
+    END IF;
+    WITH stored AS (
+        INSERT INTO currant.job (id, queue_id, attempt, priority, phase, run_at, max_attempts, kind, payload,
+                                 options, idempotency_key, key)
+        -- The id comes first in a row, and so do the checks.
+        SELECT CASE
+            WHEN (at = 1 OR kind IS DISTINCT FROM v_kind)
+                 AND kind ~ '^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$' IS NOT TRUE THEN currant.refuse(
+                'kind: 1 to 128 characters of A-Z a-z 0-9 . _ : / -, starting with a letter or digit', place)
+            WHEN octet_length(payload) <= 1048576 IS NOT TRUE THEN
+                currant.refuse('payload: at most 1048576 bytes', place)
+            WHEN char_length(content_type) > 128 THEN
+                currant.refuse('content_type: at most 128 characters', place)
+            WHEN priority NOT BETWEEN -100 AND 100 THEN currant.refuse('priority: -100 to 100', place)
+            WHEN max_attempts NOT BETWEEN 1 AND 1000 THEN currant.refuse('max_attempts: 1 to 1000', place)
+            WHEN key = '' OR char_length(key) > 128 THEN currant.refuse('key: 1 to 128 characters', place)
+            WHEN run_at < '2000-01-01' OR run_at > v_latest THEN
+                currant.refuse('run_at: not before 2000, not more than 10 years ahead', place)
+            WHEN delay IS NOT NULL AND run_at IS NOT NULL THEN currant.refuse('delay: not beside run_at', place)
+            WHEN delay < '0' OR start_at > v_latest THEN
+                currant.refuse('delay: 0 s to 10 years', place)
+            WHEN v_block IS NULL THEN
+                (v_ms + (number >> 19) - v_round << 22) | (768 << 12) | (number & 524287)
+            ELSE (v_ms + (at - 1 >> 12) << 22) | (v_block << 12) | (at - 1 & 4095) END,
+            v_queues[array_position(v_names, queue)], 0,
+            coalesce(priority, v_priorities[array_position(v_names, queue)]),
+            CASE WHEN start_at > v_now THEN 0 ELSE 1 END, CASE WHEN start_at > v_now THEN start_at END,
+            max_attempts, kind, payload,
+            CASE WHEN retry IS DISTINCT FROM NULL OR timeout IS NOT NULL OR tags IS NOT NULL
+                      OR metadata IS NOT NULL OR traceparent IS NOT NULL OR at = 1 AND v_call_jobs IS NOT NULL
+                 THEN currant.job_options(content_type, retry, timeout, tags, metadata, traceparent,
+                                          CASE WHEN at = 1 THEN v_call_jobs END, place)
+                 WHEN content_type = 'application/json' THEN v_json
+                 WHEN content_type <> '' THEN jsonb_build_object('content_type', content_type) END,
+            CASE WHEN at = 1 THEN v_key END, key
+        FROM (SELECT *, CASE WHEN v_count > 1 THEN at END AS place,
+                     CASE WHEN v_block IS NULL THEN nextval('currant.enqueue_sequence') END AS number,
+                     CASE WHEN delay IS NULL THEN run_at ELSE v_now + least(delay, '3654 days') END AS start_at
+              FROM unnest(v_jobs) WITH ORDINALITY
+                  AS j (queue, kind, payload, priority, run_at, max_attempts, content_type, delay, retry,
+                        timeout, tags, metadata, traceparent, key, at)
+              OFFSET 0) n
+        RETURNING id, phase, key IS NOT NULL AS keyed, options ?| '{tags,metadata}' AS tagged
+    )
+    SELECT array_agg(id ORDER BY id), bool_or(phase = 1 AND NOT keyed), bool_or(phase = 1 AND keyed),
+           bool_or(phase = 0), bool_or(tagged)
+    INTO v_ids, v_ready, v_keyed, v_scheduled, v_tagged FROM stored;
+    IF v_tagged THEN
+        INSERT INTO currant.tag (queue_id, id, tag)
+        SELECT j.queue_id, j.id, t.tag
+        FROM unnest(v_ids) i, unnest(v_queues) q,
+             LATERAL (SELECT * FROM currant.job WHERE queue_id = q AND id = i OFFSET 0) j,
+             LATERAL (SELECT jsonb_array_elements_text(j.options -> 'tags')
+                      UNION SELECT m.name || '=' || m.value
+                      FROM jsonb_each_text(j.options -> 'metadata') AS m (name, value)) AS t (tag);
+    END IF;
+    -- Equal notifications of one transaction are sent once.
+    IF v_scheduled THEN
+        PERFORM pg_notify('currant_ready', 'scheduled');
+    END IF;
+    IF v_ready THEN
+        FOREACH v_id IN ARRAY v_queues LOOP
+            PERFORM pg_notify('currant_ready', v_id::text);
+        END LOOP;
+    END IF;
+    IF v_keyed THEN
+        FOREACH v_id IN ARRAY v_queues LOOP
+            PERFORM pg_notify('currant_ready', v_id || 'k');
+        END LOOP;
+    END IF;
+    RETURN v_ids;
+END
+$$;
+
+-- As in V11, with a key.
+CREATE OR REPLACE FUNCTION currant.enqueue_unique(
+    job currant.new_job, key text, scope text DEFAULT 'unfinished', period interval DEFAULT NULL,
+    conflict text DEFAULT 'existing', OUT id bigint, OUT verdict text
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_problem text := CASE
+        WHEN $2 = '' OR char_length($2) > 128 THEN 'unique: key: 1 to 128 characters'
+        WHEN ($3 IN ('waiting', 'unfinished', 'period')) IS NOT TRUE THEN 'unique: scope: waiting, unfinished or period'
+        WHEN ($5 IN ('existing', 'replace', 'reject')) IS NOT TRUE THEN 'unique: conflict: existing, replace or reject'
+        WHEN $3 <> 'period' AND $4 IS NOT NULL THEN 'unique: period: only with the scope period'
+        WHEN $3 = 'period' AND ($4 BETWEEN '1 s' AND '3653 days') IS NOT TRUE
+            THEN 'unique: period: 1 s to 10 years' END;
+    v_queue int;
+    v_other bigint;
+    v_phase smallint;
+    v_outcome smallint;
+    v_held boolean;
+    v_new currant.job;
+BEGIN
+    verdict := 'stored';
+    IF v_problem IS NOT NULL THEN
+        PERFORM currant.refuse(v_problem, NULL);
+    END IF;
+    IF $2 IS NULL THEN
+        id := (currant.store_jobs(ARRAY[$1], NULL))[1];
+        RETURN;
+    END IF;
+    v_queue := (currant.queue_of($1.queue)).id;
+    -- From here on the key is this transaction's, whoever else wants it.
+    INSERT INTO currant.unique_key AS u (queue_id, key, id) VALUES (v_queue, $2, 0)
+    ON CONFLICT (queue_id, key) DO UPDATE SET key = EXCLUDED.key
+    RETURNING u.id INTO v_other;
+    SELECT j.phase, j.outcome INTO v_phase, v_outcome FROM currant.job j
+    WHERE j.queue_id = v_queue AND j.id = v_other;
+    v_held := v_phase IS NOT NULL AND CASE $3
+        WHEN 'waiting' THEN v_outcome IS NULL AND v_phase < 2
+        WHEN 'unfinished' THEN v_outcome IS NULL
+        ELSE to_timestamp((v_other >> 22) / 1000.0) > clock_timestamp() - $4 END;
+    IF v_held AND $5 = 'reject' THEN
+        RAISE EXCEPTION 'the key % is that of job %', $2, v_other USING ERRCODE = 'QC004';
+    END IF;
+    IF v_held AND $5 = 'existing' THEN
+        id := v_other;
+        verdict := 'existing';
+        RETURN;
+    END IF;
+    id := (currant.store_jobs(ARRAY[$1], NULL))[1];
+    IF v_held THEN
+        -- Stored for its checks alone: the other one takes over what it has.
+        DELETE FROM currant.job j WHERE j.queue_id = v_queue AND j.id = enqueue_unique.id RETURNING j.* INTO v_new;
+        UPDATE currant.job j
+        SET kind = v_new.kind, payload = v_new.payload, priority = v_new.priority, phase = v_new.phase,
+            run_at = v_new.run_at, max_attempts = v_new.max_attempts, options = v_new.options, key = v_new.key
+        WHERE j.queue_id = v_queue AND j.id = v_other AND j.outcome IS NULL AND j.phase < 2;
+        IF FOUND THEN
+            DELETE FROM currant.tag t WHERE t.queue_id = v_queue AND t.id = v_other;
+            UPDATE currant.tag t SET id = v_other WHERE t.queue_id = v_queue AND t.id = enqueue_unique.id;
+            id := v_other;
+            verdict := 'replaced';
+            RETURN;
+        END IF;
+        DELETE FROM currant.tag t WHERE t.queue_id = v_queue AND t.id = enqueue_unique.id;
+        IF $3 <> 'waiting' THEN
+            id := v_other;
+            verdict := 'existing';
+            RETURN;
+        END IF;
+        -- It was taken a moment ago, and is in nobody's way any more.
+        id := (currant.store_jobs(ARRAY[$1], NULL))[1];
+    END IF;
+    UPDATE currant.unique_key u SET id = enqueue_unique.id WHERE u.queue_id = v_queue AND u.key = $2;
+END
+$$;

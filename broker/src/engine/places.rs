@@ -61,12 +61,11 @@ const KEYS_MAX: usize = 100_000;
 const SHARES_MAX: usize = 1000;
 
 impl Places {
-    /// With these attempts under way, each with its key. `is_here`: whether it is in this broker's memory.
+    /// With these attempts under way, each with its key and where it is.
     pub(super) fn new(
         now: Duration,
         limits: KeyLimits,
-        running: impl IntoIterator<Item = (Attempt, Arc<str>)>,
-        is_here: impl Fn(&Attempt) -> bool,
+        running: impl IntoIterator<Item = (Attempt, (Arc<str>, Place))>,
     ) -> Self {
         let mut places = Self {
             limits,
@@ -75,8 +74,7 @@ impl Places {
             attempts: HashMap::new(),
             events: BTreeSet::new(),
         };
-        for (attempt, key) in running {
-            let place = if is_here(&attempt) { Place::Held } else { Place::Unsure };
+        for (attempt, (key, place)) in running {
             places.insert(attempt, key, place);
         }
         places
@@ -251,7 +249,7 @@ mod tests {
     }
 
     fn places(limits: KeyLimits) -> Places {
-        Places::new(NOW, limits, [], |_| false)
+        Places::new(NOW, limits, [])
     }
 
     fn known(shares: &Shares) -> Vec<(&str, usize)> {
@@ -282,8 +280,9 @@ mod tests {
     #[test]
     fn in_order_there_is_one() {
         let limits = KeyLimits { concurrency: Some(9), ordered: true, ..KeyLimits::NONE };
-        let running = [(attempt(7), "a".into()), (attempt(8), "b".into())];
-        let mut places = Places::new(NOW, limits, running, |one| *one == attempt(8));
+        let running =
+            [(attempt(7), ("a".into(), Place::Unsure)), (attempt(8), ("b".into(), Place::Held))];
+        let mut places = Places::new(NOW, limits, running);
         assert_eq!(places.unsure().collect::<Vec<_>>(), [attempt(7)]);
         let shares = places.shares(NOW, "", 3);
         assert_eq!((shares.each, known(&shares)), (1, vec![("a", 0), ("b", 0)]));
@@ -317,8 +316,8 @@ mod tests {
     #[test]
     fn what_a_claim_says_of_keys_is_bounded() {
         let limits = KeyLimits { concurrency: Some(1), ..KeyLimits::NONE };
-        let running = (0..1500).map(|id| (attempt(id), format!("{id:04}").into()));
-        let mut places = Places::new(NOW, limits, running, |_| true);
+        let running = (0..1500).map(|id| (attempt(id), (format!("{id:04}").into(), Place::Held)));
+        let mut places = Places::new(NOW, limits, running);
         let first = places.shares(NOW, "", 1);
         assert_eq!((first.known.len(), first.until.as_deref()), (1000, Some("0999")));
         let second = places.shares(NOW, "0999", 1);

@@ -57,7 +57,9 @@ impl Core {
                 if error.may_have_committed() {
                     self.suspect(Suspect { queue, low: JobId(0) });
                 }
-                self.with_engine(|engine, now, _| engine.claim_keys_failed(now, queue));
+                self.with_engine(|engine, now, actions| {
+                    engine.claim_keys_failed(now, queue, actions);
+                });
             }
         }
         drop(watermark);

@@ -112,14 +112,16 @@ impl Dispatcher {
         state.backlog.claim_failed(now);
     }
 
-    /// The same of a claim of jobs with keys.
-    pub fn claim_keys_failed(&mut self, now: Duration, queue: QueueId) {
+    /// The same of a claim of jobs with keys. Where keys are limited the broker has lost count: the queue isn't
+    /// its own until it owns it anew.
+    pub fn claim_keys_failed(&mut self, now: Duration, queue: QueueId, actions: &mut Vec<Action>) {
         let state = self.queue(queue);
         state.reserved -= state.keys.claim_failed(now);
         // It may have committed, and what it took counts then: that is read anew.
         if let Some(gate) = state.gate.as_mut().filter(|gate| gate.places.is_some()) {
             gate.disown(now);
             self.wants_to_own = true;
+            self.give_back_excess(queue, actions);
         }
     }
 

@@ -1,4 +1,8 @@
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{Action, Dispatcher};
 use crate::{
@@ -86,12 +90,24 @@ impl Dispatcher {
         running: Vec<super::Running>,
         here: &HashSet<Attempt>,
     ) -> Option<Places> {
-        let limits = self.queues.get(&queue)?.gate.as_ref()?.key_limits();
+        let state = self.queues.get(&queue)?;
+        let limits = state.gate.as_ref()?.key_limits();
         if !limits.are_any() {
             return None;
         }
         self.counts_keys = true;
-        let keyed = running.into_iter().filter_map(|one| Some((one.attempt, one.key?)));
-        Some(Places::new(now, limits, keyed, |attempt| here.contains(attempt)))
+        // What waits in memory from before is there whatever the database says of it.
+        let buffered = state.buffer.iter().filter_map(|job| {
+            let attempt = Attempt { id: job.id, number: job.attempt };
+            Some((attempt, (Arc::clone(job.key.as_ref()?), Place::Buffered)))
+        });
+        let mut placed: HashMap<Attempt, (Arc<str>, Place)> = buffered.collect();
+        for one in running {
+            let place = if here.contains(&one.attempt) { Place::Held } else { Place::Unsure };
+            if let Some(key) = one.key {
+                placed.entry(one.attempt).or_insert((key, place));
+            }
+        }
+        Some(Places::new(now, limits, placed))
     }
 }

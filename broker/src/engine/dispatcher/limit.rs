@@ -45,7 +45,8 @@ impl Dispatcher {
         std::mem::take(&mut self.wants_to_own)
     }
 
-    /// This broker owns the queue from now on. `running`: attempts of it under way. Those that aren't in memory here count until `over_elsewhere` says that they are over.
+    /// This broker owns the queue from now on. `running`: attempts of it under way. Those that aren't in memory
+    /// here count until `over_elsewhere` says that they are over.
     pub fn own(
         &mut self,
         now: Duration,

@@ -38,7 +38,7 @@ impl World {
                 if self.told.get(&queue).is_some_and(|rules| rules.limits.key.are_any()) {
                     self.owned.remove(&queue);
                 }
-                self.dispatcher.claim_keys_failed(self.now, queue);
+                self.dispatcher.claim_keys_failed(self.now, queue, actions);
             }
             Claiming::Plain { queue, from, limit } => {
                 let jobs = self.claim_plain(queue, from, limit);

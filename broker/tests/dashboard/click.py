@@ -231,7 +231,7 @@ def jobs(clicks):
     clicks.page.get_by_label("Queue").select_option("reports")
     clicks.page.get_by_role("table").get_by_role("link").first.click()
     expect(clicks.page.get_by_text("it is scheduled for")).to_be_visible()
-    clicks.picture("job")
+    clicks.picture("job-waiting")
     clicks.button("Cancel").click()
     clicks.confirm("Leave it")
     clicks.button("Cancel").click()

@@ -178,7 +178,7 @@ async fn migrated_to(version: i32) -> Database {
 
 #[tokio::test]
 async fn a_table_with_jobs_gets_keys_and_those_who_may_enqueue_still_may() {
-    let database = migrated_to(11).await;
+    let database = migrated_to(10).await;
     let client = database.connect().await;
     let role = format!("{}_role", database.name);
     let before = format!(

@@ -69,7 +69,7 @@ BEGIN
         DELETE FROM currant.job j WHERE j.queue_id = v_queue AND j.id = enqueue_unique.id RETURNING j.* INTO v_new;
         UPDATE currant.job j
         SET kind = v_new.kind, payload = v_new.payload, priority = v_new.priority, phase = v_new.phase,
-            run_at = v_new.run_at, max_attempts = v_new.max_attempts, options = v_new.options
+            run_at = v_new.run_at, max_attempts = v_new.max_attempts, options = v_new.options, key = v_new.key
         WHERE j.queue_id = v_queue AND j.id = v_other AND j.outcome IS NULL AND j.phase < 2;
         IF FOUND THEN
             DELETE FROM currant.tag t WHERE t.queue_id = v_queue AND t.id = v_other;

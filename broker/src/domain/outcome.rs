@@ -76,11 +76,6 @@ impl Failure {
     }
 }
 
-impl Failure {
-    /// The worker's session ended while it held the job.
-    pub const WORKER_LOST: &'static str = "worker_lost";
-}
-
 /// A failed attempt as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedAttempt {

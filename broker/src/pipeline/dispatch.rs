@@ -117,7 +117,7 @@ impl Core {
             Action::Fail { session, worker, jobs, cause } => {
                 let (message, class) = match cause {
                     FailCause::WorkerLost => {
-                        ("the worker was lost while it held the job", Failure::WORKER_LOST)
+                        ("the worker was lost while it held the job", "worker_lost")
                     }
                     FailCause::Timeout => ("the attempt ran longer than its timeout", "timeout"),
                 };
@@ -129,7 +129,7 @@ impl Core {
                     details: String::new(),
                 };
                 let holder = Holder { session, worker };
-                self.settle(SettleCall::failed(jobs, self.broker.id, holder, error));
+                self.settle(SettleCall::failed(jobs, self.broker.id, holder, cause, error));
             }
         }
     }

@@ -29,12 +29,16 @@ impl Core {
     }
 
     async fn facts(&self, job: &StoredJob, queue: &Queue) -> Result<Facts, StoreError> {
-        let client = self.store.client().await?;
-        let (owner, ahead) = match job.state {
-            State::Running => (store::job_owner(&client, job.key).await?, 0),
-            State::Ready => (None, store::jobs_ahead(&client, job).await?),
-            _ => (None, 0),
-        };
+        let (mut owner, mut ahead, mut brokers) = (None, 0, Vec::new());
+        if matches!(job.state, State::Running | State::Ready) {
+            let client = self.store.client().await?;
+            brokers = store::brokers_of_queue(&client, job.key).await?;
+            if job.state == State::Running {
+                owner = store::job_owner(&client, job.key).await?;
+            } else {
+                ahead = store::jobs_ahead(&client, job).await?;
+            }
+        }
         let dead_after = self.limits.dead_after.as_micros();
         Ok(Facts {
             now: self.clock.database_micros(),
@@ -47,7 +51,7 @@ impl Core {
             paused_at: queue.paused_at,
             keyed: job.job_key.is_some(),
             limits: queue.own.limits,
-            brokers: store::brokers_of_queue(&client, job.key).await?,
+            brokers,
             dead_after_micros: i64::try_from(dead_after).unwrap_or(i64::MAX),
         })
     }

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     clock::time_of_micros,
-    domain::{self, Failure, JobKey, Next, Outcome, Queue, QueueId, Verdict},
-    engine::Completing,
+    domain::{self, JobKey, Next, Outcome, Queue, QueueId, Verdict},
+    engine::{Completing, FailCause},
     store::{
         self, JobState, OUTCOME_CANCELLED, OUTCOME_DEAD, PHASE_READY, PHASE_SCHEDULED, PHASE_TAKEN,
         Settlement, StoreError,
@@ -32,6 +32,7 @@ struct Settling<'a> {
     /// Only if this broker still owns it; `None`: whoever does.
     owner: Option<i32>,
     holder: Option<&'a Holder>,
+    cause: Option<FailCause>,
 }
 
 /// What a try did.
@@ -56,8 +57,8 @@ impl Core {
                 By::Worker { .. } => None,
                 By::Broker { owner } => Some(*owner),
             };
-            let holder = call.holder.as_ref();
-            items.extend(call.items.iter().map(|item| Settling { item, owner, holder }));
+            let (holder, cause) = (call.holder.as_ref(), call.cause);
+            items.extend(call.items.iter().map(|item| Settling { item, owner, holder, cause }));
         }
         let result = self.write_settlements(&items).await;
         if let Err(error) = &result {
@@ -182,7 +183,7 @@ impl Core {
         finished_at: DateTime<Utc>,
     ) -> Vec<Settlement> {
         let now = self.clock.database_micros();
-        let settlement = |Settling { item, owner, holder }: &Settling<'_>| {
+        let settlement = |Settling { item, owner, holder, .. }: &Settling<'_>| {
             let state = states.get(&item.key)?;
             let queue = queues.get(&item.key.queue)?;
             let current = state.attempt == item.attempt
@@ -283,12 +284,7 @@ async fn lost_workers(
     items: &[Settling<'_>],
     states: &HashMap<JobKey, JobState>,
 ) -> Result<HashMap<JobKey, u16>, StoreError> {
-    let is_lost = |one: &&Settling<'_>| match &one.item.outcome {
-        // What a worker says of itself doesn't count.
-        Outcome::Failed { error, .. } => one.owner.is_some() && error.class == Failure::WORKER_LOST,
-        _ => false,
-    };
-    let lost = items.iter().filter(is_lost);
+    let lost = items.iter().filter(|one| one.cause == Some(FailCause::WorkerLost));
     let jobs: Vec<(JobKey, u16)> =
         lost.filter_map(|one| Some((one.item.key, states.get(&one.item.key)?.failures))).collect();
     if jobs.is_empty() { Ok(HashMap::new()) } else { store::lost_workers(client, &jobs).await }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{Attempt, Failure, JobKey, Outcome},
-    engine::{Completing, SessionId},
+    engine::{Completing, FailCause, SessionId},
 };
 
 /// The settlements of one call, or of one decision of the broker.
@@ -19,6 +19,8 @@ pub(super) struct SettleCall {
     pub(super) by: By,
     /// Where that matters: for what failed.
     pub(super) holder: Option<Holder>,
+    /// Of what the broker fails itself.
+    pub(super) cause: Option<FailCause>,
     /// From when it is sent off: a drain waits for it.
     pub(super) under_way: Option<TaskTrackerToken>,
 }
@@ -77,10 +79,12 @@ impl SettleCall {
         jobs: Vec<(JobKey, i32)>,
         owner: i32,
         holder: Holder,
+        cause: FailCause,
         error: Failure,
     ) -> Self {
         let outcome = Outcome::Failed { error, discard: false, retry_after_ms: None };
-        Self { holder: Some(holder), ..Self::by_broker(jobs, owner, &outcome) }
+        let call = Self::by_broker(jobs, owner, &outcome);
+        Self { holder: Some(holder), cause: Some(cause), ..call }
     }
 
     pub(super) fn by_broker(jobs: Vec<(JobKey, i32)>, owner: i32, outcome: &Outcome) -> Self {
@@ -93,7 +97,8 @@ impl SettleCall {
             Outcome::Failed { error, .. } => 128 + error.bytes(),
             _ => 128,
         };
-        Self { bytes: items.iter().map(bytes).sum(), items, by, holder: None, under_way: None }
+        let bytes = items.iter().map(bytes).sum();
+        Self { bytes, items, by, holder: None, cause: None, under_way: None }
     }
 }
 

@@ -40,19 +40,19 @@ pub struct ClaimedKeys {
 /// jobs aren't looked at. Until there are as many jobs as wanted, or keys. That a picked one is of a step within
 /// the bound says nothing new, but lets the planner expect few of them.
 macro_rules! claim_keys {
-    ($name:literal, $before:literal, $if:literal, $jobs:literal) => {
+    ($name:literal, $before:ident, $if:ident, $jobs:ident) => {
         concat!(
             "/* ",
             $name,
             " */
 WITH RECURSIVE ",
-            $before,
+            $before!(),
             "walk (key, step) AS (
     SELECT f.key, 1::bigint
     FROM (SELECT key FROM currant.job WHERE queue_id = $1::int AND phase = 1 AND key > $5::text
           ORDER BY key LIMIT 1) f
     WHERE (f.key > $6::text) IS NOT TRUE",
-            $if,
+            $if!(),
             "
   UNION ALL
     SELECT n.key, w.step + 1
@@ -61,7 +61,7 @@ WITH RECURSIVE ",
     WHERE w.step < $7::bigint AND (n.key > $6::text) IS NOT TRUE
 ), picked AS MATERIALIZED (
     SELECT j.queue_id, j.place FROM walk k, ",
-            $jobs,
+            $jobs!(),
             " j
     WHERE k.step <= $7::bigint LIMIT $4::bigint
 ), ",
@@ -79,50 +79,42 @@ const KEY: usize = 9;
 const KEYS: usize = 10;
 const LAST: usize = 11;
 
-const CLAIM: Statement = Statement::new(
-    "claim_keys",
-    claim_keys!(
-        "claim_keys",
-        "",
-        "",
-        "LATERAL (
-        SELECT queue_id, ctid AS place FROM currant.job
-        WHERE queue_id = $1::int AND phase = 1 AND key = k.key
-        ORDER BY priority DESC, id LIMIT coalesce(($8::jsonb ->> k.key)::bigint, $9::bigint)
-        FOR UPDATE SKIP LOCKED)"
-    ),
-);
+macro_rules! nothing {
+    () => {
+        ""
+    };
+}
 
 /// By the owner of the queue alone, and in the term for which it has counted. Who comes to own it waits for the
 /// lock, and so until this claim has ended.
-const LIMITED: Statement = Statement::new(
-    "claim_limited_keys",
-    claim_keys!(
-        "claim_limited_keys",
+macro_rules! owned {
+    () => {
         "mine AS MATERIALIZED (
     SELECT queue_id FROM currant.queue_owner
     WHERE queue_id = $1::int AND owner = $2::int AND term = $10::bigint FOR SHARE
-), ",
-        " AND EXISTS (SELECT FROM mine)",
+), "
+    };
+}
+macro_rules! if_owned {
+    () => {
+        " AND EXISTS (SELECT FROM mine)"
+    };
+}
+
+macro_rules! first_jobs {
+    () => {
         "LATERAL (
         SELECT queue_id, ctid AS place FROM currant.job
         WHERE queue_id = $1::int AND phase = 1 AND key = k.key
         ORDER BY priority DESC, id LIMIT coalesce(($8::jsonb ->> k.key)::bigint, $9::bigint)
         FOR UPDATE SKIP LOCKED)"
-    ),
-);
+    };
+}
 
 /// Of each key the job with the lowest id: found by the first of each priority. None if that one is locked, or if
 /// one before it was tried and waits for another attempt.
-const ORDERED: Statement = Statement::new(
-    "claim_ordered_keys",
-    claim_keys!(
-        "claim_ordered_keys",
-        "mine AS MATERIALIZED (
-    SELECT queue_id FROM currant.queue_owner
-    WHERE queue_id = $1::int AND owner = $2::int AND term = $10::bigint FOR SHARE
-), ",
-        " AND EXISTS (SELECT FROM mine)",
+macro_rules! lowest_job {
+    () => {
         "LATERAL (
         SELECT l.queue_id, l.place FROM (
             SELECT f.id FROM (
@@ -144,7 +136,20 @@ const ORDERED: Statement = Statement::new(
         LATERAL (SELECT queue_id, ctid AS place FROM currant.job
                  WHERE queue_id = $1::int AND id = f.id AND phase = 1 FOR UPDATE SKIP LOCKED) l
         LIMIT coalesce(($8::jsonb ->> k.key)::bigint, $9::bigint))"
-    ),
+    };
+}
+
+const CLAIM: Statement =
+    Statement::new("claim_keys", claim_keys!("claim_keys", nothing, nothing, first_jobs));
+
+const LIMITED: Statement = Statement::new(
+    "claim_limited_keys",
+    claim_keys!("claim_limited_keys", owned, if_owned, first_jobs),
+);
+
+const ORDERED: Statement = Statement::new(
+    "claim_ordered_keys",
+    claim_keys!("claim_ordered_keys", owned, if_owned, lowest_job),
 );
 
 pub(super) const STATEMENTS: [Statement; 3] = [CLAIM, LIMITED, ORDERED];

@@ -346,14 +346,7 @@ fn names_in(source: &str) -> BTreeSet<String> {
         let end = piece.find(|c: char| !c.is_ascii_lowercase() && c != '_')?;
         Some(piece[..end].to_owned()).filter(|name| !name.is_empty())
     };
-    let marks = [
-        "\"/* ",
-        "claim!(\"",
-        "claim_keys!(\n        \"",
-        "list!(\"",
-        "queues!(\"",
-        "schedules!(\"",
-    ];
+    let marks = ["\"/* ", "claim!(\"", "claim_keys!(\"", "list!(\"", "queues!(\"", "schedules!(\""];
     marks.into_iter().flat_map(after).filter_map(name).collect()
 }
 

@@ -107,9 +107,6 @@ impl Dispatcher {
     }
 
     fn deliver_in_turns(&mut self, now: Duration, index: usize, actions: &mut Vec<Action>) {
-        for at in 0..self.sessions[index].queues.len() {
-            self.expire_buffered(now, self.sessions[index].queues[at], actions);
-        }
         loop {
             let session = &self.sessions[index];
             let free = session.free(self.limits.unacknowledged_bytes_max);
@@ -124,6 +121,7 @@ impl Dispatcher {
             let session = &mut self.sessions[index];
             session.turn = (session.turn + 1) % count;
             for queue in waiting {
+                self.expire_buffered(now, queue, actions);
                 let free = self.sessions[index].free(self.limits.unacknowledged_bytes_max);
                 let deliverable = self.deliverable(now, queue);
                 self.deliver(now, queue, index, share.min(free).min(deliverable), actions);

@@ -95,7 +95,12 @@ impl Backlog {
 
     /// Whether the first look at it is under way.
     pub(super) fn is_first_looked_at(&self) -> bool {
-        self.unknown && self.levels.is_empty() && self.claim == Some(ClaimFrom::Sweep)
+        self.is_to_be_looked_at() && self.claim == Some(ClaimFrom::Sweep)
+    }
+
+    /// Nothing is known of it: where rows stand only a sweep tells.
+    fn is_to_be_looked_at(&self) -> bool {
+        self.unknown && self.levels.is_empty()
     }
 
     pub(super) fn storing(&mut self) {
@@ -114,6 +119,10 @@ impl Backlog {
     }
 
     fn lower(&mut self, priority: i16, after: JobId) {
+        if self.is_to_be_looked_at() && self.claim.is_none() {
+            // The look finds it, in its place among those that it finds before it.
+            return;
+        }
         let levels =
             if self.claim.is_some() { &mut self.noted_meanwhile } else { &mut self.levels };
         levels
@@ -133,6 +142,7 @@ impl Backlog {
 
     /// No session is left: what stands in the database changes without us.
     pub(super) fn forget(&mut self) {
+        self.levels.clear();
         self.unknown = true;
         self.counted = false;
     }
@@ -148,8 +158,7 @@ impl Backlog {
             return None;
         }
         let notified = self.notified && !mutation::on(Mutation::ForgottenSweep);
-        let sweep =
-            notified && now >= self.sweep_not_before || self.unknown && self.levels.is_empty();
+        let sweep = notified && now >= self.sweep_not_before || self.is_to_be_looked_at();
         self.claim = if sweep {
             Some(ClaimFrom::Sweep)
         } else {
@@ -186,7 +195,8 @@ impl Backlog {
             }
             Some(ClaimFrom::Cursor { priority, .. }) => match rows.last() {
                 Some(&(_, id)) if full => {
-                    self.levels.insert(Reverse(priority), id);
+                    // Unless all was forgotten meanwhile.
+                    self.levels.entry(Reverse(priority)).and_modify(|cursor| *cursor = id);
                 }
                 _ => {
                     self.levels.remove(&Reverse(priority));
@@ -236,6 +246,20 @@ mod tests {
         assert!(!Backlog::new().allows_direct(0));
         assert!(swept().allows_direct(0));
         assert_eq!(swept().next_claim(NOW), None);
+    }
+
+    #[test]
+    fn what_is_noted_before_the_first_look_does_not_overtake_what_that_finds() {
+        let mut backlog = Backlog::new();
+        backlog.note(0, JobId(50));
+        assert_eq!(backlog.next_claim(NOW), Some(ClaimFrom::Sweep));
+        backlog.note(0, JobId(60));
+        backlog.claimed(NOW, Duration::ZERO, 2, &[(5, JobId(70)), (0, JobId(50))]);
+        let cursor = ClaimFrom::Cursor { priority: 0, after: JobId(50) };
+        assert_eq!(backlog.next_claim(NOW), Some(cursor));
+        backlog.forget();
+        backlog.claimed(NOW, Duration::ZERO, 1, &[(0, JobId(60))]);
+        assert_eq!(backlog.next_claim(NOW), Some(ClaimFrom::Sweep), "of what it knew");
     }
 
     #[test]

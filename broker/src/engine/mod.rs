@@ -24,9 +24,9 @@ mod session;
 pub use backlog::ClaimFrom;
 pub use batcher::Batcher;
 pub use dispatcher::{
-    Action, Admission, Completing, Delivery, Dispatcher, FailCause, Heartbeat, LimitedQueue,
-    Limits, Load, LostReason, Opened, QueueLoad, Running, SessionId, SessionLoad, SessionRequest,
-    Storing, ToStop, UnknownSession,
+    Action, Admission, Completing, Delivery, Dispatcher, FailCause, Heartbeat, Hungry,
+    LimitedQueue, Limits, Load, LostReason, Opened, QueueLoad, Running, SessionId, SessionLoad,
+    SessionRequest, Storing, ToStop, UnknownSession,
 };
 pub use keys::{KeyClaim, LimitedClaim, Walked};
 pub use load_book::{LoadBook, ToldLoad};

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::{Core, due::Due, error::log};
 use crate::{
     domain::{JobId, QueueId, ReadyIn},
+    engine::Hungry,
     store::{self, PHASE_READY, Settled},
 };
 
@@ -92,9 +93,9 @@ impl Core {
         self.tell_others(ReadyIn::either(queue));
     }
 
-    /// Queues whose sessions here wait for jobs.
-    pub fn hungry_queues(&self) -> Vec<QueueId> {
-        self.engine(crate::engine::Dispatcher::hungry_queues)
+    /// Where jobs would find sessions here that wait for some.
+    pub fn hungry(&self) -> Hungry {
+        self.engine(crate::engine::Dispatcher::hungry)
     }
 
     /// To be called before a look for other brokers, whose answer goes to `set_others` with this: what

@@ -11,7 +11,6 @@ use futures_util::StreamExt;
 
 use super::TimerSettings;
 use crate::{
-    domain::ReadyIn,
     mutation::{self, Mutation},
     pipeline::Core,
     store::{Address, Listener, Notice, StoreError},
@@ -68,7 +67,7 @@ async fn hear(
             Notice::Listening => {
                 listening.0.store(true, Ordering::Relaxed);
                 metrics::gauge!("currant_listening").set(1.0);
-                for ready in core.hungry_queues().into_iter().flat_map(ReadyIn::either) {
+                for ready in core.hungry().all() {
                     core.notified(ready);
                 }
                 core.due().may_be();

@@ -3,7 +3,8 @@ use std::{sync::Arc, time::Duration};
 use super::{TimerSettings, jittered, listen::Listening};
 use crate::{
     clock::Stopwatch,
-    domain::{QueueId, ReadyIn},
+    domain::ReadyIn,
+    engine::Hungry,
     pipeline::Core,
     store::{self, StoreError},
 };
@@ -12,7 +13,8 @@ use crate::{
 const REST: u32 = 20;
 
 /// The slow poll beside LISTEN, and the fallback without: one statement for all queues whose sessions
-/// wait, none while nobody does.
+/// wait, none while nobody does. Where jobs are known to wait it isn't asked whether there are any, which reads all
+/// that Postgres couldn't remove yet of those that were there: the next claim begins at the front.
 pub(super) async fn poll(core: Arc<Core>, settings: TimerSettings, listening: Listening) {
     let mut waited = Duration::ZERO;
     let mut rest = Duration::ZERO;
@@ -23,13 +25,20 @@ pub(super) async fn poll(core: Arc<Core>, settings: TimerSettings, listening: Li
         if waited < rest || listening.works() && waited < settings.sweep_interval {
             continue;
         }
-        let queues = core.hungry_queues();
-        if queues.is_empty() {
+        let hungry = core.hungry();
+        if hungry.is_empty() {
             continue;
         }
         waited = Duration::ZERO;
+        let Hungry { known, unknown } = hungry;
+        for ready in known {
+            core.notified(ready);
+        }
+        if unknown.is_empty() {
+            continue;
+        }
         let watch = Stopwatch::start();
-        match look(&core, &queues).await {
+        match look(&core, &unknown).await {
             Ok(found) => {
                 rest = (watch.elapsed() * REST).min(settings.sweep_interval);
                 for ready in found {
@@ -44,7 +53,7 @@ pub(super) async fn poll(core: Arc<Core>, settings: TimerSettings, listening: Li
     }
 }
 
-async fn look(core: &Core, queues: &[QueueId]) -> Result<Vec<ReadyIn>, StoreError> {
+async fn look(core: &Core, places: &[ReadyIn]) -> Result<Vec<ReadyIn>, StoreError> {
     let client = core.store.client().await?;
-    store::ready_queues(&client, queues).await
+    store::ready_queues(&client, places).await
 }

@@ -15,6 +15,23 @@ pub enum FailCause {
     Timeout,
 }
 
+/// Places whose sessions have room: where jobs are known to wait, and the others.
+#[derive(Debug, Default)]
+pub struct Hungry {
+    pub known: Vec<ReadyIn>,
+    pub unknown: Vec<ReadyIn>,
+}
+
+impl Hungry {
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.unknown.is_empty()
+    }
+
+    pub fn all(self) -> impl Iterator<Item = ReadyIn> {
+        self.known.into_iter().chain(self.unknown)
+    }
+}
+
 impl Dispatcher {
     /// Ready rows may stand in the database of which this broker doesn't know.
     pub fn notified(&mut self, now: Duration, ready: ReadyIn, actions: &mut Vec<Action>) {
@@ -44,10 +61,22 @@ impl Dispatcher {
         self.claim_more(now, queue, actions);
     }
 
-    /// The queues with sessions that have room for more.
-    pub fn hungry_queues(&self) -> Vec<QueueId> {
-        let hungry = |state: &&super::Queue| !state.line.is_empty() && state.room() > 0;
-        self.queues.iter().filter(|(_, state)| hungry(state)).map(|(queue, _)| *queue).collect()
+    /// Where jobs would find sessions that have room for more.
+    pub fn hungry(&self) -> Hungry {
+        let mut hungry = Hungry::default();
+        for (queue, state) in &self.queues {
+            if state.line.is_empty() || state.room() == 0 {
+                continue;
+            }
+            for place in ReadyIn::either(*queue) {
+                let known = match place.keyed {
+                    true => state.keys.are_waiting(),
+                    false => state.backlog.highest().is_some(),
+                };
+                if known { &mut hungry.known } else { &mut hungry.unknown }.push(place);
+            }
+        }
+        hungry
     }
 
     /// A claim committed. `took`: how long it ran; `limit`: as in the action.

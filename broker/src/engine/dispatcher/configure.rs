@@ -101,7 +101,7 @@ mod tests {
         actions.clear();
         engine.tick(NOW, &mut actions);
         engine.ready(NOW, QUEUE, [(0, JobId(2))], &mut actions);
-        assert!(engine.hungry_queues().is_empty() && actions.is_empty(), "{actions:?}");
+        assert!(engine.hungry().is_empty() && actions.is_empty(), "{actions:?}");
     }
 
     #[test]

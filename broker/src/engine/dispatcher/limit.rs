@@ -299,7 +299,7 @@ mod tests {
         assert_eq!((engine.held_count(), engine.buffered_count()), (2, 0));
         actions.clear();
         engine.ready(NOW, QUEUE, [(0, JobId(9))], &mut actions);
-        assert!(actions.is_empty() && engine.hungry_queues().is_empty());
+        assert!(actions.is_empty() && engine.hungry().is_empty());
     }
 
     #[test]

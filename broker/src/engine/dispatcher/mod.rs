@@ -38,7 +38,7 @@ use slab::Slab;
 
 pub use self::{
     admit::Admission,
-    claim::FailCause,
+    claim::{FailCause, Hungry},
     complete::Completing,
     heartbeat::{Heartbeat, ToStop, UnknownSession},
     limit::{LimitedQueue, Running},

@@ -29,7 +29,7 @@ use self::{
     steps::{Step, steps},
 };
 use super::{Action, Completing, Dispatcher, SessionId, Storing};
-use crate::domain::{Attempt, JobId, JobKey, QueueId, QueueRules, ReadyIn};
+use crate::domain::{Attempt, JobId, JobKey, QueueId, QueueRules};
 
 const QUEUES: i32 = 3;
 const SESSIONS: u128 = 4;
@@ -150,10 +150,8 @@ impl World {
             }
             Step::Poll => {
                 self.look_elsewhere(&mut actions);
-                for queue in self.dispatcher.hungry_queues() {
-                    for ready in ReadyIn::either(queue) {
-                        self.dispatcher.notified(self.now, ready, &mut actions);
-                    }
+                for ready in self.dispatcher.hungry().all() {
+                    self.dispatcher.notified(self.now, ready, &mut actions);
                 }
             }
         }

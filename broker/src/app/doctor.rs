@@ -6,7 +6,7 @@ use super::{address, ms, open_bare};
 use crate::{
     clock,
     config::Config,
-    store::{self, Address, Rights, Server, Store},
+    store::{self, Address, MigrateError, Rights, Server, Store},
 };
 
 /// The oldest Postgres that has what is used.
@@ -77,7 +77,7 @@ pub async fn examine(config: &Config) -> anyhow::Result<Vec<Finding>> {
     look_at_server(&server, config.database.pool_size, &mut findings);
     look_at_transport(config, &mut findings);
     look_at_rights(&rights, &server, &mut findings);
-    look_at_schema(&store, &rights, &mut findings).await?;
+    look_at_schema(&store, &address(config), &rights, &mut findings).await?;
     if config.database.transaction_pooler {
         findings.good("sessions", "each transaction may have another connection, as is set");
     } else {
@@ -181,6 +181,7 @@ fn look_at_rights(rights: &Rights, server: &Server, findings: &mut Findings) {
 
 async fn look_at_schema(
     store: &Store,
+    at: &Address,
     rights: &Rights,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
@@ -203,10 +204,14 @@ async fn look_at_schema(
         std::cmp::Ordering::Less => {
             findings.add("schema", Sign::Poor, found, "currant-broker migrate, or start a broker");
         }
-        std::cmp::Ordering::Greater => {
-            let mend = "a newer broker has been here: run that version";
-            findings.add("schema", Sign::Wrong, found, mend);
-        }
+        std::cmp::Ordering::Greater => match store::missing(at).await {
+            Ok(_) => findings.good("schema", format!("{found}; it may run on it")),
+            Err(MigrateError::Newer { .. }) => {
+                let mend = "a newer broker has been here: run that version";
+                findings.add("schema", Sign::Wrong, found, mend);
+            }
+            Err(error) => return Err(error).context("database.url"),
+        },
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::{
     pipeline::{AccessLimits, CoalescerLimits, Core, CoreLimits},
     port::Peer,
     rpc::{self, RpcSettings, Services},
-    store::{self, Address, Settings, Store},
+    store::{self, Address, MigrateError, Settings, Store},
     telemetry,
     timers::{self, TimerSettings},
     traces::{Exporter, Traces},
@@ -146,8 +146,19 @@ pub async fn migrate(config: &Config) -> anyhow::Result<Vec<String>> {
             let direct = Address { url: direct.expose().to_owned(), ..at };
             store::migrate(&direct).await.context("database.listen_url")
         }
-        None => store::check_schema(&at).await.context("database.url").map(|()| Vec::new()),
+        None => match &missing(config).await?[..] {
+            [] => Ok(Vec::new()),
+            _ => Err(MigrateError::Outdated).context("database.url"),
+        },
     }
+}
+
+/// What `migrate` would apply.
+///
+/// # Errors
+/// As `migrate`.
+pub async fn missing(config: &Config) -> anyhow::Result<Vec<String>> {
+    store::missing(&address(config)).await.context("database.url")
 }
 
 fn address(config: &Config) -> Address {

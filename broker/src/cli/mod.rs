@@ -36,7 +36,7 @@ enum Command {
     /// Run a broker with a Postgres of its own, which ends with it and keeps its data
     Dev(Dev),
     /// Bring the database's schema up to date and say what was done
-    Migrate(Settings),
+    Migrate(Migrate),
     /// Look at the database of the settings, and say what is wrong and how to mend it
     Doctor(Settings),
     /// Ask the broker of these settings whether it is ready: a probe for containers
@@ -58,6 +58,15 @@ struct Settings {
     /// A TOML file; CURRANT_SECTION__KEY variables win over it
     #[arg(long = "config", value_name = "FILE", env = "CURRANT_CONFIG")]
     file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Migrate {
+    #[command(flatten)]
+    settings: Settings,
+    /// Change nothing: say what would be done
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,7 +108,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match arguments.command {
         Command::Serve(settings) => serve(&settings),
         Command::Dev(options) => dev::run(options),
-        Command::Migrate(settings) => migrate(&settings),
+        Command::Migrate(options) => migrate(&options),
         Command::Doctor(settings) => examine(&settings),
         Command::Health(settings) => health(&settings),
         Command::Token { command } => token::run(&command),
@@ -121,10 +130,14 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
     runtime::serve(config, |_| {})
 }
 
-fn migrate(settings: &Settings) -> anyhow::Result<()> {
-    let config = checked(settings.file.as_deref())?;
+fn migrate(options: &Migrate) -> anyhow::Result<()> {
+    let config = checked(options.settings.file.as_deref())?;
     telemetry::log(&config.log)?;
-    let done = runtime::build(1)?.block_on(app::migrate(&config))?;
+    let runtime = runtime::build(1)?;
+    let done = match options.dry_run {
+        true => runtime.block_on(app::missing(&config)),
+        false => runtime.block_on(app::migrate(&config)),
+    }?;
     for line in &done {
         println!("{line}");
     }

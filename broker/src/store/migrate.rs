@@ -1,8 +1,5 @@
-use std::collections::HashSet;
-
-use refinery::error::Kind;
 use tokio::task::JoinHandle;
-use tokio_postgres::{SimpleQueryMessage, error::SqlState};
+use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow, error::SqlState};
 
 use super::{Address, AddressError};
 
@@ -20,10 +17,12 @@ pub enum MigrateError {
     #[error("the schema \"currant\" can't be prepared")]
     Prepare(#[source] tokio_postgres::Error),
     #[error(
-        "the schema \"currant\" has version {version} ({name}), which this broker doesn't know: \
-         a newer broker has been here"
+        "the schema \"currant\" has version {version}, which is for brokers that know version {oldest}; \
+         this one knows {known}: a newer one has been here"
     )]
-    Newer { version: i64, name: String },
+    Newer { version: i32, oldest: i32, known: i32 },
+    #[error("the schema \"currant\" has another migration {version} than this broker ({name})")]
+    Changed { version: i32, name: String },
     #[error("the schema \"currant\" is not one that this broker can bring up to date")]
     Migrate(#[source] refinery::Error),
     #[error(
@@ -38,12 +37,15 @@ const LOCK: i64 = 0x0063_7572_7261_6e74;
 
 /// The version to which this program brings a schema.
 pub fn newest_version() -> i32 {
-    let runner = embedded::migrations::runner();
+    newest(&embedded::migrations::runner())
+}
+
+fn newest(runner: &refinery::Runner) -> i32 {
     runner.get_migrations().iter().map(refinery::Migration::version).max().unwrap_or(0)
 }
 
 /// Applies what is missing, one process at a time, and returns the names of what it applied.
-/// Refuses a database with an unknown or changed version.
+/// Refuses a database with a changed version, or with newer ones that aren't for this program.
 pub async fn migrate(address: &Address) -> Result<Vec<String>, MigrateError> {
     let (mut client, driver) = connect(address).await?;
     let result = apply(&mut client).await;
@@ -55,28 +57,11 @@ pub async fn migrate(address: &Address) -> Result<Vec<String>, MigrateError> {
     result
 }
 
-/// Changes nothing and refuses a database that isn't up to date, by a statement that goes through any
-/// pooler.
-pub async fn check_schema(address: &Address) -> Result<(), MigrateError> {
+/// Changes nothing, and returns the names of what is missing. Refuses what `migrate` refuses. Its
+/// statements go through any pooler.
+pub async fn missing(address: &Address) -> Result<Vec<String>, MigrateError> {
     let (client, _driver) = connect(address).await?;
-    let sql = "/* applied_migrations */ SELECT version, name FROM currant.schema_history";
-    let messages = match client.simple_query(sql).await {
-        Ok(messages) => messages,
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Vec::new(),
-        Err(error) => return Err(MigrateError::Prepare(error)),
-    };
-    let runner = embedded::migrations::runner();
-    let mut missing: HashSet<String> =
-        runner.get_migrations().iter().map(|one| one.version().to_string()).collect();
-    for message in messages {
-        let SimpleQueryMessage::Row(row) = message else { continue };
-        let text = |column| row.get(column).unwrap_or_default();
-        if !missing.remove(text(0)) {
-            let version = text(0).parse().unwrap_or_default();
-            return Err(MigrateError::Newer { version, name: text(1).to_owned() });
-        }
-    }
-    if missing.is_empty() { Ok(()) } else { Err(MigrateError::Outdated) }
+    look(&client, &embedded::migrations::runner()).await
 }
 
 /// A connection, and what drives it: it ends with the client.
@@ -94,7 +79,8 @@ async fn apply(client: &mut tokio_postgres::Client) -> Result<Vec<String>, Migra
         .await
         .map_err(MigrateError::Prepare)?;
     let mut runner = embedded::migrations::runner();
-    if applied(client).await? == known(&runner) {
+    // A broker whose role can't change the schema starts if nothing is missing.
+    if look(client, &runner).await?.is_empty() {
         return Ok(Vec::new());
     }
     client
@@ -102,45 +88,62 @@ async fn apply(client: &mut tokio_postgres::Client) -> Result<Vec<String>, Migra
         .await
         .map_err(MigrateError::Prepare)?;
     runner.set_migration_table_name("currant.schema_history");
-    let report = runner
-        .set_abort_missing(true)
-        .set_abort_divergent(true)
-        .run_async(client)
-        .await
-        .map_err(of_refinery)?;
+    let report = runner.run_async(client).await.map_err(MigrateError::Migrate)?;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
 }
 
-/// Version, name and checksum of each migration.
-type Versions = Vec<(i64, String, String)>;
+/// What of the runner's migrations is missing, if the others are those that were applied, and whoever applied
+/// newer ones says that they are for brokers of this version too.
+async fn look(
+    client: &tokio_postgres::Client,
+    runner: &refinery::Runner,
+) -> Result<Vec<String>, MigrateError> {
+    let mut missing: Vec<&refinery::Migration> = runner.get_migrations().iter().collect();
+    missing.sort_unstable_by_key(|one| one.version());
+    let known = newest(runner);
+    let applied =
+        "/* applied_migrations */ SELECT version, name, checksum FROM currant.schema_history";
+    let mut version = 0;
+    for row in rows(client, applied).await? {
+        let text = |column| row.get(column).unwrap_or_default();
+        let number = text(0).parse().unwrap_or_default();
+        version = version.max(number);
+        if number > known {
+            continue;
+        }
+        let checksum = |one: &refinery::Migration| one.checksum().to_string();
+        match missing.iter().position(|one| one.version() == number) {
+            Some(place) if checksum(missing[place]) == text(2) => {
+                missing.remove(place);
+            }
+            _ => return Err(MigrateError::Changed { version: number, name: text(1).to_owned() }),
+        }
+    }
+    if version > known {
+        let oldest = "/* oldest_broker */ SELECT version FROM currant.oldest_broker";
+        let told = rows(client, oldest).await?;
+        let told = told.first().and_then(|row| row.get(0)).and_then(|text| text.parse().ok());
+        let oldest = told.unwrap_or(version);
+        if known < oldest || !missing.is_empty() {
+            return Err(MigrateError::Newer { version, oldest, known });
+        }
+    }
+    Ok(missing.iter().map(ToString::to_string).collect())
+}
 
-fn known(runner: &refinery::Runner) -> Versions {
-    let of = |one: &refinery::Migration| {
-        (i64::from(one.version()), one.name().to_owned(), one.checksum().to_string())
+/// None where the table isn't there.
+async fn rows(
+    client: &tokio_postgres::Client,
+    sql: &str,
+) -> Result<Vec<SimpleQueryRow>, MigrateError> {
+    let messages = match client.simple_query(sql).await {
+        Ok(messages) => messages,
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Vec::new(),
+        Err(error) => return Err(MigrateError::Prepare(error)),
     };
-    let mut known: Versions = runner.get_migrations().iter().map(of).collect();
-    known.sort_unstable();
-    known
-}
-
-/// What is there, to be read by whoever may: a broker whose role can't change the schema starts if
-/// nothing is missing.
-async fn applied(client: &tokio_postgres::Client) -> Result<Versions, MigrateError> {
-    let sql = "/* applied_migrations */
-SELECT version::bigint, name::text, checksum::text FROM currant.schema_history ORDER BY version";
-    match client.query(sql, &[]).await {
-        Ok(rows) => Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()),
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(Vec::new()),
-        Err(error) => Err(MigrateError::Prepare(error)),
-    }
-}
-
-fn of_refinery(error: refinery::Error) -> MigrateError {
-    match error.kind() {
-        Kind::MissingVersion(applied) => MigrateError::Newer {
-            version: applied.version().into(),
-            name: applied.name().to_owned(),
-        },
-        _ => MigrateError::Migrate(error),
-    }
+    let row = |message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    };
+    Ok(messages.into_iter().filter_map(row).collect())
 }

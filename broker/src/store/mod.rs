@@ -85,7 +85,7 @@ pub use locate_jobs::{
     JobState, OUTCOME_CANCELLED, OUTCOME_DEAD, OUTCOME_SUCCEEDED, PHASE_READY, PHASE_SCHEDULED,
     PHASE_TAKEN, job_states, locate_jobs, lost_workers,
 };
-pub use migrate::{MigrateError, check_schema, migrate, newest_version};
+pub use migrate::{MigrateError, migrate, missing, newest_version};
 pub use notify::notify_ready;
 pub use promote_jobs::{next_due, promote_jobs};
 pub use prune_jobs::{next_jobs, prune_jobs};

@@ -54,5 +54,6 @@ mod tls;
 mod tokens;
 mod transaction;
 mod unique;
+mod upgrade;
 mod verdicts;
 mod watch;

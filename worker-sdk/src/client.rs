@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use currant_proto::v1::{
-    ExplainRequest, GetRequest, GetResponse, job_service_client::JobServiceClient,
-    queue_service_client::QueueServiceClient, schedule_service_client::ScheduleServiceClient,
-    token_service_client::TokenServiceClient,
+    ExplainRequest, GetRequest, GetResponse, broker_service_client::BrokerServiceClient,
+    job_service_client::JobServiceClient, queue_service_client::QueueServiceClient,
+    schedule_service_client::ScheduleServiceClient, token_service_client::TokenServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -23,7 +23,7 @@ use crate::{
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Enqueues jobs, asks about them and changes their course; the same for queues,
-/// schedules and tokens. Cheap to clone; all clones share one connection.
+/// schedules, tokens and brokers. Cheap to clone; all clones share one connection.
 ///
 /// Calls that fail for a passing reason (UNAVAILABLE, RESOURCE_EXHAUSTED, a broken connection) are
 /// repeated with jittered waits, or after the wait that the broker asks for, until the
@@ -35,6 +35,7 @@ pub struct Client {
     pub(crate) queues: QueueServiceClient<Transport>,
     pub(crate) schedules: ScheduleServiceClient<Transport>,
     pub(crate) tokens: TokenServiceClient<Transport>,
+    pub(crate) brokers: BrokerServiceClient<Transport>,
     channel: Channel,
     pub(crate) deadline: Duration,
     /// Empty: not said.
@@ -75,12 +76,14 @@ impl Client {
         let inner = JobServiceClient::new(calls.clone());
         let queues = QueueServiceClient::new(calls.clone());
         let schedules = ScheduleServiceClient::new(calls.clone());
-        let tokens = TokenServiceClient::new(calls);
+        let tokens = TokenServiceClient::new(calls.clone());
+        let brokers = BrokerServiceClient::new(calls);
         Client {
             inner: inner.max_decoding_message_size(DECODE_BYTES_MAX),
             queues: queues.max_decoding_message_size(DECODE_BYTES_MAX),
             schedules: schedules.max_decoding_message_size(DECODE_BYTES_MAX),
             tokens: tokens.max_decoding_message_size(DECODE_BYTES_MAX),
+            brokers: brokers.max_decoding_message_size(DECODE_BYTES_MAX),
             channel,
             deadline: DEADLINE,
             queue: String::new(),

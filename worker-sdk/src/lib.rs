@@ -110,6 +110,7 @@
 
 #![deny(missing_docs)]
 
+mod brokers;
 mod change;
 mod change_all;
 mod channel;
@@ -148,6 +149,7 @@ pub use http::Extensions;
 pub use tokio_util::sync::CancellationToken;
 
 pub use crate::{
+    brokers::{Broker, Session},
     change::{CancelVerdict, DeleteVerdict, RetryVerdict},
     change_all::{ChangeAll, Progress},
     client::Client,

@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use currant_worker_sdk::{Client, Tls};
 
 use crate::{
-    commands::{dead, doctor, enqueue, job, queue, schedule, token, top},
+    commands::{dead, doctor, enqueue, job, queue, schedule, token, top, worker},
     end::{End, Failure},
     printer::Printer,
     values,
@@ -164,6 +164,12 @@ pub(crate) enum Command {
     /// Who may call
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Workers, as the broker sees them
+    #[command(subcommand)]
+    Worker(worker::WorkerCommand),
+    /// Brokers of the database
+    #[command(subcommand)]
+    Broker(worker::BrokerCommand),
     /// Queues as they are now, the busiest first, again and again
     Top(top::Top),
     /// Look whether the broker answers, and what the token allows
@@ -193,6 +199,8 @@ impl Command {
             Command::Queue(command) => command.run(&client, printer).await,
             Command::Schedule(command) => command.run(&client, printer).await,
             Command::Token(command) => command.run(&client, printer).await,
+            Command::Worker(command) => command.run(&client, printer).await,
+            Command::Broker(command) => command.run(&client, printer).await,
             Command::Top(top) => top.run(&client, printer).await,
             // Above.
             Command::Doctor | Command::Completion { .. } => Ok(End::Done),

@@ -9,3 +9,4 @@ pub(crate) mod queue_set;
 pub(crate) mod schedule;
 pub(crate) mod token;
 pub(crate) mod top;
+pub(crate) mod worker;

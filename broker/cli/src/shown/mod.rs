@@ -6,6 +6,7 @@ pub(crate) mod job;
 pub(crate) mod queue;
 pub(crate) mod schedule;
 pub(crate) mod token;
+pub(crate) mod worker;
 
 use std::time::{Duration, SystemTime};
 

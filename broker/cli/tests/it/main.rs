@@ -8,3 +8,4 @@ mod schedules;
 mod support;
 mod tokens;
 mod usage;
+mod workers;

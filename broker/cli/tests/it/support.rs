@@ -59,6 +59,9 @@ fn broker_command(arguments: &[&str]) -> Command {
         .env("CURRANT_GRPC__LISTEN", "127.0.0.1:0")
         .env("CURRANT_HTTP__LISTEN", "127.0.0.1:0")
         .env("CURRANT_LOG__FORMAT", "json")
+        // A drain waits for brokers of other tests that were killed.
+        .env("CURRANT_BROKER__HEARTBEAT_INTERVAL_MS", "2000")
+        .env("CURRANT_BROKER__DEAD_AFTER_MS", "8000")
         .stdin(Stdio::piped());
     command
 }

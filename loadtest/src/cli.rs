@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
 
-use crate::{channels::Token, chaos, figures, peers};
+use crate::{channels::Token, chaos, figures, looks::LooksOptions, peers};
 
 /// Load tests for Currant. With no argument: a private Postgres, a broker process, 100,000 jobs
 /// through 5 workers, every one of them checked, and a report.
@@ -43,6 +43,8 @@ pub(crate) enum Command {
     /// What a job costs in counts that are the same on every machine, compared with the bounds of
     /// budget.toml: transactions, statements, WAL, allocations, HOT updates. For CI.
     Budget,
+    /// How long looks at jobs and queues take while the table is large.
+    Looks(LooksOptions),
     /// Brokers, workers and Postgres under faults, and a checker that judges what became of the jobs.
     Chaos(chaos::Options),
     /// A worker of `chaos`, as a process of its own.

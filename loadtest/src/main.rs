@@ -21,6 +21,7 @@ mod idle;
 mod jobs;
 mod latency;
 mod limit;
+mod looks;
 mod mixed;
 mod old_snapshot;
 mod open_loop;
@@ -81,6 +82,9 @@ fn load_test(cli: Cli) -> Result<bool> {
     }
     if let Some(Command::Peers(options)) = &cli.command {
         return until_interrupted(1, peers::run(options)).map(|()| true);
+    }
+    if let Some(Command::Looks(options)) = &cli.command {
+        return until_interrupted(1, looks::run(options)).map(|()| true);
     }
     let (settings, options) = Settings::resolve(cli)?;
     let report = until_interrupted(settings.load_threads, measure(&settings))?;

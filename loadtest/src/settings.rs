@@ -110,6 +110,7 @@ impl Settings {
             Some(
                 Command::Figures(_)
                 | Command::Peers(_)
+                | Command::Looks(_)
                 | Command::Budget
                 | Command::Chaos(_)
                 | Command::ChaosWorker(_)

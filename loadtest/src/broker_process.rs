@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::task::spawn_blocking;
 
 use crate::allocations;
 
@@ -135,6 +136,24 @@ impl Drop for BrokerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Another subcommand of the broker, to its end; what it prints.
+pub(crate) async fn once(database_url: &str, words: &[&str]) -> Result<String> {
+    let program = std::env::current_exe().context("can't tell where this program is")?;
+    let mut command = Command::new(program);
+    command.arg("broker-process").args(words).env("CURRANT_DATABASE__URL", database_url);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = spawn_blocking(move || {
+        let mut child = command.spawn()?;
+        // It ends when this is closed.
+        let _open = child.stdin.take();
+        child.wait_with_output()
+    });
+    let output = output.await?.context("can't run the broker's program")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{} ended with {}: {errors}", words.join(" "), output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// What the hidden subcommand does: watches standard input, is the broker.

@@ -1,6 +1,7 @@
 //! What is harmed: a private Postgres, two brokers, four workers, and a proxy on every link.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,9 +14,12 @@ use tokio::task::spawn_blocking;
 use tokio_postgres::{Client, config::Host};
 
 use super::{
+    bounds::BROKER_SETTINGS,
+    credentials::Credentials,
     crew::{Crew, Program},
     history::{Event, Writer},
     proxy::{Proxy, Upstream},
+    queues,
     schedule::Targets,
 };
 use crate::{
@@ -32,22 +36,6 @@ pub(super) const POSTGRES_CONNECTIONS: usize = 100;
 const POSTGRES_SETTINGS: [(&str, &str); 2] =
     [("max_connections", "100"), ("shared_buffers", "64MB")];
 
-/// As in production, but for the times: leases end after seconds.
-const BROKER_SETTINGS: [(&str, &str); 13] = [
-    ("database.connect_timeout_ms", "1000"),
-    ("database.statement_timeout_ms", "5000"),
-    ("broker.drain_deadline_ms", "5000"),
-    ("broker.heartbeat_interval_ms", "500"),
-    ("broker.dead_after_ms", "3000"),
-    ("broker.adoption_grace_ms", "3000"),
-    ("session.heartbeat_interval_ms", "500"),
-    ("session.keep_alive_interval_ms", "500"),
-    ("session.timeout_ms", "3000"),
-    ("session.reconnect_grace_ms", "3000"),
-    ("session.acknowledge_timeout_ms", "3000"),
-    ("dispatch.sweep_interval_ms", "6000"),
-    ("queue_defaults.retry_base_ms", "200"),
-];
 /// The variable that breaks a broker built with the feature `mutations`.
 const MUTATION: &str = "mutation";
 
@@ -61,6 +49,7 @@ pub(super) struct Cluster {
     postgres: Arc<Mutex<PrivatePostgres>>,
     /// Around the proxies.
     pub(super) database_url: String,
+    pub(super) credentials: Credentials,
     control: Writer,
 }
 
@@ -74,23 +63,29 @@ struct Broker {
 }
 
 impl Cluster {
-    /// Logs and history go into `directory`.
+    /// Logs and history go into `directory`. `secure`: by TLS, and nobody without a token.
     pub(super) async fn start(
         directory: &Path,
         python: &Path,
+        secure: bool,
         mutation: Option<&str>,
         control: Writer,
     ) -> Result<Cluster> {
         let postgres = stack::start_postgres(&POSTGRES_SETTINGS).await?;
         let database_url = postgres.dsn();
+        let credentials = match secure {
+            true => Credentials::make(directory, &database_url).await?,
+            false => Credentials::default(),
+        };
         let mut brokers = Vec::new();
         for number in 0..BROKERS {
             let mut settings: Vec<(String, String)> = BROKER_SETTINGS
                 .into_iter()
-                .chain(mutation.map(|name| (MUTATION, name)))
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .map(|(name, ms)| (name.to_owned(), ms.to_string()))
+                .chain(mutation.map(|name| (MUTATION.to_owned(), name.to_owned())))
                 .collect();
             settings.push(("broker.name".to_owned(), format!("chaos-{number}")));
+            settings.extend(credentials.broker_settings()?);
             brokers.push(Broker {
                 process: None,
                 clients: Proxy::start(None).await?,
@@ -99,12 +94,13 @@ impl Cluster {
                 log: directory.join(format!("broker-{number}.log")),
             });
         }
-        let crew = Crew::new(directory, python, &WORKERS).await?;
+        let crew = Crew::new(directory, python, &credentials, &WORKERS).await?;
         let postgres = Arc::new(Mutex::new(postgres));
-        let mut cluster = Cluster { brokers, crew, postgres, database_url, control };
+        let mut cluster = Cluster { brokers, crew, postgres, database_url, credentials, control };
         for number in 0..BROKERS {
             cluster.start_broker(number, &[]).await?;
         }
+        queues::configure(&cluster.client(0).await?).await?;
         for number in 0..WORKERS.len() {
             cluster.crew.start(number)?;
         }
@@ -116,8 +112,13 @@ impl Cluster {
     }
 
     /// Where producers find the brokers.
-    pub(super) fn endpoints(&self) -> Vec<String> {
-        self.brokers.iter().map(|broker| broker.clients.endpoint()).collect()
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.brokers.iter().map(|broker| broker.clients.address()).collect()
+    }
+
+    /// Of a broker, through the proxy.
+    pub(super) async fn client(&self, broker: usize) -> Result<currant_worker_sdk::Client> {
+        self.credentials.connect(self.brokers[broker].clients.address()).await
     }
 
     pub(super) fn clients_link(&self, broker: usize) -> &Proxy {
@@ -145,11 +146,18 @@ impl Cluster {
             format!("host={} port={} user=postgres dbname=currant", through.ip(), through.port());
         let mut settings = broker.settings.clone();
         settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let ca_file = self.credentials.ca_file();
         let mut tries = 0;
         let process = loop {
             tries += 1;
             let mut process = BrokerProcess::serve_logging_to(&url, &settings, broker.log.clone())?;
-            match stack::until_serving(&process.endpoint(), None, Some(&mut process)).await {
+            match stack::until_serving(
+                &self.credentials.url(process.grpc()),
+                ca_file,
+                Some(&mut process),
+            )
+            .await
+            {
                 Ok(()) => break process,
                 Err(error) if tries == STARTS_MAX => return Err(error),
                 Err(_) => {}
@@ -167,16 +175,28 @@ impl Cluster {
     /// SIGKILL. With `failover` its workers find another broker at their address.
     pub(super) fn kill_broker(&mut self, number: usize, failover: bool) {
         self.brokers[number].process = None;
-        let other = self.brokers.iter().find_map(|broker| broker.process.as_ref());
-        let upstream = other.filter(|_| failover).map(|process| Upstream::Tcp(process.grpc()));
+        let upstream = self.other(number).filter(|_| failover);
         self.brokers[number].clients.lead_to(None);
         for worker in self.workers_of(number) {
             self.crew.link(worker).lead_to(upstream.clone());
         }
     }
 
-    /// SIGTERM, and waits until it has ended well.
+    /// Another broker.
+    fn other(&self, number: usize) -> Option<Upstream> {
+        let others = self.brokers.iter().enumerate().filter(|(other, _)| *other != number);
+        let mut running = others.filter_map(|(_, broker)| broker.process.as_ref());
+        running.next().map(|process| Upstream::Tcp(process.grpc()))
+    }
+
+    /// SIGTERM, and waits until it has ended well. Meanwhile who connects anew finds another broker, as
+    /// behind a load balancer.
     pub(super) async fn drain_broker(&mut self, number: usize) -> Result<()> {
+        let upstream = self.other(number);
+        self.brokers[number].clients.lead_to(upstream.clone());
+        for worker in self.workers_of(number) {
+            self.crew.link(worker).lead_to(upstream.clone());
+        }
         let Some(mut process) = self.brokers[number].process.take() else { return Ok(()) };
         if process.ended()?.is_none() {
             spawn_blocking(|| process.stop()).await??;
@@ -235,7 +255,7 @@ impl Cluster {
     pub(super) async fn metrics(&self) -> Result<Vec<String>> {
         let mut texts = Vec::new();
         for process in self.brokers.iter().filter_map(|broker| broker.process.as_ref()) {
-            texts.push(super::metrics::scrape(process.http()).await?);
+            texts.push(super::metrics::scrape(process.http(), &self.credentials).await?);
         }
         Ok(texts)
     }

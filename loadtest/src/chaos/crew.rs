@@ -2,6 +2,7 @@
 
 use std::{
     fs::OpenOptions,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -11,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use super::{history::file_name, payload::QUEUES, proxy::Proxy};
+use super::{credentials::Credentials, history::file_name, proxy::Proxy, queues::SERVED};
 use crate::broker_process::signal;
 
 const POLL: Duration = Duration::from_millis(20);
@@ -36,6 +37,7 @@ pub(super) struct Crew {
     members: Vec<Member>,
     directory: PathBuf,
     python: PathBuf,
+    credentials: Credentials,
 }
 
 struct Member {
@@ -47,7 +49,12 @@ struct Member {
 
 impl Crew {
     /// None of them runs yet.
-    pub(super) async fn new(directory: &Path, python: &Path, programs: &[Program]) -> Result<Crew> {
+    pub(super) async fn new(
+        directory: &Path,
+        python: &Path,
+        credentials: &Credentials,
+        programs: &[Program],
+    ) -> Result<Crew> {
         let mut members = Vec::new();
         for (number, program) in programs.iter().enumerate() {
             members.push(Member {
@@ -57,7 +64,8 @@ impl Crew {
                 process: None,
             });
         }
-        Ok(Crew { members, directory: directory.to_owned(), python: python.to_owned() })
+        let (directory, python) = (directory.to_owned(), python.to_owned());
+        Ok(Crew { members, directory, python, credentials: credentials.clone() })
     }
 
     pub(super) fn link(&self, worker: usize) -> &Proxy {
@@ -73,18 +81,19 @@ impl Crew {
         let history = self.directory.join(file_name(&member.name));
         let mut command = match member.program {
             Program::Rust => {
-                let endpoint = member.link.endpoint();
-                rust(&endpoint, &member.name, &history, RUST_CONCURRENCY, &QUEUES)?
+                let url = self.credentials.url(member.link.address());
+                rust(&url, &member.name, &history, RUST_CONCURRENCY, &SERVED)?
             }
             Program::Python => {
                 let example = Path::new(env!("CARGO_MANIFEST_DIR")).join(EXAMPLE);
                 let mut command = Command::new(&self.python);
                 command.args(["-c", PYTHON_WORKER]).arg(example);
                 command.arg(member.link.address().to_string()).arg(history);
-                command.arg(PYTHON_CONCURRENCY).args(QUEUES);
+                command.arg(PYTHON_CONCURRENCY).args(SERVED);
                 command
             }
         };
+        self.credentials.pass_on(&mut command);
         let process = spawn(&mut command, &self.directory, &member.name)?;
         self.members[worker].process = Some(process);
         Ok(())
@@ -144,10 +153,16 @@ impl Drop for Crew {
 pub(super) struct Single(Child);
 
 impl Single {
-    pub(super) fn start(directory: &Path, endpoint: &str, queue: &str) -> Result<Single> {
+    pub(super) fn start(
+        directory: &Path,
+        address: SocketAddr,
+        credentials: &Credentials,
+        queue: &str,
+    ) -> Result<Single> {
         let name = "worker-order";
         let history = directory.join(file_name(name));
-        let mut command = rust(endpoint, name, &history, "1", &[queue])?;
+        let mut command = rust(&credentials.url(address), name, &history, "1", &[queue])?;
+        credentials.pass_on(&mut command);
         Ok(Single(spawn(&mut command, directory, name)?))
     }
 

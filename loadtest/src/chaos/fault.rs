@@ -115,7 +115,7 @@ impl Fault {
 impl fmt::Display for Kind {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.to_possible_value() {
-            Some(value) => out.write_str(value.get_name()),
+            Some(value) => out.pad(value.get_name()),
             None => write!(out, "{self:?}"),
         }
     }

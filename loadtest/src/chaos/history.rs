@@ -2,6 +2,7 @@
 //! counts, so that a process which is killed leaves all that it has done.
 
 use std::{
+    fmt,
     fs::{self, File, OpenOptions},
     io::Write,
     path::Path,
@@ -26,10 +27,12 @@ pub(super) enum Event {
         by: Producer,
         jobs: Vec<i64>,
     },
-    /// An enqueue failed; whether it was stored isn't known.
+    /// An enqueue that began at this time, as `at` of a line, failed; whether it was stored isn't known.
     Unknown {
         call: String,
+        by: Producer,
         jobs: u32,
+        began: i64,
     },
     /// A cancel is about to be asked for.
     CancelAsked {
@@ -56,11 +59,19 @@ pub(super) enum Event {
         attempt: u32,
         verdict: Verdict,
     },
-    /// A fault begins; `worker`: the only one that it touches.
+    /// A pause of a queue was answered.
+    Paused {
+        queue: String,
+    },
+    /// Its end is about to be asked for.
+    ResumeAsked {
+        queue: String,
+    },
+    /// A fault begins.
     Fault {
         kind: Kind,
         name: String,
-        worker: Option<String>,
+        touches: Touches,
     },
     /// It is over, and what it ended runs again.
     Healed,
@@ -79,6 +90,17 @@ pub(super) enum Event {
 pub(super) enum Producer {
     Grpc,
     Sql,
+}
+
+/// Whom a fault concerns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Touches {
+    All,
+    /// Producers alone.
+    Clients,
+    /// This one alone.
+    Worker(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +123,18 @@ pub(super) enum Phase {
     Faults,
     Settling,
     Over,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Phase::Quiet => "load without faults",
+            Phase::QuietOver => "one worker and the order of its jobs",
+            Phase::Faults => "load with faults",
+            Phase::Settling => "no load, no faults: all jobs have to end",
+            Phase::Over => "over",
+        })
+    }
 }
 
 /// An event as it stands in a file.
@@ -187,7 +221,7 @@ mod tests {
             Event::Started { job: 5, attempt: 1 },
             Event::Answered { job: 5, attempt: 1, verdict: Verdict::Applied },
             Event::Acknowledged { call: "a".into(), by: Producer::Sql, jobs: vec![5, 6] },
-            Event::Fault { kind: Kind::Drip, name: "x".into(), worker: None },
+            Event::Fault { kind: Kind::Drip, name: "x".into(), touches: Touches::All },
         ];
         let (one, other) = (open("one"), open("other"));
         for (index, event) in events.iter().enumerate() {

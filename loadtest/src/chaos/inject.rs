@@ -10,7 +10,8 @@ use tokio_postgres::{Client, error::SqlState};
 use super::{
     cluster::{Cluster, POSTGRES_CONNECTIONS, connect},
     fault::{Fault, Link, Trouble},
-    history::{Event, Writer},
+    history::{Event, Touches, Writer},
+    producers,
     proxy::Proxy,
     schedule::Planned,
 };
@@ -32,14 +33,21 @@ pub(super) async fn carry_out(
     planned: Planned,
 ) -> Result<()> {
     let Planned { fault, lasts, .. } = planned;
-    let worker = match fault {
-        Fault::KillWorker { worker } | Fault::StopWorker { worker } => Some(worker),
-        Fault::Link { link: Link::Worker(worker), .. } => Some(worker),
-        _ => None,
+    let touches = match fault {
+        Fault::KillWorker { worker }
+        | Fault::StopWorker { worker }
+        | Fault::Link { link: Link::Worker(worker), .. } => {
+            Touches::Worker(cluster.crew.name(worker).to_owned())
+        }
+        Fault::Link { link: Link::Client(_), .. } => Touches::Clients,
+        _ => Touches::All,
     };
-    let worker = worker.map(|worker| cluster.crew.name(worker).to_owned());
     let name = format!("{fault} for {} ms", lasts.as_millis());
-    control.write(Event::Fault { kind: fault.kind(), name: name.clone(), worker })?;
+    if let Fault::KillBroker { broker, .. } = fault {
+        // So that it has in its memory what no worker has.
+        producers::burst(&cluster.client(broker).await?, control).await?;
+    }
+    control.write(Event::Fault { kind: fault.kind(), name: name.clone(), touches })?;
     disturb(cluster, fault, lasts).await.context(name)?;
     control.write(Event::Healed)?;
     Ok(())

@@ -1,27 +1,61 @@
 //! What a broker's `/metrics` says.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
+use tokio_rustls::TlsConnector;
+
+use super::credentials::Credentials;
 
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-pub(super) async fn scrape(address: SocketAddr) -> Result<String> {
+pub(super) async fn scrape(address: SocketAddr, credentials: &Credentials) -> Result<String> {
+    let token = credentials.secret().map(|secret| format!("Authorization: Bearer {secret}\r\n"));
+    let request = format!(
+        "GET /metrics HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n{}\r\n",
+        token.unwrap_or_default()
+    );
     let read = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let request = "GET /metrics HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer)
+        let stream = TcpStream::connect(address).await?;
+        match credentials.ca() {
+            Some(ca) => {
+                let name = ServerName::from(address.ip());
+                exchange(connector(ca)?.connect(name, stream).await?, &request).await
+            }
+            None => exchange(stream, &request).await,
+        }
     };
     let answer = timeout(ANSWER_MAX, read).await.context("no metrics came")?;
     answer.context("can't read a broker's metrics")
+}
+
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+) -> Result<String> {
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{}", answer.lines().next().unwrap_or_default());
+    Ok(answer)
+}
+
+fn connector(ca: &str) -> Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca.as_bytes())?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
 }
 
 /// The sum over all brokers of one series, such as `x_total{a="b"}`, or of all series of a family, such as

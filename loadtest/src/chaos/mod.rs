@@ -2,7 +2,9 @@
 //! then a checker judges what producers were told and handlers saw against the database. See
 //! docs/chaos.md.
 
+mod bounds;
 mod cluster;
+mod credentials;
 mod crew;
 mod fault;
 mod history;
@@ -11,9 +13,11 @@ mod judge;
 mod metrics;
 mod mutations;
 mod options;
+mod pauses;
 mod payload;
 mod producers;
 mod proxy;
+mod queues;
 mod recovery;
 mod schedule;
 mod summary;
@@ -35,8 +39,10 @@ use self::{
     history::{Event, Phase, Producer, Writer, file_name},
     judge::{Case, Counters, Gauges},
     mutations::Mutation,
-    payload::{KIND, ORDER_QUEUE, Payload},
+    pauses::Pauses,
+    payload::{KIND, Payload},
     producers::Producers,
+    queues::ORDER,
     schedule::{Planned, plan},
     summary::{Facts, Summary},
 };
@@ -92,7 +98,8 @@ async fn one(options: &Options, mutation: Option<Mutation>, python: &Path) -> Re
     let control = Writer::open(&directory.join(file_name("control")))?;
     let name = mutation.map(|mutation| mutation.name);
     let run = Run { options, mutated: mutation.is_some(), directory: &directory, control };
-    let cluster = Cluster::start(&directory, python, name, run.control.clone()).await?;
+    let secure = is_secure(options.seed);
+    let cluster = Cluster::start(&directory, python, secure, name, run.control.clone()).await?;
     let (case, settled) = run.through(cluster, &planned).await.with_context(|| {
         format!("seed {}; history and logs are in {}", options.seed, directory.display())
     })?;
@@ -100,12 +107,12 @@ async fn one(options: &Options, mutation: Option<Mutation>, python: &Path) -> Re
     let facts = Facts {
         seed: options.seed,
         duration_seconds: options.duration,
+        secure,
         mutation: name,
-        jobs_stored: case.rows.len(),
         settled_ms: settled.as_millis() as u64,
         command: command(options, name),
     };
-    let summary = Summary::new(facts, &case.history, violations);
+    let summary = Summary::new(facts, &case, violations);
     summary.print();
     summary.write(&options.json)?;
     if temporary && (summary.is_clean() || mutation.is_some()) {
@@ -114,6 +121,11 @@ async fn one(options: &Options, mutation: Option<Mutation>, python: &Path) -> Re
         println!("history and logs are in {}", directory.display());
     }
     Ok(summary)
+}
+
+/// Every second seed is by TLS and with tokens.
+fn is_secure(seed: u64) -> bool {
+    seed % 2 == 1
 }
 
 /// Where history and logs go, and whether that is a temporary place.
@@ -169,13 +181,13 @@ impl Run<'_> {
     }
 
     fn phase(&self, phase: Phase) -> Result<()> {
-        println!("{phase:?}");
+        println!("{phase}");
         self.control.write(Event::Phase { phase })
     }
 
     /// Order with one worker, then load; returns the brokers' counters when all of that is over.
     async fn quiet(&self, cluster: &mut Cluster, history: &Writer) -> Result<Counters> {
-        let endpoints = cluster.endpoints();
+        let first = cluster.addresses()[0];
         self.phase(Phase::Quiet)?;
         let load = self.load("quiet", cluster, history).await?;
         sleep(QUIET).await;
@@ -184,8 +196,8 @@ impl Run<'_> {
         sleep(ANSWERS).await;
         let counters = Counters::of(&cluster.metrics().await?);
         self.phase(Phase::QuietOver)?;
-        order(&endpoints[0], history).await?;
-        let single = Single::start(self.directory, &endpoints[0], ORDER_QUEUE)?;
+        order(&cluster.client(0).await?, history).await?;
+        let single = Single::start(self.directory, first, &cluster.credentials, ORDER)?;
         settle(cluster, QUIET_SETTLE_MAX).await?;
         single.stop().await?;
         Ok(counters)
@@ -199,6 +211,9 @@ impl Run<'_> {
     ) -> Result<()> {
         self.phase(Phase::Faults)?;
         let load = self.load("chaos", cluster, history).await?;
+        let addresses = cluster.addresses();
+        let seed = self.options.seed;
+        let pauses = Pauses::start(seed, &addresses, &cluster.credentials, &self.control).await?;
         sleep(QUIET).await;
         let begun = Instant::now();
         for planned in planned {
@@ -206,14 +221,14 @@ impl Run<'_> {
             println!("{:>7.1} s  {}", begun.elapsed().as_secs_f64(), planned.fault);
             inject::carry_out(cluster, &self.control, *planned).await?;
         }
-        // The last one gets the time to show that the rate comes back.
-        rest(cluster, QUIET).await?;
-        load.stop().await
+        let last = planned.last().map(|last| bounds::calm(last.fault.kind()));
+        rest(cluster, last.unwrap_or(QUIET)).await?;
+        load.stop().await?;
+        pauses.stop().await
     }
 
     async fn load(&self, name: &str, cluster: &Cluster, history: &Writer) -> Result<Producers> {
-        let (seed, endpoints) = (self.options.seed, cluster.endpoints());
-        Producers::start(name, seed, &endpoints, &cluster.database_url, history).await
+        Producers::start(name, self.options.seed, cluster, history).await
     }
 
     /// Lines of the brokers' logs that tell of a panic.
@@ -268,12 +283,12 @@ async fn gauges(cluster: &Cluster) -> Result<Gauges> {
 }
 
 /// Jobs of several priorities, before anybody takes them.
-async fn order(endpoint: &str, history: &Writer) -> Result<()> {
-    let client = Client::connect(endpoint).await?;
+async fn order(client: &Client, history: &Writer) -> Result<()> {
     for index in 0..ORDER_JOBS {
         let call = format!("order-{index}");
-        let payload = Payload { call: call.clone(), index: 0, jobs: 1, ms: 1, fail: 0 };
-        let job = NewJob::json(ORDER_QUEUE, KIND, &payload)?;
+        let payload =
+            Payload { call: call.clone(), index: 0, jobs: 1, ms: 1, fail: 0, unique: None };
+        let job = NewJob::json(ORDER, KIND, &payload)?;
         let priority = [0, 3, -2, 0, 7][index as usize % 5];
         let id = client.enqueue_once(call.clone(), [job.priority(priority)]).await?;
         let jobs = id.iter().map(|id| id.0).collect();

@@ -4,10 +4,6 @@ use serde::{Deserialize, Serialize};
 
 /// The kind of every job.
 pub(super) const KIND: &str = "chaos";
-/// Every worker has all of them.
-pub(super) const QUEUES: [&str; 2] = ["chaos-a", "chaos-b"];
-/// Only one worker, with one handler at a time, has this one.
-pub(super) const ORDER_QUEUE: &str = "chaos-order";
 
 /// Together `call` and `index` are of one job alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +16,31 @@ pub(super) struct Payload {
     pub(super) ms: u64,
     /// Attempts up to this one fail.
     pub(super) fail: u32,
+    /// Which others it may not be beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unique: Option<Scope>,
+}
+
+/// Of a unique job; the scope's name is its key as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Scope {
+    Waiting,
+    Unfinished,
+    Period,
+}
+
+impl Scope {
+    pub(super) const ALL: [Scope; 3] = [Scope::Waiting, Scope::Unfinished, Scope::Period];
+
+    /// As SQL names it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Scope::Waiting => "waiting",
+            Scope::Unfinished => "unfinished",
+            Scope::Period => "period",
+        }
+    }
 }
 
 /// What a handler returns: which attempt of which job it was.

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use currant_worker_sdk::{CancelVerdict, Client, JobId, NewJob};
+use currant_worker_sdk::{CancelVerdict, Client, JobId, NewJob, Unique};
 use fastrand::Rng;
 use tokio::{
     sync::Semaphore,
@@ -14,13 +14,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cluster::connect,
-    history::{Event, Producer, Writer},
-    payload::{KIND, Payload, QUEUES},
+    cluster::{self, Cluster, connect},
+    history::{Event, Producer, Writer, now_micros},
+    payload::{KIND, Payload, Scope},
+    queues::{BURST, KEYED, KEYS, LIMITED, ORDERED, PAUSED, PLAIN, UNIQUE, UNIQUE_PERIOD},
 };
 
 /// Calls a second of one producer over gRPC, and of the one by SQL.
-const CALLS_PER_SECOND: u32 = 8;
+const CALLS_PER_SECOND: u32 = 10;
 const JOBS_PER_CALL_MAX: u32 = 8;
 /// Calls of one producer under way. More aren't begun until one has ended.
 const CALLS_MAX: usize = 64;
@@ -31,9 +32,19 @@ const POISON_ATTEMPTS: u32 = 3;
 const ATTEMPTS: u32 = 200;
 /// How long after it was stored a job is cancelled.
 const CANCEL_AFTER: Duration = Duration::from_millis(30);
+/// How long after it was stored a job that may expire does.
+const EXPIRES_MS: std::ops::Range<u64> = 500..3000;
+
+/// Of a burst: more than all workers can hold.
+const BURST_JOBS: u32 = 400;
+const BURST_MS: u64 = 10;
 
 const ENQUEUE: &str =
-    "SELECT currant.enqueue_bytes($1, $2, $3, priority => $4, max_attempts => $5)";
+    "SELECT currant.enqueue_bytes($1, $2, $3, priority => $4, max_attempts => $5, key => $6)";
+const ENQUEUE_UNIQUE: &str = "SELECT id FROM currant.enqueue_unique(
+    currant.new_job_bytes($1, $2, $3, priority => $4, max_attempts => $5), $6::text, scope => $6::text,
+    period => CASE $6::text WHEN 'period' THEN make_interval(secs => $7::float8) END,
+    conflict => CASE $6::text WHEN 'waiting' THEN 'replace' ELSE 'existing' END)";
 
 /// Producers that run until they are stopped.
 pub(super) struct Producers {
@@ -46,19 +57,18 @@ impl Producers {
     pub(super) async fn start(
         name: &str,
         seed: u64,
-        endpoints: &[String],
-        database_url: &str,
+        cluster: &Cluster,
         history: &Writer,
     ) -> Result<Producers> {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        for (number, endpoint) in endpoints.iter().enumerate() {
-            let client = Client::connect(endpoint).await?.deadline(CALL_MAX);
+        for number in 0..cluster::BROKERS {
+            let client = cluster.client(number).await?.deadline(CALL_MAX);
             let calls = Calls::new(format!("{name}-grpc-{number}"), seed, history);
             tasks.spawn(over_grpc(calls, client, stop.clone()));
         }
         let calls = Calls::new(format!("{name}-sql"), seed, history);
-        tasks.spawn(by_sql(calls, database_url.to_owned(), stop.clone()));
+        tasks.spawn(by_sql(calls, cluster.database_url.clone(), stop.clone()));
         Ok(Producers { stop, tasks })
     }
 
@@ -83,6 +93,7 @@ struct Calls {
 struct Call {
     name: String,
     queue: &'static str,
+    key: Option<&'static str>,
     jobs: Vec<Job>,
     cancel: bool,
 }
@@ -91,6 +102,8 @@ struct Job {
     payload: Payload,
     priority: i32,
     max_attempts: u32,
+    /// Not by SQL.
+    expires: Option<Duration>,
 }
 
 impl Calls {
@@ -102,29 +115,68 @@ impl Calls {
     fn next(&mut self) -> Call {
         let name = format!("{}-{}", self.name, self.count);
         self.count += 1;
-        let jobs = self.rng.u32(1..=JOBS_PER_CALL_MAX);
+        let queue = match self.rng.u8(..100) {
+            0..60 => PLAIN[self.rng.usize(..PLAIN.len())],
+            60..70 => LIMITED,
+            70..78 => KEYED,
+            78..86 => ORDERED,
+            86..93 => UNIQUE,
+            _ => PAUSED,
+        };
+        let keyed = [KEYED, ORDERED].contains(&queue);
+        let key = keyed.then(|| KEYS[self.rng.usize(..KEYS.len())]);
+        // One that isn't stored for another's sake leaves no call in part.
+        let jobs = if queue == UNIQUE { 1 } else { self.rng.u32(1..=JOBS_PER_CALL_MAX) };
         Call {
-            queue: QUEUES[self.rng.usize(..QUEUES.len())],
-            jobs: (0..jobs).map(|index| self.job(&name, index, jobs)).collect(),
-            cancel: self.rng.u8(..50) == 0,
+            queue,
+            key,
+            jobs: (0..jobs).map(|index| self.job(queue, &name, index, jobs)).collect(),
+            // A unique job may be another call's.
+            cancel: self.rng.u8(..50) == 0 && queue != UNIQUE,
             name,
         }
     }
 
-    fn job(&mut self, call: &str, index: u32, jobs: u32) -> Job {
+    fn job(&mut self, queue: &str, call: &str, index: u32, jobs: u32) -> Job {
+        let plain = PLAIN.contains(&queue);
         let ms = match self.rng.u8(..100) {
+            // One after the other, and there are others behind.
+            _ if queue == ORDERED => self.rng.u64(0..30),
+            _ if !plain => self.rng.u64(20..200),
             0..85 => self.rng.u64(0..20),
             85..95 => self.rng.u64(100..500),
             _ => self.rng.u64(1000..3000),
         };
         let (fail, max_attempts) = match self.rng.u8(..100) {
+            // Whichever becomes which, all of one key have the same to do.
+            _ if queue == UNIQUE => (0, ATTEMPTS),
             0..2 => (u32::MAX, POISON_ATTEMPTS),
             2..6 => (self.rng.u32(1..=2), ATTEMPTS),
             _ => (0, ATTEMPTS),
         };
-        let payload = Payload { call: call.to_owned(), index, jobs, ms, fail };
-        Job { payload, priority: [-1, 0, 0, 0, 5][self.rng.usize(..5)], max_attempts }
+        let expires = match self.rng.u8(..100) {
+            0..50 if queue == PAUSED => Some(self.rng.u64(EXPIRES_MS)),
+            0..5 if plain => Some(self.rng.u64(EXPIRES_MS)),
+            _ => None,
+        };
+        let unique = (queue == UNIQUE).then(|| Scope::ALL[self.rng.usize(..Scope::ALL.len())]);
+        let payload = Payload { call: call.to_owned(), index, jobs, ms, fail, unique };
+        let priority = [-1, 0, 0, 0, 5][self.rng.usize(..5)];
+        Job { payload, priority, max_attempts, expires: expires.map(Duration::from_millis) }
     }
+}
+
+/// Many short jobs at once.
+pub(super) async fn burst(client: &Client, history: &Writer) -> Result<()> {
+    let name = format!("burst-{}", fastrand::u64(..));
+    let jobs = (0..BURST_JOBS).map(|index| {
+        let (call, ms) = (name.clone(), BURST_MS);
+        let payload = Payload { call, index, jobs: BURST_JOBS, ms, fail: 0, unique: None };
+        Job { payload, priority: 0, max_attempts: ATTEMPTS, expires: None }
+    });
+    let call =
+        Call { queue: BURST, key: None, jobs: jobs.collect(), cancel: false, name: name.clone() };
+    enqueue(&client.clone().deadline(CALL_MAX), history, call).await
 }
 
 async fn over_grpc(mut calls: Calls, client: Client, stop: CancellationToken) -> Result<()> {
@@ -150,12 +202,16 @@ async fn over_grpc(mut calls: Calls, client: Client, stop: CancellationToken) ->
 }
 
 async fn enqueue(client: &Client, history: &Writer, call: Call) -> Result<()> {
-    let count = call.jobs.len() as u32;
-    let jobs: Result<Vec<NewJob>> = call.jobs.iter().map(|job| new_job(call.queue, job)).collect();
-    let stored = client.enqueue_once(call.name.clone(), jobs?).await;
+    let (began, count) = (now_micros(), call.jobs.len() as u32);
+    let jobs = call.jobs.iter().map(|job| new_job(&call, job)).collect::<Result<Vec<_>>>()?;
+    let stored = match call.queue {
+        UNIQUE => client.enqueue_many(jobs).await,
+        _ => client.enqueue_once(call.name.clone(), jobs).await,
+    };
     // Whatever the error: it may have been stored, and only the checker knows.
     let Ok(ids) = stored else {
-        return history.write(Event::Unknown { call: call.name, jobs: count });
+        let by = Producer::Grpc;
+        return history.write(Event::Unknown { call: call.name, by, jobs: count, began });
     };
     let jobs: Vec<i64> = ids.iter().map(|id| id.0).collect();
     history.write(Event::Acknowledged { call: call.name, by: Producer::Grpc, jobs })?;
@@ -165,9 +221,23 @@ async fn enqueue(client: &Client, history: &Writer, call: Call) -> Result<()> {
     Ok(())
 }
 
-fn new_job(queue: &'static str, job: &Job) -> Result<NewJob> {
-    let Job { payload, priority, max_attempts } = job;
-    let new = NewJob::json(queue, KIND, payload)?;
+fn new_job(call: &Call, job: &Job) -> Result<NewJob> {
+    let Job { payload, priority, max_attempts, expires } = job;
+    let mut new = NewJob::json(call.queue, KIND, payload)?;
+    if let Some(key) = call.key {
+        new = new.key(key);
+    }
+    if let Some(expires) = expires {
+        new = new.expire_after(*expires);
+    }
+    if let Some(scope) = payload.unique {
+        let unique = Unique::key(scope.name());
+        new = new.unique(match scope {
+            Scope::Waiting => unique.while_waiting().replace(),
+            Scope::Unfinished => unique,
+            Scope::Period => unique.for_period(UNIQUE_PERIOD),
+        });
+    }
     Ok(new.priority(*priority).max_attempts(*max_attempts))
 }
 
@@ -194,12 +264,12 @@ async fn by_sql(mut calls: Calls, url: String, stop: CancellationToken) -> Resul
         }
         let Some(client) = &mut connection else { continue };
         let call = calls.next();
-        let jobs = call.jobs.len() as u32;
+        let (began, jobs, by) = (now_micros(), call.jobs.len() as u32, Producer::Sql);
         let event = match timeout(CALL_MAX, insert(client, &call)).await {
-            Ok(Ok(jobs)) => Event::Acknowledged { call: call.name, by: Producer::Sql, jobs },
+            Ok(Ok(jobs)) => Event::Acknowledged { call: call.name, by, jobs },
             Ok(Err(_)) | Err(_) => {
                 connection = None;
-                Event::Unknown { call: call.name, jobs }
+                Event::Unknown { call: call.name, by, jobs, began }
             }
         };
         calls.history.write(event)?;
@@ -213,9 +283,23 @@ async fn insert(client: &mut tokio_postgres::Client, call: &Call) -> Result<Vec<
     for job in &call.jobs {
         let payload = serde_json::to_vec(&job.payload)?;
         let attempts = job.max_attempts as i32;
-        let row = transaction
-            .query_one(ENQUEUE, &[&call.queue, &KIND, &payload, &job.priority, &attempts])
-            .await?;
+        let (queue, priority) = (&call.queue, &job.priority);
+        let row = match job.payload.unique.map(Scope::name) {
+            Some(scope) => {
+                let period = UNIQUE_PERIOD.as_secs_f64();
+                transaction
+                    .query_one(
+                        ENQUEUE_UNIQUE,
+                        &[queue, &KIND, &payload, priority, &attempts, &scope, &period],
+                    )
+                    .await?
+            }
+            None => {
+                transaction
+                    .query_one(ENQUEUE, &[queue, &KIND, &payload, priority, &attempts, &call.key])
+                    .await?
+            }
+        };
         ids.push(row.get(0));
     }
     transaction.commit().await?;

@@ -60,10 +60,6 @@ impl Proxy {
         self.address
     }
 
-    pub(super) fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
     /// Where new connections lead from now on.
     pub(super) fn lead_to(&self, upstream: Option<Upstream>) {
         self.state.send_modify(|state| state.upstream = upstream);

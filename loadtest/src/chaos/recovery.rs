@@ -1,12 +1,14 @@
 //! How long after the beginning of a fault all is as before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
 use super::{
     fault::Kind,
     history::{Event, Line, Phase},
+    judge::Row,
+    queues::{BURST, PLAIN},
 };
 
 /// The rate is that of so long, looked at in such steps.
@@ -29,13 +31,30 @@ pub(super) struct Recovery {
 /// Of each fault, in order.
 pub(super) type Recoveries = BTreeMap<Kind, Vec<Recovery>>;
 
-pub(super) fn recoveries(history: &[Line]) -> Recoveries {
+/// Jobs by what is measured on them.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    rated: HashSet<i64>,
+    waiting: HashSet<i64>,
+}
+
+impl Load {
+    /// Of queues without limits and pauses; of a burst, only how long it waits.
+    pub(super) fn of(rows: &[Row]) -> Load {
+        let ids =
+            |is: fn(&str) -> bool| rows.iter().filter(move |row| is(row.queue())).map(Row::id);
+        let plain = |queue: &str| PLAIN.contains(&queue);
+        Load { rated: ids(plain).collect(), waiting: ids(|queue| queue == BURST).collect() }
+    }
+}
+
+pub(super) fn recoveries(history: &[Line], load: &Load) -> Recoveries {
     let mut recoveries = Recoveries::new();
     let phase = |wanted| {
         let begins = |line: &&Line| line.event == Event::Phase { phase: wanted };
         history.iter().find(begins).map(|line| line.at)
     };
-    let (Some(load), Some(settling)) = (phase(Phase::Faults), phase(Phase::Settling)) else {
+    let (Some(begins), Some(settling)) = (phase(Phase::Faults), phase(Phase::Settling)) else {
         return recoveries;
     };
     let faults: Vec<(i64, Kind)> = history
@@ -46,8 +65,8 @@ pub(super) fn recoveries(history: &[Line]) -> Recoveries {
         })
         .collect();
     let Some(&(first, _)) = faults.first() else { return recoveries };
-    let seen = Seen::new(history);
-    let full = FULL * seen.rate(load, first);
+    let seen = Seen::new(history, load);
+    let full = FULL * seen.rate(begins, first);
     for (number, &(begins, kind)) in faults.iter().enumerate() {
         let until = faults.get(number + 1).map_or(settling, |next| next.0);
         let mut windows = (begins..=until - WINDOW_MICROS).step_by(STEP_MICROS as usize);
@@ -76,20 +95,23 @@ struct Times {
 }
 
 impl Seen {
-    fn new(history: &[Line]) -> Seen {
+    fn new(history: &[Line], load: &Load) -> Seen {
         let mut seen = Seen::default();
+        let waits = |id: &i64| load.rated.contains(id) || load.waiting.contains(id);
         for line in history {
             match &line.event {
                 Event::Acknowledged { jobs, .. } => {
-                    for id in jobs {
+                    for id in jobs.iter().filter(|id| waits(id)) {
                         seen.jobs.entry(*id).or_default().acknowledged = Some(line.at);
                     }
                 }
-                Event::Started { job, attempt } => {
+                Event::Started { job, attempt } if waits(job) => {
                     seen.jobs.entry(*job).or_default().runs.push((*attempt, line.at, None));
                 }
-                Event::Ended { job, attempt, .. } => {
-                    seen.ended.push(line.at);
+                Event::Ended { job, attempt, .. } if waits(job) => {
+                    if load.rated.contains(job) {
+                        seen.ended.push(line.at);
+                    }
                     let runs = &mut seen.jobs.entry(*job).or_default().runs;
                     if let Some(run) = runs.iter_mut().find(|run| run.0 == *attempt) {
                         run.2 = Some(line.at);
@@ -131,7 +153,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos::history::Producer;
+    use crate::chaos::history::{Producer, Touches};
 
     #[test]
     fn rate_waits_and_reruns_are_taken_from_the_beginning_of_the_fault() {
@@ -145,7 +167,7 @@ mod tests {
             at(0, Event::Phase { phase: Phase::Faults }),
             at(1999, Event::Started { job: 2, attempt: 1 }),
             at(1999, acknowledged(3)),
-            at(2000, Event::Fault { kind: Kind::Drip, name: String::new(), worker: None }),
+            at(2000, Event::Fault { kind: Kind::Drip, name: String::new(), touches: Touches::All }),
             at(2500, acknowledged(4)),
             at(2900, Event::Started { job: 3, attempt: 1 }),
             at(3100, Event::Started { job: 4, attempt: 1 }),
@@ -156,8 +178,9 @@ mod tests {
         history.extend((0..2000).step_by(10).map(ended));
         history.extend((3500..8000).step_by(10).map(ended));
         history.sort_by_key(|line| line.at);
+        let load = Load { rated: (1..5).collect(), waiting: HashSet::new() };
         let expected =
             Recovery { full_rate_ms: Some(1500), longest_wait_ms: 900, run_again_ms: Some(1200) };
-        assert_eq!(recoveries(&history), BTreeMap::from([(Kind::Drip, vec![expected])]));
+        assert_eq!(recoveries(&history, &load), BTreeMap::from([(Kind::Drip, vec![expected])]));
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use clap::ValueEnum;
 use fastrand::Rng;
 
-use super::fault::{Fault, Kind, Link, Swallows, Trouble};
+use super::{
+    bounds,
+    fault::{Fault, Kind, Link, Swallows, Trouble},
+};
 
 /// A fault, how long all is well before it, and how long it lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,7 @@ pub(super) struct Targets {
 
 /// Between the end of a fault and the next: long enough to see the rate come back.
 const REST_MS: std::ops::Range<u64> = 1200..2500;
+const CALM_EVERY: usize = 5;
 /// A disturbance that leases survive.
 const SHORT_MS: std::ops::Range<u64> = 200..1500;
 /// One that they don't.
@@ -47,6 +51,10 @@ pub(super) fn plan(seed: u64, duration: Duration, only: &[Kind], targets: Target
         };
         let (fault, lasts) = draw(&mut rng, kind, targets);
         let rest = Duration::from_millis(rng.u64(REST_MS));
+        // Now and then so long that what the last one did has to be over.
+        let calm = planned.len() % CALM_EVERY == CALM_EVERY - 1;
+        let last = planned.last().filter(|_| calm);
+        let rest = last.map_or(rest, |last: &Planned| bounds::calm(last.fault.kind()));
         planned.push(Planned { rest, lasts, fault });
         planned_for += rest + lasts;
     }
@@ -119,6 +127,14 @@ mod tests {
         assert!(planned.iter().all(|one| one.rest >= Duration::from_millis(REST_MS.start)));
         let kinds: BTreeSet<Kind> = planned.iter().map(|one| one.fault.kind()).collect();
         assert_eq!(kinds.len(), Kind::value_variants().len(), "{kinds:?}");
+    }
+
+    #[test]
+    fn every_fifth_fault_has_the_time_to_be_over() {
+        let planned = plan_of(1, 300);
+        for pair in planned.windows(2).skip(CALM_EVERY - 2).step_by(CALM_EVERY) {
+            assert_eq!(pair[1].rest, bounds::calm(pair[0].fault.kind()));
+        }
     }
 
     #[test]

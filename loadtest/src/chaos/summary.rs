@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::{
     fault::Kind,
-    history::{Event, Line},
-    judge::{self, Violation, Wrong},
-    recovery::{Recoveries, recoveries},
+    history::Event,
+    judge::{self, Case, Violation, Wrong},
+    recovery::{Load, Recoveries, recoveries},
 };
 use crate::report::json;
 
@@ -20,6 +20,8 @@ const SHOWN_MAX: usize = 3;
 pub(super) struct Summary {
     seed: u64,
     duration_seconds: u32,
+    /// By TLS and with tokens.
+    secure: bool,
     mutation: Option<&'static str>,
     jobs_acknowledged: usize,
     calls_of_unknown_fate: usize,
@@ -39,17 +41,17 @@ pub(super) struct Summary {
 pub(super) struct Facts {
     pub(super) seed: u64,
     pub(super) duration_seconds: u32,
+    pub(super) secure: bool,
     pub(super) mutation: Option<&'static str>,
-    pub(super) jobs_stored: usize,
     pub(super) settled_ms: u64,
     pub(super) command: String,
 }
 
 impl Summary {
-    pub(super) fn new(facts: Facts, history: &[Line], violations: Vec<Violation>) -> Summary {
+    pub(super) fn new(facts: Facts, case: &Case, violations: Vec<Violation>) -> Summary {
         let mut faults: BTreeMap<Kind, usize> = BTreeMap::new();
         let (mut acknowledged, mut unknown, mut runs, mut ended) = (0, 0, 0, 0);
-        for line in history {
+        for line in &case.history {
             match &line.event {
                 Event::Acknowledged { jobs, .. } => acknowledged += jobs.len(),
                 Event::Unknown { .. } => unknown += 1,
@@ -59,19 +61,21 @@ impl Summary {
                 _ => {}
             }
         }
-        let Facts { seed, duration_seconds, mutation, jobs_stored, settled_ms, command } = facts;
+        let load = Load::of(&case.rows);
+        let Facts { seed, duration_seconds, secure, mutation, settled_ms, command } = facts;
         Summary {
             seed,
             duration_seconds,
+            secure,
             mutation,
             jobs_acknowledged: acknowledged,
             calls_of_unknown_fate: unknown,
-            jobs_stored,
+            jobs_stored: case.rows.len(),
             handler_runs: runs,
             ended_by_itself: ended,
             settled_ms,
             faults,
-            recoveries: recoveries(history),
+            recoveries: recoveries(&case.history, &load),
             violations_by_kind: judge::count(&violations),
             violations,
             command,

@@ -51,9 +51,17 @@ def end_with_the_load_test():
         pass
     os._exit(1)
 
+def channel_to(address):
+    if (ca_file := os.environ.get("CURRANT_CHAOS_CA_FILE")) is None:
+        return grpc.aio.insecure_channel(address, options=OPTIONS)
+    with open(ca_file, "rb") as file:
+        tls = grpc.ssl_channel_credentials(file.read())
+    token = grpc.access_token_call_credentials(os.environ["CURRANT_CHAOS_TOKEN"])
+    return grpc.aio.secure_channel(address, grpc.composite_channel_credentials(tls, token), options=OPTIONS)
+
 async def main():
     threading.Thread(target=end_with_the_load_test, daemon=True).start()
-    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+    async with channel_to(address) as channel:
         await Zombie(channel, queues, int(concurrency)).run()
 
 asyncio.run(main())

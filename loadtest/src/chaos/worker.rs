@@ -9,6 +9,7 @@ use currant_worker_sdk::{HandlerError, Job, Verdict as Answer, Worker};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
+    credentials::Credentials,
     history::{Event, Verdict, Writer},
     payload::{KIND, Payload, result},
 };
@@ -42,7 +43,9 @@ pub(crate) fn be_a_worker(args: WorkerArgs) -> ExitCode {
 async fn work(args: WorkerArgs) -> Result<()> {
     let history = Writer::open(&args.history)?;
     let answers = history.clone();
-    let mut builder = Worker::builder(&args.endpoint)
+    let credentials = Credentials::of_environment()?;
+    let mut builder = credentials
+        .on_worker(Worker::builder(&args.endpoint))
         .name(args.name)
         .concurrency(args.concurrency)
         .shutdown_timeout(SHUTDOWN_MAX)

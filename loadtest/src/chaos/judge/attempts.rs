@@ -53,7 +53,8 @@ pub(super) fn check(job: &JobView<'_>, faults: &[FaultSpan<'_>], found: &mut Vec
 fn reruns<'a>(job: &'a JobView<'_>) -> Vec<(&'a Run<'a>, &'a Run<'a>)> {
     let mut pairs = Vec::new();
     for earlier in &job.runs {
-        let Some((ended_at, _)) = earlier.ended else { continue };
+        // It was told to stop, unless its worker was killed, which is excused.
+        let ended_at = earlier.ended.map_or(i64::MAX, |(at, _)| at);
         let within = |run: &&Run<'_>| {
             run.attempt > earlier.attempt
                 && (earlier.started_at..ended_at).contains(&run.started_at)
@@ -66,11 +67,9 @@ fn reruns<'a>(job: &'a JobView<'_>) -> Vec<(&'a Run<'a>, &'a Run<'a>)> {
 /// Whether something had happened for which the earlier worker could be held for lost.
 fn excused(earlier: &Run<'_>, later: &Run<'_>, faults: &[FaultSpan<'_>]) -> bool {
     faults.iter().any(|fault| {
-        let begins = fault.begins - SECOND_MICROS;
-        let ends = fault.ends.saturating_add(AFTERMATH_MICROS);
-        let overlaps = begins < later.started_at && earlier.started_at < ends;
-        let touches = fault.worker.is_none_or(|worker| worker == earlier.who);
-        overlaps && touches && may_end_leases(fault.kind)
+        fault.reaches(earlier.started_at, later.started_at + SECOND_MICROS, AFTERMATH_MICROS)
+            && fault.concerns(earlier.who)
+            && may_end_leases(fault.kind)
     })
 }
 

@@ -1,9 +1,12 @@
 //! What brokers say of themselves must be what was seen.
 
-use super::{Case, Violation, Wrong, phase_at};
+use std::collections::HashSet;
+
+use super::{Case, Row, Violation, Wrong, phase_at};
 use crate::chaos::{
     history::{Event, Phase, Producer, Verdict},
     metrics::sum,
+    queues::UNIQUE,
 };
 
 /// Since the brokers' start: only comparable as long as none was killed.
@@ -22,8 +25,11 @@ pub(in crate::chaos) struct Gauges {
 impl Counters {
     /// From the `/metrics` of all brokers.
     pub(in crate::chaos) fn of(texts: &[String]) -> Counters {
+        // Who stored a unique job that another one replaced isn't known.
+        let unique =
+            format!("currant_jobs_enqueued_total{{messaging_destination_name=\"{UNIQUE}\"}}");
         Counters {
-            enqueued: sum(texts, "currant_jobs_enqueued_total"),
+            enqueued: sum(texts, "currant_jobs_enqueued_total") - sum(texts, &unique),
             applied: sum(texts, "currant_completions_total{verdict=\"applied\"}"),
         }
     }
@@ -46,9 +52,13 @@ pub(super) fn check(case: &Case, found: &mut Vec<Violation>) {
     let ends = phase_at(&case.history, Phase::QuietOver).unwrap_or_default();
     let (mut enqueued, mut applied) = (0, 0);
     let mut certain = true;
+    let is_unique = |row: &&Row| row.payload.unique.is_some();
+    let unique: HashSet<i64> = case.rows.iter().filter(is_unique).map(Row::id).collect();
     for line in case.history.iter().take_while(|line| line.at < ends) {
         match &line.event {
-            Event::Acknowledged { by: Producer::Grpc, jobs, .. } => enqueued += jobs.len(),
+            Event::Acknowledged { by: Producer::Grpc, jobs, .. } => {
+                enqueued += jobs.iter().filter(|id| !unique.contains(id)).count();
+            }
             Event::Answered { verdict: Verdict::Applied, .. } => applied += 1,
             Event::Unknown { .. } => certain = false,
             _ => {}

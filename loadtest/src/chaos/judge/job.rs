@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::Row;
+use super::{Row, rows::SUCCEEDED};
 use crate::chaos::{
     fault::Kind,
-    history::{Event, Line, Verdict},
+    history::{Event, Line, Touches, Verdict},
 };
 
 #[derive(Debug, Default)]
@@ -40,10 +40,25 @@ pub(super) struct Answer {
 #[derive(Clone, Debug)]
 pub(super) struct FaultSpan<'a> {
     pub(super) kind: Kind,
-    /// The only worker that it touches.
-    pub(super) worker: Option<&'a str>,
+    pub(super) touches: &'a Touches,
     pub(super) begins: i64,
     pub(super) ends: i64,
+}
+
+impl FaultSpan<'_> {
+    /// Whether it, or the time for which it may have consequences, has a part in this span.
+    pub(super) fn reaches(&self, from: i64, to: i64, aftermath: i64) -> bool {
+        self.begins < to && from < self.ends.saturating_add(aftermath)
+    }
+
+    /// Whether a worker of this name has to do with it.
+    pub(super) fn concerns(&self, worker: &str) -> bool {
+        match self.touches {
+            Touches::All => true,
+            Touches::Clients => false,
+            Touches::Worker(name) => name == worker,
+        }
+    }
 }
 
 impl JobView<'_> {
@@ -54,6 +69,18 @@ impl JobView<'_> {
     /// Attempts whose success was answered as stored.
     pub(super) fn applied_successes(&self) -> Vec<u32> {
         self.applied(true)
+    }
+
+    pub(super) fn is_of(&self, queue: &str) -> bool {
+        self.row.is_some_and(|row| row.queue == queue)
+    }
+
+    /// Whether nobody took this attempt from its worker: its completion is what is stored of it.
+    pub(super) fn is_kept(&self, attempt: u32) -> bool {
+        let stored = |row: &Row| row.attempt == attempt && row.outcome == Some(SUCCEEDED);
+        let applied =
+            |answer: &Answer| answer.attempt == attempt && answer.verdict == Verdict::Applied;
+        self.row.is_some_and(stored) || self.answers.iter().any(applied)
     }
 
     pub(super) fn applied_failures(&self) -> Vec<u32> {
@@ -79,7 +106,8 @@ pub(super) fn views<'a>(history: &'a [Line], rows: &'a [Row]) -> BTreeMap<i64, J
         match &line.event {
             Event::Acknowledged { jobs: ids, .. } => {
                 for id in ids {
-                    see(&mut jobs, *id, line).acknowledged_at = Some(line.at);
+                    // Of a unique job the first of several.
+                    see(&mut jobs, *id, line).acknowledged_at.get_or_insert(line.at);
                 }
             }
             Event::CancelAsked { job } => see(&mut jobs, *job, line).cancel_asked = true,
@@ -103,6 +131,8 @@ pub(super) fn views<'a>(history: &'a [Line], rows: &'a [Row]) -> BTreeMap<i64, J
                 see(&mut jobs, *job, line).answers.push(answer);
             }
             Event::Unknown { .. }
+            | Event::Paused { .. }
+            | Event::ResumeAsked { .. }
             | Event::Fault { .. }
             | Event::Healed
             | Event::EndedByItself { .. }
@@ -129,12 +159,9 @@ pub(super) fn fault_spans(history: &[Line]) -> Vec<FaultSpan<'_>> {
     let mut spans: Vec<FaultSpan<'_>> = Vec::new();
     for line in history {
         match &line.event {
-            Event::Fault { kind, worker, .. } => spans.push(FaultSpan {
-                kind: *kind,
-                worker: worker.as_deref(),
-                begins: line.at,
-                ends: i64::MAX,
-            }),
+            Event::Fault { kind, touches, .. } => {
+                spans.push(FaultSpan { kind: *kind, touches, begins: line.at, ends: i64::MAX })
+            }
             Event::Healed => {
                 if let Some(span) = spans.last_mut() {
                     span.ends = line.at;

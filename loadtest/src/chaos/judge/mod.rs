@@ -4,12 +4,18 @@
 mod attempts;
 mod calls;
 mod counters;
+mod expiry;
 mod job;
+mod keys;
+mod limits;
 mod outcomes;
+mod pauses;
 mod quiet;
+mod recovery;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod unique;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -64,6 +70,24 @@ pub(super) enum Wrong {
     RerunInQuiet,
     /// One worker, one queue, no failures: not in order.
     OutOfOrder,
+    /// More attempts of a limited queue were under way than it allows.
+    OverLimit,
+    /// The same of a key.
+    OverKeyLimit,
+    /// More attempts of a key began in a time than its rate allows.
+    OverKeyRate,
+    /// A job of an ordered key began before an older one was over.
+    KeyOutOfOrder,
+    /// A unique job was stored though another one was in its way.
+    UniqueTwice,
+    /// A job began after it had expired.
+    BegunExpired,
+    /// A job began while its queue was paused.
+    BegunInPause,
+    /// After a fault all was as before later than its bound.
+    SlowRecovery,
+    /// A client's call failed though brokers were only drained.
+    FailedCall,
     /// A broker's metrics say something else than what was seen.
     MiscountedMetrics,
     /// A broker says at the end that it holds something.
@@ -106,7 +130,13 @@ pub(super) fn judge(case: &Case) -> Vec<Violation> {
     for job in jobs.values() {
         outcomes::check(job, &mut found);
         attempts::check(job, &faults, &mut found);
+        expiry::check(job, &faults, &mut found);
     }
+    limits::check(&jobs, &faults, &mut found);
+    keys::check(&jobs, &mut found);
+    unique::check(case, &mut found);
+    pauses::check(case, &jobs, &faults, &mut found);
+    recovery::check(case, &jobs, &faults, &mut found);
     calls::check(case, &mut found);
     quiet::check(case, &jobs, &mut found);
     counters::check(case, &mut found);
@@ -152,6 +182,10 @@ fn phase_at(history: &[Line], wanted: Phase) -> Option<i64> {
 }
 
 impl Violation {
+    fn of_queue(wrong: Wrong, queue: &str, what: String) -> Violation {
+        Violation { wrong, job: None, what: format!("{queue}: {what}"), evidence: Vec::new() }
+    }
+
     fn of(wrong: Wrong, job: &JobView<'_>, what: String) -> Violation {
         let mut evidence: Vec<String> =
             job.lines.iter().take(EVIDENCE_MAX).map(|line| line.to_string()).collect();

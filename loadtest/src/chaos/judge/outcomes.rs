@@ -26,13 +26,15 @@ pub(super) fn check(job: &JobView<'_>, found: &mut Vec<Violation>) {
         }
         Some(SUCCEEDED) => succeeded(job, row, &mut say),
         Some(DEAD) => dead(row, &mut say),
-        Some(CANCELLED) if !job.cancel_asked => {
-            say(Wrong::Invented, "it is cancelled and nobody asked for that".to_owned());
-        }
-        Some(CANCELLED) => {}
+        Some(CANCELLED) if job.cancel_asked => {}
+        Some(CANCELLED) => match row.expires_at {
+            Some(at) if row.finished_at.is_some_and(|finished| finished >= at) => {}
+            Some(_) => say(Wrong::Invented, "it is cancelled and hasn't expired".to_owned()),
+            None => say(Wrong::Invented, "it is cancelled and nobody asked for that".to_owned()),
+        },
         Some(other) => say(Wrong::Invented, format!("there is no outcome {other}")),
     }
-    if row.outcome.is_some() != row.finished {
+    if row.outcome.is_some() != row.finished_at.is_some() {
         say(Wrong::Invented, "outcome and time of the end don't go together".to_owned());
     }
     if job.cancelled && row.outcome != Some(CANCELLED) {

@@ -5,12 +5,14 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use super::{Case, Violation, Wrong, job::JobView, phase_at, rows::CANCELLED};
 use crate::chaos::{
     history::{Event, Phase},
-    payload::ORDER_QUEUE,
+    queues::{ORDER, is_limited},
 };
 
 /// From the acknowledgement to the start, with workers that have room: far below the pauses between
 /// the looks that would find a job of which nobody was told, and far above what a busy machine takes.
 const LATE_MICROS: i64 = 3_000_000;
+/// Where others have to be over first.
+const LATE_LIMITED_MICROS: i64 = 8_000_000;
 
 pub(super) fn check(case: &Case, jobs: &BTreeMap<i64, JobView<'_>>, found: &mut Vec<Violation>) {
     let Some(begins) = phase_at(&case.history, Phase::Quiet) else { return };
@@ -25,9 +27,10 @@ pub(super) fn check(case: &Case, jobs: &BTreeMap<i64, JobView<'_>>, found: &mut 
 
 fn check_job(job: &JobView<'_>, found: &mut Vec<Violation>) {
     let (Some(acknowledged), Some(row)) = (job.acknowledged_at, job.row) else { return };
+    let late = if is_limited(&row.queue) { LATE_LIMITED_MICROS } else { LATE_MICROS };
     let waited = job.runs.first().map(|run| run.started_at - acknowledged);
     let cancelled = row.outcome == Some(CANCELLED);
-    if !cancelled && waited.is_none_or(|waited| waited > LATE_MICROS) {
+    if !cancelled && waited.is_none_or(|waited| waited > late) {
         let what = match waited {
             Some(waited) => format!("it began {} ms after it was stored", waited / 1000),
             None => "it never began".to_owned(),
@@ -42,7 +45,7 @@ fn check_job(job: &JobView<'_>, found: &mut Vec<Violation>) {
 }
 
 fn check_order(case: &Case, found: &mut Vec<Violation>) {
-    let mut rows: Vec<_> = case.rows.iter().filter(|row| row.queue == ORDER_QUEUE).collect();
+    let mut rows: Vec<_> = case.rows.iter().filter(|row| row.queue == ORDER).collect();
     rows.sort_by_key(|row| (Reverse(row.priority), row.id));
     let promised: Vec<i64> = rows.iter().map(|row| row.id).collect();
     let started: Vec<i64> = case

@@ -7,7 +7,9 @@ use crate::chaos::payload::Payload;
 
 const ROWS: &str = "SELECT j.id, q.name, j.priority, j.phase, j.outcome, j.attempt, j.failures,
        coalesce(j.max_attempts, q.max_attempts), j.payload, j.result, j.error,
-       j.finished_at IS NOT NULL
+       (extract(epoch FROM j.finished_at) * 1000000)::bigint,
+       (extract(epoch FROM j.claimed_at) * 1000000)::bigint, j.key,
+       (j.options ->> 'expires_at')::bigint
 FROM currant.job j JOIN currant.queue q ON q.id = j.queue_id ORDER BY j.id";
 
 const OPEN: &str = "SELECT count(*) FROM currant.job WHERE outcome IS NULL";
@@ -33,7 +35,27 @@ pub(in crate::chaos) struct Row {
     pub(super) payload: Payload,
     pub(super) result: Option<String>,
     pub(super) error: Option<String>,
-    pub(super) finished: bool,
+    /// Times are those of the database, in microseconds since 1970.
+    pub(super) finished_at: Option<i64>,
+    /// When it was last taken from the backlog.
+    pub(super) claimed_at: Option<i64>,
+    pub(super) key: Option<String>,
+    pub(super) expires_at: Option<i64>,
+}
+
+impl Row {
+    pub(in crate::chaos) fn id(&self) -> i64 {
+        self.id
+    }
+
+    pub(in crate::chaos) fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    /// The time in its id, rounded down to a millisecond: it was stored after that.
+    pub(super) fn created_at(&self) -> i64 {
+        (self.id >> 22) * 1000
+    }
 }
 
 pub(in crate::chaos) async fn read(client: &Client) -> Result<Vec<Row>> {
@@ -63,6 +85,9 @@ fn row(row: &tokio_postgres::Row) -> Result<Row> {
         payload: payload.with_context(|| format!("the payload of job {id}"))?,
         result: result.map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
         error: row.get(10),
-        finished: row.get(11),
+        finished_at: row.get(11),
+        claimed_at: row.get(12),
+        key: row.get(13),
+        expires_at: row.get(14),
     })
 }

@@ -8,9 +8,13 @@ use super::{
 };
 use crate::chaos::{
     fault::Kind,
-    history::{Producer, Verdict},
-    payload::{ORDER_QUEUE, Payload, result},
+    history::{Producer, Touches, Verdict},
+    payload::{Payload, result},
+    queues::ORDER,
 };
+
+mod load;
+mod queues;
 
 const JOB: i64 = 7;
 
@@ -28,10 +32,20 @@ fn row(id: i64, attempt: u32) -> Row {
         attempt,
         failures: 0,
         max_attempts: Some(3),
-        payload: Payload { call: format!("call-{id}"), index: 0, jobs: 1, ms: 0, fail: 0 },
+        payload: Payload {
+            call: format!("call-{id}"),
+            index: 0,
+            jobs: 1,
+            ms: 0,
+            fail: 0,
+            unique: None,
+        },
         result: Some(result(id, attempt)),
         error: None,
-        finished: true,
+        finished_at: Some(125_000),
+        claimed_at: None,
+        key: None,
+        expires_at: None,
     }
 }
 
@@ -51,6 +65,11 @@ fn ended(ms: i64, who: &str, attempt: u32, succeeded: bool) -> Line {
 
 fn answered(ms: i64, who: &str, attempt: u32) -> Line {
     line(ms, who, Event::Answered { job: JOB, attempt, verdict: Verdict::Applied })
+}
+
+fn fault(kind: Kind, touches: Touches, begins_ms: i64, ends_ms: i64) -> [Line; 2] {
+    let fault = Event::Fault { kind, name: String::new(), touches };
+    [line(begins_ms, "control", fault), line(ends_ms, "control", Event::Healed)]
 }
 
 fn phase(ms: i64, phase: Phase) -> Line {
@@ -106,7 +125,7 @@ fn a_job_that_is_gone_or_not_over_is_found() {
         let found = wrong(good(), |case| {
             case.history.truncate(1);
             let row = &mut case.rows[0];
-            (row.phase, row.outcome, row.result, row.finished) = (phase, None, None, false);
+            (row.phase, row.outcome, row.result, row.finished_at) = (phase, None, None, None);
         });
         assert_eq!(found, [kind]);
     }
@@ -117,7 +136,7 @@ fn a_call_that_is_stored_twice_or_in_part_is_found() {
     let twice = |case: &mut Case| {
         case.rows.push(Row { payload: case.rows[0].payload.clone(), ..row(8, 0) });
         case.rows[1].result = None;
-        (case.rows[1].outcome, case.rows[1].finished, case.rows[1].phase) = (None, false, READY);
+        (case.rows[1].outcome, case.rows[1].finished_at, case.rows[1].phase) = (None, None, READY);
     };
     assert!(wrong(good(), twice).contains(&Wrong::Doubled));
     assert_eq!(wrong(good(), |case| case.rows[0].payload.jobs = 2), [Wrong::Torn]);
@@ -188,16 +207,31 @@ fn rerun() -> Case {
 #[test]
 fn a_rerun_of_what_a_living_worker_runs_needs_a_reason_of_that_worker() {
     assert_eq!(wrong(rerun(), |_| {}), [Wrong::RerunOfTheLiving]);
-    let during = |kind, worker: Option<&str>| {
-        let worker = worker.map(str::to_owned);
-        let fault = Event::Fault { kind, name: String::new(), worker };
-        [line(100_200, "control", fault), line(100_900, "control", Event::Healed)]
+    let found = |kind, touches| {
+        wrong(rerun(), |case| case.history.extend(fault(kind, touches, 100_200, 100_900)))
     };
-    let found = |kind, worker| wrong(rerun(), |case| case.history.extend(during(kind, worker)));
-    assert_eq!(found(Kind::StopWorker, Some("a")), []);
-    assert_eq!(found(Kind::StopBroker, None), []);
-    assert_eq!(found(Kind::StopWorker, Some("b")), [Wrong::RerunOfTheLiving]);
-    assert_eq!(found(Kind::KillBroker, None), [Wrong::RerunOfTheLiving]);
+    let worker = |name: &str| Touches::Worker(name.to_owned());
+    assert_eq!(found(Kind::StopWorker, worker("a")), []);
+    assert_eq!(found(Kind::StopBroker, Touches::All), []);
+    assert_eq!(found(Kind::StopWorker, worker("b")), [Wrong::RerunOfTheLiving]);
+    assert_eq!(found(Kind::BlackHole, Touches::Clients), [Wrong::RerunOfTheLiving]);
+    for kind in [Kind::KillBroker, Kind::DrainBroker] {
+        assert_eq!(found(kind, Touches::All), [Wrong::RerunOfTheLiving]);
+    }
+}
+
+#[test]
+fn a_handler_that_was_stopped_counts_as_running() {
+    let stopped = |case: &mut Case| {
+        case.history.retain(|line| !matches!(line.event, Event::Ended { attempt: 1, .. }));
+    };
+    assert_eq!(wrong(rerun(), stopped), [Wrong::RerunOfTheLiving]);
+    let killed = wrong(rerun(), |case| {
+        stopped(case);
+        let touches = Touches::Worker("a".to_owned());
+        case.history.extend(fault(Kind::KillWorker, touches, 100_200, 100_900));
+    });
+    assert_eq!(killed, []);
 }
 
 /// The case between the beginning and the end of the quiet phase.
@@ -233,7 +267,7 @@ fn another_order_than_promised_is_found() {
     let ordered = |first: i64, second: i64| {
         in_quiet(good(), |case| {
             for (id, priority) in [(11, 0), (12, 5)] {
-                let queue = ORDER_QUEUE.to_owned();
+                let queue = ORDER.to_owned();
                 case.rows.push(Row { queue, priority, ..row(id, 1) });
             }
             for (ms, job) in [(20_000, first), (21_000, second)] {

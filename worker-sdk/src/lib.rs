@@ -130,6 +130,7 @@ mod otel;
 mod output;
 mod progress;
 mod queue;
+mod queue_settings;
 mod retry;
 mod retry_policy;
 mod schedule;
@@ -164,7 +165,8 @@ pub use crate::{
     new_job::NewJob,
     output::{Committed, Completion, IntoOutput, Output},
     progress::JobProgress,
-    queue::{JobCount, Keep, Queue, QueueSettings, QueueStats, RateLimit},
+    queue::{JobCount, Queue, QueueStats},
+    queue_settings::{Keep, QueueSettings, RateLimit},
     retry_policy::{RetryPolicy, Waits},
     schedule::{CatchUp, Overlap, Schedule, StoredSchedule},
     stored_job::{FailedAttempt, JobError, JobState, StoredJob},

@@ -52,6 +52,13 @@ pub(crate) fn metadata(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// `key=number`; the key may have more of these signs.
+pub(crate) fn key_weight(text: &str) -> Result<(String, u32), String> {
+    let parts = text.rsplit_once('=').and_then(|(key, weight)| Some((key, weight.parse().ok()?)));
+    let (key, weight) = parts.ok_or("KEY=NUMBER is wanted")?;
+    Ok((key.to_owned(), weight))
+}
+
 /// For people and programs, to the millisecond; empty: none.
 pub(crate) fn show_time(time: Option<SystemTime>) -> String {
     let shown = |time: SystemTime| {

@@ -33,7 +33,8 @@ pub use name::{NAME_CHARS_MAX, is_name};
 pub use outcome::{Completion, FailedAttempt, Failure, Outcome, Verdict};
 pub use progress::{Progress, ProgressReport};
 pub use queue::{
-    KeyLimits, Queue, QueueId, QueueLimits, QueueRules, QueueSettings, RateLimit, ReadyIn,
+    KEY_WEIGHT_MAX, KEY_WEIGHTS_MAX, KeyLimits, KeyWeights, Queue, QueueId, QueueLimits,
+    QueueRules, QueueSettings, RateLimit, ReadyIn,
 };
 pub use retention::{Pruned, Retention, Slice};
 pub use retry::{RETRY_BASE_MS, RETRY_FACTOR, RETRY_JITTER, RETRY_MAX_MS, RetryPolicy, Waits};

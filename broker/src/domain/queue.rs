@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use super::{Retention, RetryPolicy};
 
@@ -59,6 +59,7 @@ pub struct QueueSettings {
     pub cancelled_ms: Option<u64>,
     pub dead_ms: Option<u64>,
     pub limits: QueueLimits,
+    pub key_weights: KeyWeights,
 }
 
 /// How many jobs of a queue may be under way, over all brokers.
@@ -88,6 +89,44 @@ impl KeyLimits {
     }
 }
 
+/// Keys whose turns are longer than those of others: so many times as long.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyWeights(Option<Arc<BTreeMap<Arc<str>, u16>>>);
+
+/// What a key may weigh, and how many may have a weight.
+pub const KEY_WEIGHT_MAX: u16 = 100;
+pub const KEY_WEIGHTS_MAX: usize = 100;
+
+impl KeyWeights {
+    pub const NONE: Self = Self(None);
+
+    pub fn are_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Of a key: 1 unless it was said.
+    pub fn of(&self, key: &str) -> usize {
+        self.0.as_ref().and_then(|weights| weights.get(key)).map_or(1, |weight| (*weight).into())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, u16)> {
+        self.0.iter().flat_map(|weights| weights.iter()).map(|(key, weight)| (key, *weight))
+    }
+
+    /// The keys behind this one that have a weight.
+    pub fn behind(&self, after: &str) -> impl Iterator<Item = &Arc<str>> {
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        self.0.iter().flat_map(move |weights| weights.range::<str, _>(behind)).map(|(key, _)| key)
+    }
+}
+
+impl FromIterator<(Arc<str>, u16)> for KeyWeights {
+    fn from_iter<T: IntoIterator<Item = (Arc<str>, u16)>>(weights: T) -> Self {
+        let weights: BTreeMap<Arc<str>, u16> = weights.into_iter().collect();
+        Self((!weights.is_empty()).then(|| Arc::new(weights)))
+    }
+}
+
 /// So many jobs in each period in the long run, and at most a burst at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
@@ -105,19 +144,35 @@ impl QueueLimits {
 }
 
 /// What of a queue decides about deliveries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueRules {
     pub version: i64,
     pub paused: bool,
     pub timeout_ms: Option<u64>,
     pub limits: QueueLimits,
+    pub key_weights: KeyWeights,
+}
+
+impl QueueRules {
+    /// Of a queue of which nobody has said anything yet.
+    pub const UNTOLD: Self = Self {
+        version: -1,
+        paused: false,
+        timeout_ms: None,
+        limits: QueueLimits::NONE,
+        key_weights: KeyWeights::NONE,
+    };
 }
 
 impl Queue {
     pub fn rules(&self) -> QueueRules {
-        let paused = self.paused_at.is_some();
-        let limits = self.own.limits;
-        QueueRules { version: self.version, paused, timeout_ms: self.timeout_ms, limits }
+        QueueRules {
+            version: self.version,
+            paused: self.paused_at.is_some(),
+            timeout_ms: self.timeout_ms,
+            limits: self.own.limits,
+            key_weights: self.own.key_weights.clone(),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     bucket::Bucket,
     keys::LimitedClaim,
     places::{Places, Shares},
+    turns::Turns,
 };
 use crate::domain::{Attempt, KeyLimits, QueueLimits};
 
@@ -75,16 +76,16 @@ impl Gate {
         self.owned = false;
     }
 
-    /// How many jobs of keys behind `after` may be taken, when each may have so many.
+    /// How many jobs of keys behind `after` may be taken in these turns.
     pub(super) fn key_shares(
         &mut self,
         now: Duration,
         after: &str,
-        each: usize,
+        turns: &Turns,
     ) -> Option<(Shares, LimitedClaim)> {
         let places = self.places.as_mut()?;
         let limited = LimitedClaim { term: self.term, ordered: self.limits.key.ordered };
-        Some((places.shares(now, after, each), limited))
+        Some((places.shares(now, after, turns), limited))
     }
 
     /// How many jobs may go to workers now, beside those that sessions here hold.

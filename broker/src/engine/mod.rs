@@ -20,6 +20,7 @@ mod pace;
 mod places;
 mod pruner;
 mod session;
+mod turns;
 
 pub use backlog::ClaimFrom;
 pub use batcher::Batcher;

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::bucket::Bucket;
+use super::{bucket::Bucket, turns::Turns};
 use crate::domain::{Attempt, KeyLimits};
 
 /// Where an attempt is that has its key's place.
@@ -112,20 +112,22 @@ impl Places {
         }
     }
 
-    /// Of keys behind `after`, when each may have so many.
-    pub(super) fn shares(&mut self, now: Duration, after: &str, each: usize) -> Shares {
+    /// Of keys behind `after`, in these turns.
+    pub(super) fn shares(&mut self, now: Duration, after: &str, turns: &Turns) -> Shares {
         let behind = (Bound::Excluded(after), Bound::Unbounded);
-        let names: Vec<Arc<str>> = self
+        let mut names: BTreeSet<Arc<str>> = self
             .keys
             .range::<str, _>(behind)
             .take(SHARES_MAX)
             .map(|(key, _)| key.clone())
             .collect();
         let until = names.last().filter(|_| names.len() == SHARES_MAX).cloned();
-        let of_each = each.min(self.free(now, None));
+        let within = |key: &&Arc<str>| until.as_ref().is_none_or(|until| *key <= until);
+        names.extend(turns.others(after).map(|(key, _)| key).filter(within).cloned());
+        let of_each = turns.each.min(self.free(now, None));
         let mut known = BTreeMap::new();
         for key in names {
-            let share = each.min(self.free(now, Some(&key)));
+            let share = turns.of(&key).min(self.free(now, Some(&key)));
             if share != of_each {
                 known.insert(key, share);
             }
@@ -240,7 +242,7 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{JobId, RateLimit};
+    use crate::domain::{JobId, KeyWeights, RateLimit};
 
     const NOW: Duration = Duration::from_secs(100);
 
@@ -252,6 +254,10 @@ mod tests {
         Places::new(NOW, limits, [])
     }
 
+    fn each(jobs: usize) -> Turns {
+        Turns { each: jobs, weights: KeyWeights::NONE, rest: None }
+    }
+
     fn known(shares: &Shares) -> Vec<(&str, usize)> {
         shares.known.iter().map(|(key, share)| (&**key, *share)).collect()
     }
@@ -261,18 +267,18 @@ mod tests {
         let limits = KeyLimits { concurrency: Some(2), ..KeyLimits::NONE };
         let mut places = places(limits);
         let a: Arc<str> = "a".into();
-        assert_eq!(places.shares(NOW, "", 5).each, 2);
+        assert_eq!(places.shares(NOW, "", &each(5)).each, 2);
         assert!(places.take(NOW, attempt(1), &a) && places.take(NOW, attempt(2), &a));
         assert!(!places.take(NOW, attempt(3), &a));
         assert_eq!(places.unsure().collect::<Vec<_>>(), [attempt(3)]);
         assert!(places.over(NOW, attempt(3)));
-        assert_eq!(known(&places.shares(NOW, "", 5)), [("a", 0)]);
-        assert_eq!(known(&places.shares(NOW, "a", 5)), []);
+        assert_eq!(known(&places.shares(NOW, "", &each(5))), [("a", 0)]);
+        assert_eq!(known(&places.shares(NOW, "a", &each(5))), []);
         places.deliver(NOW, attempt(1));
         places.move_to(attempt(1), Place::Unsure);
-        assert_eq!(known(&places.shares(NOW, "", 5)), [("a", 0)]);
+        assert_eq!(known(&places.shares(NOW, "", &each(5))), [("a", 0)]);
         assert!(places.over(NOW, attempt(1)) && !places.over(NOW, attempt(1)));
-        assert_eq!(known(&places.shares(NOW, "", 5)), [("a", 1)]);
+        assert_eq!(known(&places.shares(NOW, "", &each(5))), [("a", 1)]);
         places.over(NOW, attempt(2));
         assert!(places.keys.is_empty() && places.attempts.is_empty());
     }
@@ -284,7 +290,7 @@ mod tests {
             [(attempt(7), ("a".into(), Place::Unsure)), (attempt(8), ("b".into(), Place::Held))];
         let mut places = Places::new(NOW, limits, running);
         assert_eq!(places.unsure().collect::<Vec<_>>(), [attempt(7)]);
-        let shares = places.shares(NOW, "", 3);
+        let shares = places.shares(NOW, "", &each(3));
         assert_eq!((shares.each, known(&shares)), (1, vec![("a", 0), ("b", 0)]));
     }
 
@@ -293,10 +299,10 @@ mod tests {
         let rate = RateLimit { jobs: 10, period_ms: 1000, burst: 2 };
         let mut places = places(KeyLimits { rate: Some(rate), ..KeyLimits::NONE });
         let a: Arc<str> = "a".into();
-        assert_eq!(places.shares(NOW, "", 5).each, 0, "the bucket begins empty");
+        assert_eq!(places.shares(NOW, "", &each(5)).each, 0, "the bucket begins empty");
         assert_eq!(places.next_event(NOW), Some(NOW + Duration::from_millis(100)));
         let later = NOW + Duration::from_secs(10);
-        assert_eq!(places.shares(later, "", 5).each, 2);
+        assert_eq!(places.shares(later, "", &each(5)).each, 2);
         assert!(places.take(later, attempt(1), &a) && places.take(later, attempt(2), &a));
         assert!(!places.take(later, attempt(3), &a), "promised to those");
         places.over(later, attempt(3));
@@ -304,13 +310,29 @@ mod tests {
             places.deliver(later, attempt(id));
             places.over(later, attempt(id));
         }
-        assert_eq!(known(&places.shares(later, "", 5)), [("a", 0)]);
+        assert_eq!(known(&places.shares(later, "", &each(5))), [("a", 0)]);
         let at = later + Duration::from_millis(100);
         assert_eq!(places.next_event(later), Some(at));
         places.expire(at);
-        assert_eq!(known(&places.shares(at, "", 5)), [("a", 1)]);
+        assert_eq!(known(&places.shares(at, "", &each(5))), [("a", 1)]);
         places.expire(later + Duration::from_millis(200));
         assert!(places.keys.is_empty() && places.events.is_empty());
+    }
+
+    #[test]
+    fn a_key_that_weighs_more_has_more_as_far_as_it_has_places() {
+        let mut places = places(KeyLimits { concurrency: Some(4), ..KeyLimits::NONE });
+        let weights = [("a".into(), 3), ("b".into(), 9), ("c".into(), 2)].into_iter().collect();
+        let turns = Turns { each: 1, weights, rest: None };
+        assert!(
+            places.take(NOW, attempt(1), &"c".into()) && places.take(NOW, attempt(2), &"d".into())
+        );
+        let shares = places.shares(NOW, "", &turns);
+        assert_eq!((shares.each, known(&shares)), (1, vec![("a", 3), ("b", 4), ("c", 2)]));
+        for id in 3..6 {
+            assert!(places.take(NOW, attempt(id), &"c".into()));
+        }
+        assert_eq!(known(&places.shares(NOW, "b", &turns)), [("c", 0)]);
     }
 
     #[test]
@@ -318,9 +340,9 @@ mod tests {
         let limits = KeyLimits { concurrency: Some(1), ..KeyLimits::NONE };
         let running = (0..1500).map(|id| (attempt(id), (format!("{id:04}").into(), Place::Held)));
         let mut places = Places::new(NOW, limits, running);
-        let first = places.shares(NOW, "", 1);
+        let first = places.shares(NOW, "", &each(1));
         assert_eq!((first.known.len(), first.until.as_deref()), (1000, Some("0999")));
-        let second = places.shares(NOW, "0999", 1);
+        let second = places.shares(NOW, "0999", &each(1));
         assert_eq!((second.known.len(), second.until), (500, None));
     }
 }

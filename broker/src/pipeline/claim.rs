@@ -70,7 +70,7 @@ impl Core {
         queue: QueueId,
         claim: &KeyClaim,
     ) -> Result<ClaimedKeys, StoreError> {
-        let KeyClaim { after, until, keys_max, each, shares, unlimited: _, limited, limit } = claim;
+        let KeyClaim { after, until, keys_max, each, shares, turns: _, limited, limit } = claim;
         let client = self.store.client().await?;
         let walk = KeyWalk {
             after,

@@ -15,7 +15,7 @@ use crate::domain::{
 
 const TAGS_MAX: usize = 16;
 const TAG_CHARS_MAX: usize = 64;
-const TEXT_CHARS_MAX: usize = 128;
+pub(super) const TEXT_CHARS_MAX: usize = 128;
 pub(super) const ATTEMPTS_MAX: u32 = 1000;
 pub(super) const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 const METADATA_CHARS_MAX: usize = 256;

@@ -6,12 +6,13 @@ use currant_proto::v1 as pb;
 
 use super::{
     check::{self, AHEAD_MS_MAX},
-    convert::{ATTEMPTS_MAX, TIMEOUT_MS_MAX, duration},
+    convert::{ATTEMPTS_MAX, TEXT_CHARS_MAX, TIMEOUT_MS_MAX, duration},
     convert_retry::{pb_retry_policy, retry_by_kind, retry_policy},
     stored::timestamp,
 };
 use crate::domain::{
-    Count, KeyLimits, Queue, QueueLimits, QueueSettings, QueueStats, RateLimit, Retention,
+    Count, KEY_WEIGHT_MAX, KEY_WEIGHTS_MAX, KeyLimits, KeyWeights, Queue, QueueLimits,
+    QueueSettings, QueueStats, RateLimit, Retention,
 };
 
 const KEEP_MS_MIN: u64 = 60_000;
@@ -37,6 +38,7 @@ pub(super) fn queue_settings(
         key_concurrency_max,
         key_rate,
         key_ordered,
+        key_weights: weights,
     } = settings;
     let priority = priority.map(check::priority).transpose().unwrap_or_else(|problem| {
         wrong("priority", problem);
@@ -64,6 +66,10 @@ pub(super) fn queue_settings(
     if *key_concurrency_max > LIMIT_MAX {
         wrong("key_concurrency_max", limit_problem(*key_concurrency_max));
     }
+    let key_weights = key_weights(weights).unwrap_or_else(|problem| {
+        wrong("key_weights", problem);
+        KeyWeights::NONE
+    });
     let rate = rate.as_ref().and_then(|rate| rate_limit("rate", rate, &mut wrong));
     let key_rate = key_rate.as_ref().and_then(|rate| rate_limit("key_rate", rate, &mut wrong));
     let said = |max: u32| Some(max).filter(|max| *max > 0);
@@ -90,7 +96,25 @@ pub(super) fn queue_settings(
         cancelled_ms: kept("keep_cancelled", keep_cancelled),
         dead_ms: kept("keep_dead", keep_dead),
         limits: QueueLimits { concurrency, rate, key },
+        key_weights,
     }
+}
+
+/// Weights of keys, or what is wrong with them.
+fn key_weights(weights: &BTreeMap<String, u32>) -> Result<KeyWeights, String> {
+    check::count(weights.len(), 0, KEY_WEIGHTS_MAX)?;
+    let checked = weights.iter().map(|(key, weight)| {
+        let problem = |problem| format!("{key:?}: {problem}");
+        if key.is_empty() {
+            return Err(problem("1 to 128 characters".to_owned()));
+        }
+        check::text(key, TEXT_CHARS_MAX).map_err(problem)?;
+        let in_range = u16::try_from(*weight).ok().filter(|it| (1..=KEY_WEIGHT_MAX).contains(it));
+        let weight =
+            in_range.ok_or_else(|| problem(format!("1 to {KEY_WEIGHT_MAX}; this is {weight}")))?;
+        Ok((key.as_str().into(), weight))
+    });
+    checked.collect()
 }
 
 fn rate_limit(
@@ -155,6 +179,7 @@ pub(super) fn queue(queue: Queue) -> pb::Queue {
         cancelled_ms: kept(cancelled_ms),
         dead_ms: kept(dead_ms),
         limits: own.limits,
+        key_weights: own.key_weights.clone(),
     };
     pb::Queue {
         name,
@@ -203,6 +228,7 @@ fn pb_settings(settings: QueueSettings) -> pb::QueueSettings {
         cancelled_ms,
         dead_ms,
         limits: QueueLimits { concurrency, rate, key },
+        key_weights,
     } = settings;
     let of_kind = |(kind, policy)| (kind, pb_retry_policy(policy));
     pb::QueueSettings {
@@ -219,6 +245,10 @@ fn pb_settings(settings: QueueSettings) -> pb::QueueSettings {
         key_concurrency_max: key.concurrency.unwrap_or(0),
         key_rate: key.rate.map(pb_rate),
         key_ordered: key.ordered,
+        key_weights: key_weights
+            .iter()
+            .map(|(key, weight)| (key.to_string(), weight.into()))
+            .collect(),
     }
 }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use tokio_postgres::types::Json;
 
 use super::{Client, StoreError, statement::Statement};
@@ -15,7 +17,7 @@ SET priority = $2::smallint, max_attempts = $3::smallint, timeout_ms = $4::bigin
     dead_ms = $11::bigint, concurrency_max = $12::int, rate_jobs = $13::int,
     rate_period_ms = $14::bigint, rate_burst = $15::int, key_concurrency_max = $16::int,
     key_rate_jobs = $17::int, key_rate_period_ms = $18::bigint, key_rate_burst = $19::int,
-    key_ordered = $20::boolean, retry = $21::jsonb, retry_by_kind = $22::jsonb
+    key_ordered = $20::boolean, retry = $21::jsonb, retry_by_kind = $22::jsonb, key_weights = $23::jsonb
 WHERE name = $1::text",
 );
 
@@ -49,6 +51,7 @@ pub async fn configure_queue(
         cancelled_ms,
         dead_ms,
         limits: QueueLimits { concurrency, rate, key },
+        key_weights,
     } = settings;
     let ms = |value: Option<u64>| value.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
     let int = |value: Option<u32>| value.map(|value| i32::try_from(value).unwrap_or(i32::MAX));
@@ -60,6 +63,8 @@ pub async fn configure_queue(
         }
         Some(other) => (None, Some(Json(other))),
     };
+    let weights: BTreeMap<&str, u16> =
+        key_weights.iter().map(|(key, weight)| (&**key, weight)).collect();
     let by_kind = Some(retry_by_kind).filter(|by_kind| !by_kind.is_empty());
     CONFIGURE
         .execute(
@@ -87,6 +92,7 @@ pub async fn configure_queue(
                 &key.ordered,
                 &other,
                 &by_kind.map(Json),
+                &(!weights.is_empty()).then_some(Json(weights)),
             ],
         )
         .await?;

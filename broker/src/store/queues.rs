@@ -1,9 +1,11 @@
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use tokio_postgres::Row;
 
 use super::{Client, StoreError, connection::Connection, row::json, statement::Statement};
 use crate::domain::{
-    KeyLimits, Queue, QueueId, QueueLimits, QueueSettings, RETRY_BASE_MS, RETRY_FACTOR,
+    KeyLimits, KeyWeights, Queue, QueueId, QueueLimits, QueueSettings, RETRY_BASE_MS, RETRY_FACTOR,
     RETRY_JITTER, RETRY_MAX_MS, RateLimit, Retention, RetryPolicy,
 };
 
@@ -16,7 +18,7 @@ macro_rules! queues {
 SELECT id, name, max_attempts, retry_base_ms, retry_max_ms, retry_factor, retry_jitter, timeout_ms,
        priority, succeeded_ms, cancelled_ms, dead_ms, paused_at, version, concurrency_max, rate_jobs,
        rate_period_ms, rate_burst, key_concurrency_max, key_rate_jobs, key_rate_period_ms, key_rate_burst,
-       key_ordered, retry, retry_by_kind
+       key_ordered, retry, retry_by_kind, key_weights
 FROM currant.queue WHERE ",
             $which
         )
@@ -155,6 +157,11 @@ fn limits(row: &Row) -> QueueLimits {
     QueueLimits { concurrency: int(14), rate: rate(15), key }
 }
 
+fn key_weights(row: &Row) -> KeyWeights {
+    let weights: Option<BTreeMap<String, u16>> = json(row, 25, "currant.queue.key_weights");
+    weights.into_iter().flatten().map(|(key, weight)| (key.into(), weight)).collect()
+}
+
 /// A policy in columns, if one is there; what isn't is as in a call that doesn't say it.
 fn exponential(row: &Row) -> Option<RetryPolicy> {
     let (base_ms, max_ms) = (positive(row, 3), positive(row, 4));
@@ -183,6 +190,7 @@ fn queue(row: &Row, defaults: &Queue) -> Queue {
         cancelled_ms: ms(10),
         dead_ms: ms(11),
         limits: limits(row),
+        key_weights: key_weights(row),
     };
     Queue {
         id: QueueId(row.get(0)),

@@ -69,6 +69,9 @@ pub(crate) struct Set {
     /// Jobs of one key run one at a time, in order
     #[arg(long)]
     key_ordered: bool,
+    /// How many times as many of a key's jobs go to workers as of others, while both wait: 1 to 100
+    #[arg(long, value_name = "KEY=NUMBER", value_parser = values::key_weight)]
+    key_weight: Vec<(String, u32)>,
     /// Let the broker's setting hold again, or have no such limit
     #[arg(long, value_enum, value_name = "SETTING", value_delimiter = ',')]
     unset: Vec<Setting>,
@@ -88,6 +91,7 @@ enum Setting {
     KeyConcurrencyMax,
     KeyRate,
     KeyOrdered,
+    KeyWeights,
 }
 
 impl Set {
@@ -117,6 +121,7 @@ impl Set {
                 Setting::KeyConcurrencyMax => settings.key_concurrency_max = None,
                 Setting::KeyRate => settings.key_rate = None,
                 Setting::KeyOrdered => settings.key_ordered = false,
+                Setting::KeyWeights => settings.key_weights.clear(),
             }
         }
         let retry = self.retry(settings.retry)?;
@@ -137,6 +142,7 @@ impl Set {
             key_concurrency_max: self.key_concurrency_max.or(settings.key_concurrency_max),
             key_rate: self.key_rate.map(RateLimit::per_second).or(settings.key_rate),
             key_ordered: self.key_ordered || settings.key_ordered,
+            key_weights: settings.key_weights.into_iter().chain(self.key_weight).collect(),
         })
     }
 
@@ -257,6 +263,7 @@ mod tests {
             priority: Some(3),
             timeout: Some(Duration::from_secs(5)),
             retry: Some(RetryPolicy::exponential(Duration::from_secs(1)).jitter(0.0)),
+            key_weights: [("acme".to_owned(), 9), ("other".to_owned(), 4)].into(),
             ..QueueSettings::default()
         };
         let arguments = [
@@ -277,6 +284,10 @@ mod tests {
             "--key-concurrency-max",
             "2",
             "--key-ordered",
+            "--key-weight",
+            "acme=3",
+            "--key-weight",
+            "a=b=2",
         ];
         let after = apply(&arguments, before.clone());
         let retry = before.retry.clone().map(|retry| retry.max_delay(Duration::from_secs(3600)));
@@ -289,11 +300,14 @@ mod tests {
             rate: Some(RateLimit { burst: 7, ..RateLimit::per_second(100) }),
             key_concurrency_max: Some(2),
             key_ordered: true,
+            key_weights: [("a=b".to_owned(), 2), ("acme".to_owned(), 3), ("other".to_owned(), 4)]
+                .into(),
             ..before.clone()
         };
         assert_eq!(after, Ok(expected));
         assert_eq!(apply(&[], before.clone()), Ok(before));
         assert!(apply(&["--retry-max", "1h"], QueueSettings::default()).is_err());
         assert!(apply(&["--rate-burst", "3"], QueueSettings::default()).is_err());
+        assert!(apply(&["--key-weight", "acme"], QueueSettings::default()).is_err());
     }
 }

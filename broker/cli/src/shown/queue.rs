@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use currant_worker_sdk::{
     JobCount, Keep, Queue, QueueSettings, QueueStats, RateLimit, RetryPolicy, Waits,
@@ -49,7 +49,7 @@ pub(crate) fn fields(queue: &Queue) -> Vec<(&'static str, String)> {
     first.into_iter().chain(settings).collect()
 }
 
-fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 12] {
+fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 13] {
     let QueueSettings { priority, max_attempts, timeout, retry, concurrency_max, rate, .. } =
         settings;
     [
@@ -65,7 +65,14 @@ fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 12] {
         ("key concurrency max", optional(settings.key_concurrency_max)),
         ("key rate", settings.key_rate.map(rate_text).unwrap_or_default()),
         ("key ordered", if settings.key_ordered { "yes".to_owned() } else { String::new() }),
+        ("key weights", weights_text(&settings.key_weights)),
     ]
+}
+
+fn weights_text(weights: &BTreeMap<String, u32>) -> String {
+    let weights: Vec<String> =
+        weights.iter().map(|(key, weight)| format!("{key} {weight}")).collect();
+    weights.join(", ")
 }
 
 fn rate_text(rate: RateLimit) -> String {
@@ -166,6 +173,7 @@ fn settings_json(settings: &QueueSettings) -> Value {
         "key_concurrency_max": settings.key_concurrency_max,
         "key_rate": settings.key_rate.map(rate_json),
         "key_ordered": settings.key_ordered,
+        "key_weights": settings.key_weights,
     })
 }
 

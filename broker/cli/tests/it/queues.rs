@@ -18,6 +18,8 @@ fn settings_change_as_far_as_they_are_given() {
         "9",
         "--rate-burst",
         "2",
+        "--key-weight",
+        "acme=3",
     ]);
     let settings = json!({
         "priority": -2,
@@ -33,6 +35,7 @@ fn settings_change_as_far_as_they_are_given() {
         "key_concurrency_max": null,
         "key_rate": null,
         "key_ordered": false,
+        "key_weights": { "acme": 3 },
     });
     assert_eq!(after["settings"], settings);
     let retry = &after["settings"]["retry"];
@@ -43,6 +46,7 @@ fn settings_change_as_far_as_they_are_given() {
     let shown = broker.run(&["queue", "show", &queue]).out;
     assert!(shown.contains("max attempts    7\n"), "{shown}");
     assert!(shown.contains("keep succeeded  7days  (of the broker)\n"), "{shown}");
+    assert!(shown.contains("key weights     acme 3\n"), "{shown}");
     let ran = broker.run(&["queue", "set", &queue, "--priority", "101"]);
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("settings.priority"), "{}", ran.err);

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::{Action, Dispatcher};
 use crate::{
     domain::{Attempt, JobId, JobKey, QueueId, ReadyIn, TakenJob},
-    engine::{ClaimFrom, Walked, keys::Keys},
+    engine::{ClaimFrom, Walked, turns::in_turns},
 };
 
 /// Why the broker fails an attempt by itself.
@@ -106,7 +106,7 @@ impl Dispatcher {
         actions: &mut Vec<Action>,
     ) {
         let limit = self.queue(queue).keys.claimed(now, took, walked, &jobs);
-        Keys::in_turns(&mut jobs);
+        in_turns(&mut jobs, &self.queue(queue).keys.weights);
         self.arrived(now, queue, limit, jobs, actions);
     }
 

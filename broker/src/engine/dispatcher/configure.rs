@@ -23,12 +23,14 @@ impl Dispatcher {
             return;
         }
         let resumed = state.rules.paused && !rules.paused;
+        let limits = rules.limits;
+        state.keys.weights = rules.key_weights.clone();
         state.rules = rules;
-        let limited = rules.limits.are_any();
+        let limited = limits.are_any();
         let unlimited = !limited && state.gate.is_some();
         match &mut state.gate {
-            Some(gate) if limited => gate.change(now, rules.limits),
-            gate => *gate = limited.then(|| Box::new(Gate::new(now, rules.limits))),
+            Some(gate) if limited => gate.change(now, limits),
+            gate => *gate = limited.then(|| Box::new(Gate::new(now, limits))),
         }
         self.wants_to_own |= state.gate.as_ref().is_some_and(|gate| !gate.owned);
         if resumed || unlimited {
@@ -43,7 +45,7 @@ impl Dispatcher {
 mod tests {
     use super::*;
     use crate::{
-        domain::{JobId, QueueLimits, TakenJob},
+        domain::{JobId, TakenJob},
         engine::{
             SessionId, SessionRequest, Storing,
             simulation::{LIMITS, nothing_is_ready, taken},
@@ -54,7 +56,7 @@ mod tests {
     const NOW: Duration = Duration::from_secs(1);
 
     fn rules(version: i64, paused: bool) -> QueueRules {
-        QueueRules { version, paused, timeout_ms: None, limits: QueueLimits::NONE }
+        QueueRules { version, paused, ..QueueRules::UNTOLD }
     }
 
     /// A session with a credit of 1; the backlog is empty.

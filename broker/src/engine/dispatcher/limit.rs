@@ -196,7 +196,7 @@ mod tests {
     /// An owned queue, two sessions with a credit of 3, and so many ready jobs.
     fn world(limits: QueueLimits, jobs: i64) -> (Dispatcher, Vec<Action>) {
         let (mut engine, mut actions) = (Dispatcher::new(LIMITS), Vec::new());
-        let rules = QueueRules { version: 1, paused: false, timeout_ms: None, limits };
+        let rules = QueueRules { version: 1, limits, ..QueueRules::UNTOLD };
         engine.configure(NOW, QUEUE, rules, &mut actions);
         for session in [1, 2] {
             let request = SessionRequest {

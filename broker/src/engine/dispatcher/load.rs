@@ -171,16 +171,12 @@ impl Dispatcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        domain::{QueueLimits, QueueRules},
-        engine::simulation::LIMITS,
-    };
+    use crate::{domain::QueueRules, engine::simulation::LIMITS};
 
     #[test]
     fn a_queue_of_which_only_the_rules_are_known_is_not_in_use() {
         let mut engine = Dispatcher::new(LIMITS);
-        let rules =
-            QueueRules { version: 1, paused: false, timeout_ms: None, limits: QueueLimits::NONE };
+        let rules = QueueRules { version: 1, ..QueueRules::UNTOLD };
         engine.configure(Duration::from_secs(1), QueueId(1), rules, &mut Vec::new());
         assert_eq!(engine.queue_loads().count(), 0);
         engine.scheduled(QueueId(1));

@@ -50,7 +50,7 @@ use super::{
     ClaimFrom, KeyClaim, backlog::Backlog, buffer::Buffer, gate::Gate, keys::Keys, line::Line,
     pace::Pace, session::Session,
 };
-use crate::domain::{Attempt, JobId, JobKey, QueueId, QueueLimits, QueueRules, TakenJob};
+use crate::domain::{Attempt, JobId, JobKey, QueueId, QueueRules, TakenJob};
 
 /// Names a session; chosen at random when it begins, kept by the worker over reconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -208,10 +208,6 @@ struct Queue {
 /// What a job of the backlog may take in memory, before the first was seen.
 const CLAIMED_BYTES: usize = 1 << 20;
 
-/// Of a queue of which nobody has said anything yet.
-const UNTOLD: QueueRules =
-    QueueRules { version: -1, paused: false, timeout_ms: None, limits: QueueLimits::NONE };
-
 impl Queue {
     fn new() -> Self {
         Self {
@@ -225,7 +221,7 @@ impl Queue {
             admitted: 0,
             pace: Pace::default(),
             claimed_bytes: CLAIMED_BYTES,
-            rules: UNTOLD,
+            rules: QueueRules::UNTOLD,
             gate: None,
             enqueued: 0,
             completed: 0,

@@ -11,9 +11,8 @@ use crate::{
 
 impl World {
     pub(super) fn rules_of(&self, queue: QueueId) -> QueueRules {
-        let untouched =
-            QueueRules { version: 0, paused: false, timeout_ms: None, limits: QueueLimits::NONE };
-        self.rules.get(&queue).copied().unwrap_or(untouched)
+        let untouched = QueueRules { version: 0, ..QueueRules::UNTOLD };
+        self.rules.get(&queue).cloned().unwrap_or(untouched)
     }
 
     /// A limit is written, as any broker may do.
@@ -27,6 +26,12 @@ impl World {
         let key = KeyLimits { concurrency, rate: None, ordered };
         let limits = QueueLimits { key, ..self.rules_of(queue).limits };
         self.write(queue, QueueRules { limits, ..self.rules_of(queue) });
+    }
+
+    /// A key is given a weight, as any broker may do.
+    pub(super) fn weigh(&mut self, queue: QueueId, key: u8, weight: u16) {
+        let key_weights = key_named(key).map(|key| (key, weight)).into_iter().collect();
+        self.write(queue, QueueRules { key_weights, ..self.rules_of(queue) });
     }
 
     /// Of jobs that go to a worker none is more than its key may have, wherever they are.

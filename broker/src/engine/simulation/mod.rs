@@ -145,6 +145,12 @@ impl World {
                     self.tell_rules(&mut actions);
                 }
             }
+            Step::Weigh { queue, key, weight, tells } => {
+                self.weigh(QueueId(queue), key, weight);
+                if tells {
+                    self.tell_rules(&mut actions);
+                }
+            }
             Step::Own { queue, owned, elsewhere } => {
                 self.own(QueueId(queue), owned, elsewhere, &mut actions);
             }

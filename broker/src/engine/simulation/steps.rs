@@ -80,6 +80,13 @@ pub(super) enum Step {
         ordered: bool,
         tells: bool,
     },
+    /// Somebody gives a key a weight, and takes those of others, or of all; `tells`: as above.
+    Weigh {
+        queue: i32,
+        key: u8,
+        weight: u16,
+        tells: bool,
+    },
     /// The broker comes to own a limited queue, or gives it up; `elsewhere`: another broker has an attempt
     /// of it.
     Own {
@@ -136,6 +143,8 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
                 Step::LimitKeys { queue, concurrency, ordered, tells }
             }
         ),
+        1 => (0..QUEUES, 0..=KEYS, 1u16..5, prop::bool::weighted(0.8))
+            .prop_map(|(queue, key, weight, tells)| Step::Weigh { queue, key, weight, tells }),
         2 => (0..QUEUES, prop::bool::weighted(0.8), any::<bool>())
             .prop_map(|(queue, owned, elsewhere)| Step::Own { queue, owned, elsewhere }),
     ];

@@ -212,6 +212,7 @@ async fn limits_of_keys_that_cannot_be_are_refused_by_name_and_the_sdk_sets_them
         key_concurrency_max: Some(4),
         key_rate: Some(currant_worker_sdk::RateLimit::per_second(100)),
         key_ordered: true,
+        key_weights: [("acme".to_owned(), 3)].into(),
         ..Default::default()
     };
     let client = currant_worker_sdk::Client::connect(broker.endpoint()).await.unwrap();

@@ -1,12 +1,12 @@
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use currant_proto::v1::{JobState, ListRequest, NewJob, Verdict, new_job::Start};
+use currant_proto::v1::{JobState, ListRequest, NewJob, QueueSettings, Verdict, new_job::Start};
 
-use super::QUICK;
+use super::{QUICK, configure, queue};
 use crate::{
     list::all,
     outcomes::{every, failed, ms},
-    support::{Broker, Database, TestWorker, get, job},
+    support::{Broker, Database, TestWorker, assert_invalid, eventually, get, job},
 };
 
 fn of(key: &str) -> NewJob {
@@ -67,6 +67,85 @@ async fn of_a_hundred_thousand_keys_each_has_its_turn() {
         for one in came {
             assert!(keys.insert(one.key.clone()), "a second turn of {}", one.key);
         }
+    }
+}
+
+fn weights(of: &[(&str, u32)]) -> QueueSettings {
+    let key_weights = of.iter().map(|(key, weight)| ((*key).to_owned(), *weight)).collect();
+    QueueSettings { key_weights, ..QueueSettings::default() }
+}
+
+#[tokio::test]
+async fn a_key_that_weighs_three_has_three_times_as_many_jobs_as_another_and_that_changes_live() {
+    let database = Database::fresh().await;
+    let [a, b] =
+        [Broker::start_with(&database, QUICK).await, Broker::start_with(&database, QUICK).await];
+    configure(&a, "q", weights(&[("heavy", 3)])).await.unwrap();
+    a.enqueue((0..800).map(|_| of("heavy"))).await;
+    a.enqueue((0..800).map(|_| of("light"))).await;
+    let mut worker = TestWorker::subscribe(&b, &["q"], 10).await;
+    let mut heavy_of_200 = async || {
+        let mut heavy = 0;
+        for n in 0..260 {
+            let came = worker.job().await;
+            assert_eq!(worker.succeed([&came]).await, [Verdict::Applied]);
+            // Some were in memory before.
+            heavy += usize::from(n >= 60 && came.key == "heavy");
+        }
+        heavy
+    };
+    let heavy = heavy_of_200().await;
+    assert!((140..=160).contains(&heavy), "{heavy} of 200, not three quarters");
+    let sql = "UPDATE currant.queue SET key_weights = '{\"light\": 3}'";
+    database.connect().await.batch_execute(sql).await.unwrap();
+    eventually("the other broker follows", async || {
+        queue(&b, "q").await.settings == Some(weights(&[("light", 3)]))
+    })
+    .await;
+    let heavy = heavy_of_200().await;
+    assert!((40..=60).contains(&heavy), "{heavy} of 200, not a quarter");
+    configure(&b, "q", QueueSettings::default()).await.unwrap();
+    let heavy = heavy_of_200().await;
+    assert!((90..=110).contains(&heavy), "{heavy} of 200, not a half");
+}
+
+#[tokio::test]
+async fn weights_of_keys_are_bounded_by_name_and_in_the_table() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let many: Vec<String> = (0..101).map(|n| n.to_string()).collect();
+    let many: Vec<(&str, u32)> = many.iter().map(|key| (&**key, 1)).collect();
+    let long = "x".repeat(129);
+    for (wrong, limit) in [
+        (vec![("acme", 0)], "1 to 100"),
+        (vec![("acme", 101)], "1 to 100"),
+        (vec![("", 1)], "1 to 128"),
+        (vec![(&*long, 1)], "128"),
+        (many, "100"),
+    ] {
+        let status = configure(&broker, "q", weights(&wrong)).await.unwrap_err();
+        assert_invalid(&status, "settings.key_weights", limit);
+    }
+    let most = weights(&[("acme", 100), ("b", 1)]);
+    let configured = configure(&broker, "q", most.clone()).await.unwrap();
+    assert_eq!(
+        (configured.settings, configured.effective.unwrap().key_weights.len()),
+        (Some(most), 2)
+    );
+    let client = database.connect().await;
+    for wrong in [
+        "'[]'",
+        r#"'{"a": 0}'"#,
+        r#"'{"a": 101}'"#,
+        r#"'{"a": 1.5}'"#,
+        r#"'{"a": "2"}'"#,
+        r#"'{"a": null}'"#,
+        "(SELECT jsonb_object_agg(n, 1) FROM generate_series(1, 101) n)",
+    ] {
+        let sql = format!("UPDATE currant.queue SET key_weights = {wrong}");
+        let error = client.batch_execute(&sql).await.unwrap_err();
+        let code = error.code().map(tokio_postgres::error::SqlState::code);
+        assert_eq!(code, Some("23514"), "{wrong}: {error}");
     }
 }
 

@@ -2,7 +2,7 @@ use std::time::SystemTime;
 
 use currant_proto::v1;
 
-use crate::{error::Error, stored_job::JobState, time::from_timestamp};
+use crate::{error::Error, job::JobId, stored_job::JobState, time::from_timestamp};
 
 /// Why a job isn't running, or what it does.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,14 +19,16 @@ pub struct Explanation {
     /// If it is ready: how many ready jobs come before it, 10,000 of higher priorities and as many of its
     /// own at most.
     pub jobs_ahead: u64,
-    /// Jobs of the queue that workers or brokers have, where that is the reason.
+    /// Jobs of the queue that workers or brokers have, or those of its key, where that is the reason.
     pub running: u64,
-    /// The queue's limit, where that is the reason.
+    /// The queue's limit, or that of its keys, where that is the reason.
     pub limit: u32,
     /// The broker that has the job, or owns its queue; empty: none.
     pub broker: String,
     /// The worker that has it, if the broker that was asked knows; else empty.
     pub worker: String,
+    /// Held up by an earlier job of its key: one that has to be over first, if it is known which.
+    pub held_up_by: Option<JobId>,
 }
 
 /// What stands in a job's way.
@@ -61,8 +63,14 @@ pub enum Reason {
     RateSpent,
     /// All workers of the queue have as many jobs as they take.
     WorkersBusy,
-    /// Its queue limits keys, and its key lets it wait.
+    /// Its key waits for one of several limits, and only the owner of its queue knows for which.
     KeyLimited,
+    /// As many jobs of its key are under way as may be.
+    KeyConcurrencyFull,
+    /// The rate of its key is spent for now.
+    KeyRateSpent,
+    /// The jobs of its key run in order, and an earlier one isn't over.
+    KeyHeldUp,
     /// Others come before it, and workers take them.
     Behind,
     /// Nothing stands in its way.
@@ -74,7 +82,15 @@ impl Explanation {
         let reason = Reason::from_proto(answer.reason());
         let state = JobState::from_proto(answer.state());
         let v1::ExplainResponse {
-            message, until, jobs_ahead, running, limit, broker, worker, ..
+            message,
+            until,
+            jobs_ahead,
+            running,
+            limit,
+            broker,
+            worker,
+            held_up_by,
+            ..
         } = answer;
         let until = from_timestamp(until)?;
         Ok(Explanation {
@@ -87,6 +103,7 @@ impl Explanation {
             limit,
             broker,
             worker,
+            held_up_by: (held_up_by != 0).then_some(JobId(held_up_by)),
         })
     }
 }
@@ -112,6 +129,9 @@ impl Reason {
             Why::Behind => Reason::Behind,
             Why::Next => Reason::Next,
             Why::KeyLimited => Reason::KeyLimited,
+            Why::KeyConcurrencyFull => Reason::KeyConcurrencyFull,
+            Why::KeyRateSpent => Reason::KeyRateSpent,
+            Why::KeyHeldUp => Reason::KeyHeldUp,
         }
     }
 }

@@ -22,7 +22,7 @@ mod unique;
 pub use access::{Grant, NewToken, QueuePattern, Scope, Token, TokenId};
 pub use change::{CancelVerdict, DeleteVerdict, RetryVerdict};
 pub use cron::CronRule;
-pub use explain::{BrokerFacts, Facts, Here, Reason, explain};
+pub use explain::{BrokerFacts, Facts, Here, KeyFacts, KeyStanding, Reason, explain};
 pub use id::{IdMaker, JobId, first_id_at_ms};
 pub use job::{
     Attempt, JobKey, JobOptions, NewJob, PRIORITY_MAX, PRIORITY_MIN, Start, State, StoredJob,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{bucket::Bucket, turns::Turns};
-use crate::domain::{Attempt, KeyLimits};
+use crate::domain::{Attempt, KeyLimits, KeyStanding};
 
 /// Where an attempt is that has its key's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +133,23 @@ impl Places {
             }
         }
         Shares { each: of_each, known, until }
+    }
+
+    /// How a key stands.
+    pub(super) fn standing(&mut self, now: Duration, key: &str) -> KeyStanding {
+        let beyond_count = !self.keys.contains_key(key) && self.keys.len() >= KEYS_MAX;
+        let since = self.since;
+        let (under_way, rate_spent) = match self.keys.get_mut(key) {
+            Some(Key { attempts, buffered, bucket, .. }) => {
+                let spent = bucket.as_mut().is_some_and(|bucket| bucket.holds(now) <= *buffered);
+                (*attempts, spent)
+            }
+            None => (0, self.limits.rate.is_some_and(|it| Bucket::new(since, it).holds(now) == 0)),
+        };
+        let attempts = || self.attempts.iter().filter(|(_, (of, _))| **of == *key);
+        let job =
+            (under_way > 0).then(|| attempts().map(|(attempt, _)| attempt.id).min()).flatten();
+        KeyStanding { under_way: under_way as u64, job, rate_spent, beyond_count }
     }
 
     /// An attempt was claimed. `false`: there is no place for it.
@@ -290,6 +307,9 @@ mod tests {
             [(attempt(7), ("a".into(), Place::Unsure)), (attempt(8), ("b".into(), Place::Held))];
         let mut places = Places::new(NOW, limits, running);
         assert_eq!(places.unsure().collect::<Vec<_>>(), [attempt(7)]);
+        let standing = |under_way, job| KeyStanding { under_way, job, ..KeyStanding::default() };
+        assert_eq!(places.standing(NOW, "a"), standing(1, Some(JobId(7))));
+        assert_eq!(places.standing(NOW, "c"), standing(0, None));
         let shares = places.shares(NOW, "", &each(3));
         assert_eq!((shares.each, known(&shares)), (1, vec![("a", 0), ("b", 0)]));
     }
@@ -311,6 +331,7 @@ mod tests {
             places.over(later, attempt(id));
         }
         assert_eq!(known(&places.shares(later, "", &each(5))), [("a", 0)]);
+        assert!(places.standing(later, "a").rate_spent && !places.standing(later, "b").rate_spent);
         let at = later + Duration::from_millis(100);
         assert_eq!(places.next_event(later), Some(at));
         places.expire(at);

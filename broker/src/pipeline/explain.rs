@@ -2,8 +2,11 @@ use std::sync::Arc;
 
 use super::{Core, PipelineError};
 use crate::{
-    domain::{Facts, JobId, Queue, QueueId, Reason, State, StoredJob, explain},
-    store::{self, StoreError},
+    domain::{
+        Facts, JobId, JobKey, KeyFacts, KeyLimits, Queue, QueueId, Reason, State, StoredJob,
+        explain,
+    },
+    store::{self, Client, StoreError},
 };
 
 /// Why a job isn't running.
@@ -29,7 +32,7 @@ impl Core {
     }
 
     async fn facts(&self, job: &StoredJob, queue: &Queue) -> Result<Facts, StoreError> {
-        let (mut owner, mut ahead, mut brokers) = (None, 0, Vec::new());
+        let (mut owner, mut ahead, mut brokers, mut key) = (None, 0, Vec::new(), None);
         if matches!(job.state, State::Running | State::Ready) {
             let client = self.store.client().await?;
             brokers = store::brokers_of_queue(&client, job.key).await?;
@@ -37,6 +40,7 @@ impl Core {
                 owner = store::job_owner(&client, job.key).await?;
             } else {
                 ahead = store::jobs_ahead(&client, job).await?;
+                key = self.key_facts(&client, job, queue.own.limits.key).await?;
             }
         }
         let dead_after = self.limits.dead_after.as_micros();
@@ -49,10 +53,27 @@ impl Core {
             here: self.engine(|engine| engine.place_of(job.key, job.attempt)),
             ahead,
             paused_at: queue.paused_at,
-            keyed: job.job_key.is_some(),
+            key,
             limits: queue.own.limits,
             brokers,
             dead_after_micros: i64::try_from(dead_after).unwrap_or(i64::MAX),
         })
+    }
+
+    async fn key_facts(
+        &self,
+        client: &Client,
+        job: &StoredJob,
+        limits: KeyLimits,
+    ) -> Result<Option<KeyFacts>, StoreError> {
+        let Some(key) = job.job_key.as_ref().filter(|_| limits.are_any()) else { return Ok(None) };
+        let JobKey { queue, id } = job.key;
+        let now = self.clock.now();
+        let standing = self.dispatch.lock().engine.key_standing(now, queue, key);
+        let mut earlier = None;
+        if limits.ordered {
+            earlier = store::first_of_key(client, queue, key).await?.filter(|first| *first < id);
+        }
+        Ok(Some(KeyFacts { earlier, standing }))
     }
 }

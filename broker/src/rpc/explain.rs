@@ -98,11 +98,33 @@ fn response(explained: Explained) -> pb::ExplainResponse {
             let message = format!("the workers of queue {queue:?} have all that they take: {held}");
             say(Why::WorkersBusy, message, pb::ExplainResponse { running: held, ..told })
         }
-        Reason::KeyLimited => {
+        Reason::KeyConcurrencyFull { held, max } => {
+            let message = format!("its key has {held} jobs under way of {max} at most");
+            let rest = pb::ExplainResponse { running: held, limit: max, ..told };
+            say(Why::KeyConcurrencyFull, message, rest)
+        }
+        Reason::KeyRateSpent => {
+            say(Why::KeyRateSpent, "the rate of its key is spent for now".to_owned(), told)
+        }
+        Reason::KeyHeldUp { by: Some(job) } => {
+            let message = format!("job {job} of its key comes before it");
+            let held_up_by = job.0;
+            say(Why::KeyHeldUp, message, pb::ExplainResponse { held_up_by, ..told })
+        }
+        Reason::KeyHeldUp { by: None } => {
+            say(Why::KeyHeldUp, "another job of its key is under way".to_owned(), told)
+        }
+        Reason::KeyLimited { owner: broker } => {
             let message = format!(
-                "queue {queue:?} limits its keys: this one's has as much under way as it may, or waits"
+                "a limit of its key is reached; broker {broker:?}, which owns queue {queue:?}, knows which"
             );
-            say(Why::KeyLimited, message, told)
+            say(Why::KeyLimited, message, pb::ExplainResponse { broker, ..told })
+        }
+        Reason::KeysFull { owner: broker } => {
+            let message = format!(
+                "broker {broker:?}, which owns queue {queue:?}, has its maximum of keys with jobs under way"
+            );
+            say(Why::KeyLimited, message, pb::ExplainResponse { broker, ..told })
         }
         Reason::Behind => {
             let message = format!("{ahead} ready jobs of queue {queue:?} come before it");

@@ -111,31 +111,62 @@ macro_rules! first_jobs {
     };
 }
 
+/// The lowest id of a key's ready jobs: one of the first of each priority.
+macro_rules! lowest_ready {
+    ($key:literal) => {
+        concat!(
+            "WITH RECURSIVE head AS (
+                (SELECT priority, id FROM currant.job
+                 WHERE queue_id = $1::int AND phase = 1 AND key = ",
+            $key,
+            "
+                 ORDER BY priority DESC, id LIMIT 1)
+              UNION ALL
+                SELECT n.priority, n.id FROM head h, LATERAL (
+                    SELECT priority, id FROM currant.job
+                    WHERE queue_id = $1::int AND phase = 1 AND key = ",
+            $key,
+            " AND priority < h.priority
+                    ORDER BY priority DESC, id LIMIT 1) n
+            )
+            SELECT min(id) AS id FROM head"
+        )
+    };
+}
+pub(super) use lowest_ready;
+
+/// The lowest id of a key's jobs that were tried and wait for another attempt.
+macro_rules! lowest_held {
+    ($key:literal) => {
+        concat!(
+            "(SELECT id FROM currant.job
+              WHERE queue_id = $1::int AND phase = 0 AND attempt > 0 AND key = ",
+            $key,
+            "
+              ORDER BY id LIMIT 1)"
+        )
+    };
+}
+pub(super) use lowest_held;
+
 /// Of each key the job with the lowest id: found by the first of each priority. None if that one is locked, or if
 /// one before it was tried and waits for another attempt.
 macro_rules! lowest_job {
     () => {
-        "LATERAL (
+        concat!(
+            "LATERAL (
         SELECT l.queue_id, l.place FROM (
-            SELECT f.id FROM (
-                WITH RECURSIVE head AS (
-                    (SELECT priority, id FROM currant.job
-                     WHERE queue_id = $1::int AND phase = 1 AND key = k.key
-                     ORDER BY priority DESC, id LIMIT 1)
-                  UNION ALL
-                    SELECT n.priority, n.id FROM head h, LATERAL (
-                        SELECT priority, id FROM currant.job
-                        WHERE queue_id = $1::int AND phase = 1 AND key = k.key AND priority < h.priority
-                        ORDER BY priority DESC, id LIMIT 1) n
-                )
-                SELECT min(id) AS id FROM head) f
-            WHERE ((SELECT id FROM currant.job
-                    WHERE queue_id = $1::int AND phase = 0 AND attempt > 0 AND key = k.key
-                    ORDER BY id LIMIT 1) < f.id) IS NOT TRUE
+            SELECT f.id FROM (",
+            lowest_ready!("k.key"),
+            ") f
+            WHERE (",
+            lowest_held!("k.key"),
+            " < f.id) IS NOT TRUE
             OFFSET 0) f,
         LATERAL (SELECT queue_id, ctid AS place FROM currant.job
                  WHERE queue_id = $1::int AND id = f.id AND phase = 1 FOR UPDATE SKIP LOCKED) l
         LIMIT coalesce(($8::jsonb ->> k.key)::bigint, $9::bigint))"
+        )
     };
 }
 

@@ -1,7 +1,11 @@
 use chrono::{DateTime, Utc};
 
-use super::{Client, StoreError, statement::Statement};
-use crate::domain::{BrokerFacts, JobKey, StoredJob};
+use super::{
+    Client, StoreError,
+    claim_keys::{lowest_held, lowest_ready},
+    statement::Statement,
+};
+use crate::domain::{BrokerFacts, JobId, JobKey, QueueId, StoredJob};
 
 /// Ready jobs that are counted one by one.
 const AHEAD_MAX: i64 = 10_000;
@@ -26,6 +30,18 @@ SELECT (SELECT count(*) FROM (SELECT FROM currant.job WHERE queue_id = $1::int A
                               AND priority = $3::smallint AND id < $2::bigint LIMIT $5::bigint) s)",
 );
 
+const FIRST_OF_KEY: Statement = Statement::new(
+    "first_of_key",
+    concat!(
+        "/* first_of_key */
+SELECT least(",
+        lowest_held!("$2::text"),
+        ", (",
+        lowest_ready!("$2::text"),
+        "))"
+    ),
+);
+
 const OWNER: Statement = Statement::new(
     "job_owner",
     "/* job_owner */
@@ -43,7 +59,7 @@ LEFT JOIN currant.queue_owner o ON o.owner = b.id AND o.queue_id = $1::int
 ORDER BY b.id",
 );
 
-pub(super) const STATEMENTS: [Statement; 4] = [AHEAD, AHEAD_OF_KEY, OWNER, BROKERS];
+pub(super) const STATEMENTS: [Statement; 5] = [AHEAD, AHEAD_OF_KEY, FIRST_OF_KEY, OWNER, BROKERS];
 
 /// How many ready jobs come before this one, or before it among those of its key: not above 10,000 of higher priorities, and as many of its own.
 pub async fn jobs_ahead(client: &Client, job: &StoredJob) -> Result<u64, StoreError> {
@@ -55,6 +71,16 @@ pub async fn jobs_ahead(client: &Client, job: &StoredJob) -> Result<u64, StoreEr
         }
     };
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
+}
+
+/// The job of a key that comes first where its jobs run in order, among those that wait.
+pub async fn first_of_key(
+    client: &Client,
+    queue: QueueId,
+    key: &str,
+) -> Result<Option<JobId>, StoreError> {
+    let rows = FIRST_OF_KEY.query(client, &[&queue.0, &key]).await?;
+    Ok(rows.first().and_then(|row| row.get::<_, Option<i64>>(0)).map(JobId))
 }
 
 /// The broker that has taken it, if one has.

@@ -75,7 +75,7 @@ pub use error::{Refusal, StoreError, Violation};
 pub use examine::{
     Rights, Server, examine_rights, examine_schema, examine_server, hears, keeps_sessions,
 };
-pub use explain_job::{brokers_of_queue, job_owner, jobs_ahead};
+pub use explain_job::{brokers_of_queue, first_of_key, job_owner, jobs_ahead};
 pub use fire_schedules::{DueSchedule, due_schedules, fire_schedule, next_schedule};
 pub use get_job::{failed_attempts, get_job};
 pub use insert_jobs::{InsertRow, StoredCall, find_idempotent, insert_jobs};

@@ -30,6 +30,10 @@ async fn assert_reason(broker: &Broker, id: i64, reason: ExplainReason) -> Expla
     explain(broker, id).await
 }
 
+fn of(key: &str) -> NewJob {
+    NewJob { key: key.to_owned(), ..job("q", b"") }
+}
+
 async fn configure(broker: &Broker, settings: QueueSettings) {
     let request = ConfigureQueueRequest { queue: "q".to_owned(), settings: Some(settings) };
     broker.queues().configure(request).await.unwrap();
@@ -99,4 +103,74 @@ async fn jobs_that_wait_for_a_limit() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     let told = assert_reason(&broker, ids[8], ExplainReason::RateSpent).await;
     assert!(told.message.contains("rate"), "{told:?}");
+}
+
+#[tokio::test]
+async fn jobs_that_wait_for_a_limit_of_their_key() {
+    let database = Database::fresh().await;
+    let [a, b] =
+        [Broker::start_with(&database, QUICK).await, Broker::start_with(&database, QUICK).await];
+    configure(&a, QueueSettings { key_concurrency_max: 2, ..QueueSettings::default() }).await;
+    let mut worker = TestWorker::subscribe(&a, &["q"], 10).await;
+    let ids = a.enqueue((0..3).map(|_| of("k"))).await;
+    let held = worker.take(2).await;
+    for broker in [&a, &b] {
+        let full = assert_reason(broker, ids[2], ExplainReason::KeyConcurrencyFull).await;
+        assert_eq!((full.running, full.limit), (2, 2));
+        assert!(full.message.contains("its key"), "{full:?}");
+    }
+    worker.succeed(&held).await;
+    let last = worker.job().await;
+    worker.succeed([&last]).await;
+    let rate = RateLimit { jobs: 1, period: Some(ms(60_000)), burst: 1 };
+    configure(&a, QueueSettings { key_rate: Some(rate), ..QueueSettings::default() }).await;
+    let id = a.enqueue([of("k")]).await[0];
+    for broker in [&a, &b] {
+        assert_reason(broker, id, ExplainReason::KeyRateSpent).await;
+    }
+    // Of two limits the owner alone knows which it is.
+    let both = QueueSettings {
+        key_rate: Some(RateLimit { jobs: 1000, period: Some(ms(1000)), burst: 1000 }),
+        key_concurrency_max: 1,
+        ..QueueSettings::default()
+    };
+    configure(&a, both).await;
+    assert_eq!(worker.job().await.job_id, id);
+    let id = a.enqueue([of("k")]).await[0];
+    assert_reason(&a, id, ExplainReason::KeyConcurrencyFull).await;
+    let told = assert_reason(&b, id, ExplainReason::KeyLimited).await;
+    assert!(!told.broker.is_empty() && told.message.contains(&told.broker), "{told:?}");
+}
+
+#[tokio::test]
+async fn jobs_that_wait_for_an_earlier_one_of_their_key() {
+    let database = Database::fresh().await;
+    let [a, b] =
+        [Broker::start_with(&database, QUICK).await, Broker::start_with(&database, QUICK).await];
+    configure(&a, QueueSettings { key_ordered: true, ..QueueSettings::default() }).await;
+    let mut worker = TestWorker::subscribe(&a, &["q"], 10).await;
+    let urgent = NewJob { priority: Some(9), ..of("k") };
+    let ids = a.enqueue([NewJob { retry: every(60_000), ..of("k") }, of("k"), urgent]).await;
+    let held_up = async |broker: &Broker, id: i64, by: i64| {
+        let held_up = async || {
+            let told = explain(broker, id).await;
+            told.reason() == ExplainReason::KeyHeldUp && told.held_up_by == by
+        };
+        eventually(&format!("{id} is held up by {by}"), held_up).await;
+    };
+    let first = worker.job().await;
+    assert_eq!(first.job_id, ids[0]);
+    for id in &ids[1..] {
+        held_up(&a, *id, ids[0]).await;
+    }
+    // Another broker sees those that wait.
+    held_up(&b, ids[1], 0).await;
+    held_up(&b, ids[2], ids[1]).await;
+    worker.report([&first], failed("no")).await;
+    for broker in [&a, &b] {
+        assert_eq!(explain(broker, ids[0]).await.reason(), ExplainReason::Retry);
+        for id in &ids[1..] {
+            held_up(broker, *id, ids[0]).await;
+        }
+    }
 }

@@ -88,6 +88,11 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
             ("job_keyed", "queue_id = $1 AND key = $4 AND priority > $3"),
             ("job_keyed", "queue_id = $1 AND key = $4 AND priority = $3 AND id < $2"),
         ],
+        "first_of_key" => &[
+            ("job_held", "queue_id = $1 AND key = $2"),
+            ("job_keyed", "queue_id = $1 AND key = $2"),
+            ("job_keyed", "queue_id = $1 AND key = $2 AND priority < h.priority"),
+        ],
         "job_owner" => &[("job_pkey", "queue_id = $1 AND id = $2")],
         "oldest_ready" => &[
             ("job_ready", "queue_id = $1"),

@@ -46,6 +46,7 @@ pub(crate) fn explanation(why: &Explanation) -> Value {
         "limit": why.limit,
         "broker": why.broker,
         "worker": why.worker,
+        "held_up_by": why.held_up_by.map(|id| id.to_string()),
     })
 }
 

@@ -6,7 +6,7 @@ use std::{
 
 use super::{Action, Dispatcher};
 use crate::{
-    domain::{Attempt, JobKey, QueueId, TakenJob},
+    domain::{Attempt, JobKey, KeyStanding, QueueId, TakenJob},
     engine::places::{Place, Places},
 };
 
@@ -19,6 +19,16 @@ impl Dispatcher {
             return None;
         }
         self.queues.get_mut(&queue)?.gate.as_mut()?.places.as_mut()
+    }
+
+    /// How a key stands, if this broker counts what is under way of the queue's keys.
+    pub fn key_standing(
+        &mut self,
+        now: Duration,
+        queue: QueueId,
+        key: &str,
+    ) -> Option<KeyStanding> {
+        Some(self.places(queue)?.standing(now, key))
     }
 
     /// Jobs were claimed. Those for which there is no place are given back.

@@ -1,6 +1,10 @@
 //! Why a job isn't running, or what it does instead.
 
-use super::{QueueLimits, State};
+mod keys;
+
+pub use self::keys::{KeyFacts, KeyStanding};
+use self::keys::{guessed_of, known_of};
+use super::{JobId, QueueLimits, State};
 
 /// What is known of a job and its queue. Times are in microseconds since 1970.
 #[derive(Clone, Debug)]
@@ -16,8 +20,8 @@ pub struct Facts {
     /// Ready jobs before it.
     pub ahead: u64,
     pub paused_at: Option<i64>,
-    /// Whether it has a key.
-    pub keyed: bool,
+    /// Of a ready job with a key, where its queue limits keys.
+    pub key: Option<KeyFacts>,
     pub limits: QueueLimits,
     pub brokers: Vec<BrokerFacts>,
     /// For so long a broker that shows no life is held for alive.
@@ -87,8 +91,24 @@ pub enum Reason {
     WorkersBusy {
         held: u64,
     },
-    /// Its queue limits keys, and so far its key lets it wait.
-    KeyLimited,
+    /// So many of its key are under way; the owner of its queue knows exactly.
+    KeyConcurrencyFull {
+        held: u64,
+        max: u32,
+    },
+    KeyRateSpent,
+    /// In order another one of its key comes before it; which that is may be known.
+    KeyHeldUp {
+        by: Option<JobId>,
+    },
+    /// One of several limits of its key; this broker owns its queue and knows which.
+    KeyLimited {
+        owner: String,
+    },
+    /// The owner of its queue can't count more keys.
+    KeysFull {
+        owner: String,
+    },
     Behind,
     Next,
 }
@@ -134,11 +154,15 @@ fn waiting(facts: &Facts) -> Reason {
         let Some(owner) = facts.brokers.iter().find(|broker| broker.owns) else {
             return Reason::NoOwner;
         };
+        let key = facts.key.as_ref();
         if lost(owner, facts) {
             return Reason::OwnerLost { broker: owner.name.clone() };
         }
         if owner.sessions == 0 {
             return Reason::NoOwner;
+        }
+        if let Some(reason) = key.and_then(|key| known_of(key, facts.limits.key, owner)) {
+            return reason;
         }
         if let Some(max) = facts.limits.concurrency.filter(|max| owner.held >= u64::from(*max)) {
             return Reason::ConcurrencyFull { held: owner.held, max };
@@ -149,12 +173,12 @@ fn waiting(facts: &Facts) -> Reason {
         if facts.limits.rate.is_some() {
             return Reason::RateSpent;
         }
+        if key.is_some_and(|key| key.standing.is_none()) {
+            return guessed_of(facts.limits.key, owner);
+        }
     }
     if living().all(|broker| broker.free == 0) {
         return Reason::WorkersBusy { held: living().map(|broker| broker.held).sum() };
-    }
-    if facts.keyed && facts.limits.key.are_any() {
-        return Reason::KeyLimited;
     }
     if facts.ahead > 0 { Reason::Behind } else { Reason::Next }
 }
@@ -193,14 +217,14 @@ mod tests {
             here: None,
             ahead: 0,
             paused_at: None,
-            keyed: false,
+            key: None,
             limits: QueueLimits::NONE,
             brokers: vec![broker()],
             dead_after_micros: 15_000_000,
         }
     }
 
-    fn ready(change: impl FnOnce(&mut Facts)) -> Reason {
+    pub(super) fn ready(change: impl FnOnce(&mut Facts)) -> Reason {
         let mut facts = facts(State::Ready);
         change(&mut facts);
         explain(&facts)

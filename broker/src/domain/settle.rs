@@ -12,6 +12,8 @@ pub enum Next {
     /// Never again.
     Dead,
     Cancelled,
+    /// Never again, for it may not start any more when its time comes.
+    Expired,
 }
 
 /// What a job has that decides about its next attempt.
@@ -23,6 +25,8 @@ pub struct Budget<'a> {
     pub max_attempts: Option<u16>,
     /// The job's own; `None`: its kind's or the queue's.
     pub retry: Option<&'a RetryPolicy>,
+    /// No attempt begins after it; microseconds since 1970.
+    pub expires_at: Option<i64>,
     pub kind: &'a str,
     /// If its worker was lost: how many workers were before, in a row with other failures.
     pub workers_lost: Option<u16>,
@@ -44,7 +48,9 @@ pub fn settle(
             return Next::Ready;
         }
         let delay = i64::try_from(delay_ms.saturating_mul(1000)).unwrap_or(i64::MAX);
-        Next::Scheduled { at: now_micros.saturating_add(delay) }
+        let at = now_micros.saturating_add(delay);
+        let expires = budget.expires_at.is_some_and(|expires_at| at > expires_at);
+        if expires { Next::Expired } else { Next::Scheduled { at } }
     };
     let fail = |discard: bool, retry_after_ms: Option<u64>| {
         let failures = budget.failures.saturating_add(1);
@@ -74,6 +80,14 @@ mod tests {
     use crate::domain::{Failure, QueueId, QueueSettings, Retention};
 
     const NOW: i64 = 1_000_000_000;
+    const BUDGET: Budget<'static> = Budget {
+        failures: 0,
+        max_attempts: None,
+        retry: None,
+        expires_at: None,
+        kind: "k",
+        workers_lost: None,
+    };
 
     fn queue() -> Queue {
         let retry = RetryPolicy::exponential(1000, 60_000, 2.0, 0.0);
@@ -97,13 +111,7 @@ mod tests {
     }
 
     fn next(outcome: &Outcome, failures: u16, max_attempts: Option<u16>) -> (Next, u16) {
-        settle(
-            outcome,
-            Budget { failures, max_attempts, retry: None, kind: "k", workers_lost: None },
-            &queue(),
-            NOW,
-            0.5,
-        )
+        settle(outcome, Budget { failures, max_attempts, ..BUDGET }, &queue(), NOW, 0.5)
     }
 
     #[test]
@@ -120,13 +128,7 @@ mod tests {
     #[test]
     fn a_job_that_loses_its_workers_is_dead_before_its_budget_is_spent() {
         let lost = |before| {
-            let budget = Budget {
-                failures: 0,
-                max_attempts: Some(9),
-                retry: None,
-                kind: "k",
-                workers_lost: before,
-            };
+            let budget = Budget { max_attempts: Some(9), workers_lost: before, ..BUDGET };
             settle(&failed(false, None), budget, &queue(), NOW, 0.5).0
         };
         let again = Next::Scheduled { at: NOW + 1_000_000 };
@@ -138,6 +140,21 @@ mod tests {
         assert_eq!(next(&failed(true, None), 0, None), (Next::Dead, 1));
         assert_eq!(next(&failed(false, Some(0)), 0, None), (Next::Ready, 1));
         assert_eq!(next(&failed(false, Some(5)), 0, None), (Next::Scheduled { at: NOW + 5000 }, 1));
+    }
+
+    #[test]
+    fn a_job_whose_next_attempt_would_come_after_its_expiry_has_none() {
+        let next = |outcome: &Outcome, expires_at| {
+            let budget = Budget { expires_at: Some(expires_at), ..BUDGET };
+            settle(outcome, budget, &queue(), NOW, 0.5)
+        };
+        let fail = failed(false, None);
+        let at = NOW + 1_000_000;
+        assert_eq!(next(&fail, at), (Next::Scheduled { at }, 1));
+        assert_eq!(next(&fail, at - 1), (Next::Expired, 1));
+        assert_eq!(next(&Outcome::Snoozed { delay_ms: 1001 }, at), (Next::Expired, 0));
+        assert_eq!(next(&failed(true, None), NOW), (Next::Dead, 1));
+        assert_eq!(next(&Outcome::Released, NOW), (Next::Ready, 0), "a claim finds that out");
     }
 
     #[test]
@@ -156,8 +173,7 @@ mod tests {
         let mut queue = queue();
         queue.own.retry_by_kind.insert("slow".to_owned(), wait(9));
         let next = |kind, retry| {
-            let budget =
-                Budget { failures: 0, max_attempts: None, retry, kind, workers_lost: None };
+            let budget = Budget { retry, kind, ..BUDGET };
             settle(&failed(false, None), budget, &queue, NOW, 0.5).0
         };
         let own = wait(7);

@@ -97,7 +97,7 @@ pub const FAMILIES: [Family; 65] = [
     family("currant_assignments_total", Counter, "messages", &[],
         "Messages that carried the delivered jobs."),
     family("currant_jobs_expired_total", Counter, "jobs", &[],
-        "Cancelled by this broker, since their time to start had passed."),
+        "Cancelled by this broker, since their time to start had passed, or would have passed before their next attempt."),
     family("currant_jobs_given_back_total", Counter, "jobs", &[],
         "Taken by this broker and made ready again, without a failure."),
     family("currant_attempts_failed_by_broker_total", Counter, "attempts", &[Label { name: "error_type", values: &["timeout", "worker_lost"] }],

@@ -52,6 +52,7 @@ impl Core {
         let cancelled = store::cancel_jobs(&client, &keys, self.unique_time()).await?;
         let written: HashSet<JobKey> = cancelled.iter().map(|one| one.key).collect();
         self.changed(written.iter().copied());
+        self.keys_freed(cancelled.iter().filter(|one| one.frees_key).map(|one| one.key.queue));
         let others: Vec<JobKey> = keys.into_iter().filter(|key| !written.contains(key)).collect();
         let mut verdicts: HashMap<JobId, CancelVerdict> = HashMap::new();
         if !others.is_empty() {

@@ -26,14 +26,15 @@ impl Core {
 
     /// `keys` sorted. Those that aren't there have no verdict.
     pub(super) async fn delete_keys(
-        &self,
+        self: &Arc<Self>,
         keys: Vec<JobKey>,
     ) -> Result<HashMap<JobId, DeleteVerdict>, StoreError> {
         let mut client = self.store.client().await?;
         let deleted = store::delete_jobs(&mut client, &keys).await?;
-        self.changed(deleted.iter().copied());
+        self.changed(deleted.iter().map(|one| one.key));
+        self.keys_freed(deleted.iter().filter(|one| one.frees_key).map(|one| one.key.queue));
         metrics::counter!("currant_jobs_deleted_total").increment(deleted.len() as u64);
-        let gone: HashSet<JobKey> = deleted.into_iter().collect();
+        let gone: HashSet<JobKey> = deleted.iter().map(|one| one.key).collect();
         let others: Vec<JobKey> = keys.into_iter().filter(|key| !gone.contains(key)).collect();
         let mut verdicts: HashMap<JobId, DeleteVerdict> =
             gone.into_iter().map(|key| (key.id, DeleteVerdict::Deleted)).collect();

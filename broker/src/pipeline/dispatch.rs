@@ -111,7 +111,6 @@ impl Core {
                 self.settle(SettleCall::by_broker(jobs, self.broker.id, &Outcome::Released));
             }
             Action::Expire { jobs } => {
-                metrics::counter!("currant_jobs_expired_total").increment(jobs.len() as u64);
                 self.settle(SettleCall::by_broker(jobs, self.broker.id, &Outcome::Expired));
             }
             Action::Fail { session, worker, jobs, cause } => {

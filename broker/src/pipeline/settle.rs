@@ -196,18 +196,25 @@ impl Core {
                 failures: state.failures,
                 max_attempts: state.max_attempts,
                 retry: state.retry.as_ref(),
+                expires_at: state.expires_at,
                 kind: &state.kind,
                 workers_lost: lost.get(&item.key).copied(),
             };
             let (next, failures) =
                 domain::settle(&item.outcome, budget, queue, now, fastrand::f64());
-            let (phase, run_at, outcome) = match next {
-                Next::Scheduled { at } => (PHASE_SCHEDULED, Some(time_of_micros(at)), None),
+            let (phase, run_at, outcome) = match &next {
+                Next::Scheduled { at } => (PHASE_SCHEDULED, Some(time_of_micros(*at)), None),
                 Next::Ready => (PHASE_READY, None, None),
                 Next::Dead => (PHASE_TAKEN, None, Some(OUTCOME_DEAD)),
-                Next::Cancelled => (PHASE_TAKEN, None, Some(OUTCOME_CANCELLED)),
+                Next::Cancelled | Next::Expired => (PHASE_TAKEN, None, Some(OUTCOME_CANCELLED)),
             };
             let mut failure = item.outcome.failure();
+            if next == Next::Expired {
+                match &mut failure {
+                    Some(failure) => failure.message += "; it would start again after it expires",
+                    None => failure = Outcome::Expired.failure(),
+                }
+            }
             if let (Some(before), Some(OUTCOME_DEAD), Some(failure)) =
                 (budget.workers_lost, outcome, &mut failure)
             {
@@ -252,7 +259,9 @@ impl Core {
             metrics::counter!("currant_settlements_total", "next" => name).increment(1);
             let meter = dispatch.meters.queue(row.key.queue);
             // Only a failure leaves an error, and what has expired.
-            if row.failure.is_some() && row.outcome != Some(OUTCOME_CANCELLED) {
+            if row.failure.is_some() && row.outcome == Some(OUTCOME_CANCELLED) {
+                metrics::counter!("currant_jobs_expired_total").increment(1);
+            } else if row.failure.is_some() {
                 meter.failed += 1;
                 meter.retried += u64::from(row.outcome.is_none());
             }

@@ -93,6 +93,13 @@ impl Core {
         self.tell_others(ReadyIn::either(queue));
     }
 
+    /// Jobs of these queues that others of their keys may have waited for are over.
+    pub(super) fn keys_freed(self: &Arc<Self>, queues: impl Iterator<Item = QueueId>) {
+        for queue in queues.collect::<BTreeSet<_>>() {
+            self.became_ready(ReadyIn { queue, keyed: true }, []);
+        }
+    }
+
     /// Where jobs would find sessions here that wait for some.
     pub fn hungry(&self) -> Hungry {
         self.engine(crate::engine::Dispatcher::hungry)

@@ -13,6 +13,8 @@ pub struct Cancelled {
     pub key: JobKey,
     /// Who held it, under which attempt; `None`: it waited in the database.
     pub held: Option<(i32, i32)>,
+    /// It waited for another attempt, and has a key, of which others may have waited for it.
+    pub frees_key: bool,
 }
 
 /// The next attempt number is used up, so that what the current one reports is stale. The owner stays
@@ -29,13 +31,14 @@ WITH cancelled AS (
     WHERE ",
         job_by_key!("v.q", "v.i"),
         " AND j.outcome IS NULL
-    RETURNING j.queue_id, j.id, j.owner, j.attempt - 1 AS attempt
+    RETURNING j.queue_id, j.id, j.owner, j.attempt - 1 AS attempt,
+              j.owner IS NULL AND j.attempt > 0 AND j.key IS NOT NULL AS frees_key
 ), noted AS (
     INSERT INTO currant.cancel (owner, queue_id, id, attempt)
     SELECT owner, queue_id, id, attempt FROM cancelled WHERE owner IS NOT NULL
     ON CONFLICT DO NOTHING
 )
-SELECT queue_id, id, owner, attempt FROM cancelled"
+SELECT queue_id, id, owner, attempt, frees_key FROM cancelled"
     ),
 );
 
@@ -71,6 +74,7 @@ pub async fn cancel_jobs(
     let cancelled = |row: &tokio_postgres::Row| Cancelled {
         key: job_key(row),
         held: row.get::<_, Option<i32>>(2).map(|owner| (owner, row.get(3))),
+        frees_key: row.get(4),
     };
     Ok(rows.iter().map(cancelled).collect())
 }

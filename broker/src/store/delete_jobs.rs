@@ -5,6 +5,14 @@ use super::{
 };
 use crate::domain::JobKey;
 
+/// A job that was deleted just now.
+#[derive(Clone, Copy, Debug)]
+pub struct Deleted {
+    pub key: JobKey,
+    /// It waited for another attempt, and has a key, of which others may have waited for it.
+    pub frees_key: bool,
+}
+
 const DELETE: Statement = Statement::new(
     "delete_jobs",
     concat!(
@@ -13,7 +21,7 @@ DELETE FROM currant.job j USING unnest($1::int[], $2::bigint[]) AS v (q, i)
 WHERE ",
         job_by_key!("v.q", "v.i"),
         " AND (j.outcome IS NOT NULL OR j.phase <> 2)
-RETURNING j.queue_id, j.id"
+RETURNING j.queue_id, j.id, j.phase = 0 AND j.attempt > 0 AND j.key IS NOT NULL"
     ),
 );
 
@@ -32,17 +40,17 @@ DELETE FROM currant.tag r USING gone WHERE r.queue_id = q AND r.id = i",
 pub(super) const STATEMENTS: [Statement; 2] = [DELETE, DELETE_RARE];
 
 /// Deletes those that no broker holds, and returns them. `keys` sorted.
-pub async fn delete_jobs(client: &mut Client, keys: &[JobKey]) -> Result<Vec<JobKey>, StoreError> {
+pub async fn delete_jobs(client: &mut Client, keys: &[JobKey]) -> Result<Vec<Deleted>, StoreError> {
     let failed = |error| StoreError::of(DELETE.name, error);
     let (queues, ids) = key_columns(keys);
     let transaction = client.transaction().await.map_err(failed)?;
     let rows = DELETE.query(&transaction, &[&queues, &ids]).await?;
-    let deleted: Vec<JobKey> = rows.iter().map(job_key).collect();
-    if !deleted.is_empty() {
-        let (queues, ids) = key_columns(&deleted);
+    let gone: Vec<JobKey> = rows.iter().map(job_key).collect();
+    if !gone.is_empty() {
+        let (queues, ids) = key_columns(&gone);
         // After the rows of the jobs were locked: it sees what their last settlement wrote.
         DELETE_RARE.execute(&transaction, &[&queues, &ids]).await?;
     }
     transaction.commit().await.map_err(failed)?;
-    Ok(deleted)
+    Ok(rows.iter().map(|row| Deleted { key: job_key(row), frees_key: row.get(2) }).collect())
 }

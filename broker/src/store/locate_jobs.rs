@@ -5,7 +5,7 @@ use super::{
     row::{job_key, key_columns, options},
     statement::Statement,
 };
-use crate::domain::{JobId, JobKey, RetryPolicy};
+use crate::domain::{JobId, JobKey, JobOptions, RetryPolicy};
 
 pub const PHASE_SCHEDULED: i16 = 0;
 pub const PHASE_READY: i16 = 1;
@@ -27,7 +27,8 @@ pub struct JobState {
     pub kind: String,
     /// The job's own.
     pub retry: Option<RetryPolicy>,
-    /// Microseconds since 1970.
+    /// No attempt begins after it; microseconds since 1970, as the next.
+    pub expires_at: Option<i64>,
     pub finished_at: Option<i64>,
 }
 
@@ -44,18 +45,23 @@ FROM unnest($1::int[], $2::bigint[]) AS v (q, i),
 pub async fn job_states(client: &Client, keys: &[JobKey]) -> Result<Vec<JobState>, StoreError> {
     let (queues, ids) = key_columns(keys);
     let rows = STATES.query(client, &[&queues, &ids]).await?;
-    let state = |row: &tokio_postgres::Row| JobState {
-        key: job_key(row),
-        attempt: row.get(2),
-        phase: row.get(3),
-        outcome: row.get(4),
-        failures: row.get::<_, i16>(5).cast_unsigned(),
-        max_attempts: row.get::<_, Option<i16>>(6).map(i16::cast_unsigned),
-        retry: options(row, 7).and_then(|options| options.retry),
-        finished_at: row
-            .get::<_, Option<chrono::DateTime<chrono::Utc>>>(8)
-            .map(|at| at.timestamp_micros()),
-        kind: row.get(9),
+    let state = |row: &tokio_postgres::Row| {
+        let JobOptions { retry, expires_at, .. } =
+            options(row, 7).map(|it| *it).unwrap_or_default();
+        JobState {
+            key: job_key(row),
+            attempt: row.get(2),
+            phase: row.get(3),
+            outcome: row.get(4),
+            failures: row.get::<_, i16>(5).cast_unsigned(),
+            max_attempts: row.get::<_, Option<i16>>(6).map(i16::cast_unsigned),
+            retry,
+            expires_at,
+            finished_at: row
+                .get::<_, Option<chrono::DateTime<chrono::Utc>>>(8)
+                .map(|at| at.timestamp_micros()),
+            kind: row.get(9),
+        }
     };
     Ok(rows.iter().map(state).collect())
 }

@@ -22,7 +22,7 @@ const QUICK: &[(&str, &str)] = &[
     ("DISPATCH__SWEEP_INTERVAL_MS", "60000"),
 ];
 
-async fn cancel(broker: &Broker, ids: &[i64]) -> Vec<CancelVerdict> {
+pub(crate) async fn cancel(broker: &Broker, ids: &[i64]) -> Vec<CancelVerdict> {
     let request = CancelRequest { job_ids: ids.to_vec(), ..Default::default() };
     broker.jobs().cancel(request).await.unwrap().into_inner().verdicts().collect()
 }

@@ -5,13 +5,18 @@ use std::{
 };
 
 use currant_broker::clock::Stopwatch;
-use currant_proto::v1::{NewJob, QueueSettings, RateLimit, Verdict};
+use currant_proto::v1::{
+    CancelVerdict, DeleteVerdict, JobState, NewJob, QueueSettings, RateLimit, Verdict,
+    new_job::Expiry,
+};
 use currant_worker_sdk::{Bytes, HandlerError, Running, Worker};
 
 use super::{QUICK, configure};
 use crate::{
+    cancel::cancel,
     outcomes::{every, failed, ms},
-    support::{Broker, Database, TestWorker, assert_invalid, eventually, job},
+    retry::delete,
+    support::{Broker, Database, TestWorker, assert_invalid, eventually, get, job},
 };
 
 const A_WHILE: Duration = Duration::from_millis(300);
@@ -79,6 +84,48 @@ async fn of_an_ordered_key_the_next_job_comes_when_the_one_before_is_over() {
     let request = currant_proto::v1::CancelRequest { job_ids: vec![ids[1]], ..Default::default() };
     broker.jobs().cancel(request).await.unwrap();
     assert_eq!(worker.job().await.job_id, ids[2]);
+}
+
+/// Two jobs of a key, of which the first has failed and holds up the other.
+async fn held_up(broker: &Broker, worker: &mut TestWorker, first: NewJob) -> [i64; 2] {
+    let first = NewJob { retry: every(600_000), ..first };
+    let ids = broker.enqueue([first, of("a")]).await;
+    let came = worker.job().await;
+    assert_eq!(came.job_id, ids[0]);
+    worker.report([&came], failed("x")).await;
+    [ids[0], ids[1]]
+}
+
+async fn comes(worker: &mut TestWorker, id: i64) {
+    let came = worker.job().await;
+    assert_eq!(came.job_id, id);
+    worker.succeed([&came]).await;
+}
+
+#[tokio::test]
+async fn a_job_that_holds_up_its_key_lets_it_go_when_it_is_cancelled_deleted_or_expires() {
+    let database = Database::fresh().await;
+    let [a, b] =
+        [Broker::start_with(&database, QUICK).await, Broker::start_with(&database, QUICK).await];
+    configure(&a, "q", ordered()).await.unwrap();
+    let mut worker = TestWorker::subscribe(&a, &["q"], 20).await;
+    // By the broker that owns the queue, and by another.
+    for broker in [&a, &b] {
+        let [first, second] = held_up(&a, &mut worker, of("a")).await;
+        worker.no_job_for(A_WHILE).await;
+        assert_eq!(cancel(broker, &[first]).await, [CancelVerdict::Cancelled]);
+        comes(&mut worker, second).await;
+        let [first, second] = held_up(&a, &mut worker, of("a")).await;
+        worker.no_job_for(A_WHILE).await;
+        assert_eq!(delete(broker, &[first]).await, [DeleteVerdict::Deleted]);
+        comes(&mut worker, second).await;
+    }
+    let expiry = Some(Expiry::ExpireAfter(ms(60_000)));
+    let [first, second] = held_up(&a, &mut worker, NewJob { expiry, ..of("a") }).await;
+    comes(&mut worker, second).await;
+    let expired = get(&a, first).await;
+    assert_eq!((expired.state(), expired.failures), (JobState::Cancelled, 1));
+    assert!(expired.error.starts_with("x; ") && expired.error.contains("expires"), "{expired:?}");
 }
 
 /// Of a key: how many jobs run, and ran at most; which succeeded, in order.

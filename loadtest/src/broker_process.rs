@@ -46,25 +46,28 @@ impl BrokerProcess {
         database_url: &str,
         settings: &[(N, V)],
     ) -> Result<BrokerProcess> {
-        BrokerProcess::serve_with_log(database_url, settings, Log::create()?)
+        BrokerProcess::serve_with_log(database_url, settings, Log::create()?, None)
     }
 
-    /// The same with a log that stays, at this path, behind what is in it.
+    /// The same with a log that stays, at this path, behind what is in it; perhaps of another
+    /// `currant-broker` than this program is.
     pub(crate) fn serve_logging_to<N: AsRef<str>, V: AsRef<OsStr>>(
         database_url: &str,
         settings: &[(N, V)],
         path: PathBuf,
+        program: Option<&Path>,
     ) -> Result<BrokerProcess> {
-        BrokerProcess::serve_with_log(database_url, settings, Log { path, keep: true })
+        BrokerProcess::serve_with_log(database_url, settings, Log { path, keep: true }, program)
     }
 
     fn serve_with_log<N: AsRef<str>, V: AsRef<OsStr>>(
         database_url: &str,
         settings: &[(N, V)],
         log: Log,
+        program: Option<&Path>,
     ) -> Result<BrokerProcess> {
         let (grpc, http) = free_addresses()?;
-        let child = command(database_url, &log)?
+        let child = command(database_url, &log, program)?
             .envs(settings.iter().map(|(name, value)| (variable(name.as_ref()), value)))
             .env("CURRANT_GRPC__LISTEN", grpc.to_string())
             .env("CURRANT_HTTP__LISTEN", http.to_string())
@@ -177,11 +180,18 @@ pub(crate) fn end_with_the_load_test() {
     });
 }
 
-fn command(database_url: &str, log: &Log) -> Result<Command> {
-    let program = std::env::current_exe().context("can't tell where this program is")?;
-    let mut command = Command::new(program);
+fn command(database_url: &str, log: &Log, program: Option<&Path>) -> Result<Command> {
+    let mut command = match program {
+        Some(program) => Command::new(program),
+        None => {
+            let own = std::env::current_exe().context("can't tell where this program is")?;
+            let mut command = Command::new(own);
+            command.arg("broker-process");
+            command
+        }
+    };
     command
-        .args(["broker-process", "serve"])
+        .arg("serve")
         .env("CURRANT_DATABASE__URL", database_url)
         .stdin(Stdio::piped())
         .stdout(log.open()?)

@@ -18,6 +18,7 @@ use super::{
     credentials::Credentials,
     crew::{Crew, Program},
     history::{Event, Writer},
+    options::Options,
     proxy::{Proxy, Upstream},
     queues,
     schedule::Targets,
@@ -60,6 +61,8 @@ struct Broker {
     postgres: Proxy,
     settings: Vec<(String, String)>,
     log: PathBuf,
+    /// What it begins as, if not as this version.
+    previous: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -68,6 +71,7 @@ impl Cluster {
         directory: &Path,
         python: &Path,
         secure: bool,
+        options: &Options,
         mutation: Option<&str>,
         control: Writer,
     ) -> Result<Cluster> {
@@ -92,6 +96,7 @@ impl Cluster {
                 postgres: Proxy::start(Some(socket_of(&database_url)?)).await?,
                 settings,
                 log: directory.join(format!("broker-{number}.log")),
+                previous: options.previous.clone(),
             });
         }
         let crew = Crew::new(directory, python, &credentials, &WORKERS).await?;
@@ -147,10 +152,16 @@ impl Cluster {
         let mut settings = broker.settings.clone();
         settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let ca_file = self.credentials.ca_file();
+        let program = broker.previous.take();
         let mut tries = 0;
         let process = loop {
             tries += 1;
-            let mut process = BrokerProcess::serve_logging_to(&url, &settings, broker.log.clone())?;
+            let mut process = BrokerProcess::serve_logging_to(
+                &url,
+                &settings,
+                broker.log.clone(),
+                program.as_deref(),
+            )?;
             match stack::until_serving(
                 &self.credentials.url(process.grpc()),
                 ca_file,

@@ -98,8 +98,10 @@ async fn one(options: &Options, mutation: Option<Mutation>, python: &Path) -> Re
     let control = Writer::open(&directory.join(file_name("control")))?;
     let name = mutation.map(|mutation| mutation.name);
     let run = Run { options, mutated: mutation.is_some(), directory: &directory, control };
-    let secure = is_secure(options.seed);
-    let cluster = Cluster::start(&directory, python, secure, name, run.control.clone()).await?;
+    // Making tokens would bring the schema up to date before a broker of the version before has seen it.
+    let secure = is_secure(options.seed) && options.previous.is_none();
+    let cluster =
+        Cluster::start(&directory, python, secure, options, name, run.control.clone()).await?;
     let (case, settled) = run.through(cluster, &planned).await.with_context(|| {
         format!("seed {}; history and logs are in {}", options.seed, directory.display())
     })?;

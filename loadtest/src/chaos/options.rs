@@ -20,6 +20,10 @@ pub(crate) struct Options {
     /// Needs a build with the feature `mutations`.
     #[arg(long, value_name = "NAME")]
     pub(super) mutation: Option<String>,
+    /// A rolling update: brokers begin as this currant-broker, of the version before, and as this version when they
+    /// start anew; without TLS and tokens.
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "mutation")]
+    pub(super) previous: Option<PathBuf>,
     /// Where to write the summary.
     #[arg(long, value_name = "PATH", default_value = "chaos.json")]
     pub(super) json: PathBuf,

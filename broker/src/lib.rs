@@ -4,6 +4,7 @@
 //! `cli -> app -> rpc, http, timers -> pipeline -> store | engine -> domain`.
 
 pub mod app;
+pub mod causes;
 pub mod cli;
 pub mod clock;
 pub mod config;

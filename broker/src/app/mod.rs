@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::ports::Ports;
 use crate::{
+    causes::causes,
     clock::Clock,
     config::{self, Config},
     domain::{Queue, QueueId, QueueSettings, Retention, RetryPolicy, Scope, first_id_at_ms},
@@ -230,7 +231,7 @@ async fn retire(core: &Core) {
     };
     if let Err(error) = retired.await {
         tracing::warn!(
-            error = &error as &dyn std::error::Error,
+            error = %causes(&error),
             "the end could not be written down; others will notice it by silence"
         );
     }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::causes::causes;
 use crate::store::StoreError;
 
 /// Why a call has no result.
@@ -43,8 +44,8 @@ pub(super) fn log(error: &StoreError, what: &'static str) {
     if let StoreError::KeyTaken { .. } = error {
         // The caller is told.
     } else if error.is_passing() {
-        tracing::warn!(error = error as &dyn std::error::Error, "{what}");
+        tracing::warn!(error = %causes(error), "{what}");
     } else {
-        tracing::error!(error = error as &dyn std::error::Error, "{what}");
+        tracing::error!(error = %causes(error), "{what}");
     }
 }

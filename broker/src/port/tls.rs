@@ -7,6 +7,7 @@ use super::{
     Port,
     certificates::{Material, TlsError, TlsFiles},
 };
+use crate::causes::causes;
 
 /// The TLS of both ports. Clones share it.
 #[derive(Clone)]
@@ -87,7 +88,7 @@ pub async fn keep_fresh(tls: Tls, interval: Duration) {
                 // Once is enough.
                 if !failing {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = %causes(&error),
                         "the certificates can't be read; those from before stay in use"
                     );
                 }

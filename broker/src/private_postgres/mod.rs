@@ -18,6 +18,7 @@ use std::{path::Path, path::PathBuf};
 
 pub use self::error::Error;
 use self::{binaries::Binaries, directory::Directory, server::Server};
+use crate::causes::causes;
 
 /// The superuser that initdb makes.
 const SUPERUSER: &str = "postgres";
@@ -141,7 +142,7 @@ pub fn is_root() -> Result<bool, Error> {
 impl Drop for PrivatePostgres {
     fn drop(&mut self) {
         if let Some(Err(error)) = self.server.take().map(Server::stop) {
-            tracing::error!(error = &error as &dyn std::error::Error, "private Postgres");
+            tracing::error!(error = %causes(&error), "private Postgres");
         }
     }
 }

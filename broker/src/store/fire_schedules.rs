@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Client, StoreError, row::options, schedules::rules, statement::Statement};
 use crate::{
+    causes::causes,
     clock::time_of_micros,
     domain::{Firing, JobId, QueueId, ScheduleRules, Standing},
 };
@@ -83,7 +84,7 @@ pub async fn due_schedules(
     };
     let due = |row: &tokio_postgres::Row| {
         let rules = rules(row).inspect_err(|error| {
-            tracing::error!(error = error as &dyn std::error::Error, "a schedule can't fire");
+            tracing::error!(error = %causes(error), "a schedule can't fire");
         });
         let standing =
             Standing { next_at: micros(row, 6), waiting_at: micros(row, 7), open: row.get(8) };

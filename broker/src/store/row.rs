@@ -10,6 +10,7 @@ use super::{
     OUTCOME_CANCELLED, OUTCOME_DEAD, OUTCOME_SUCCEEDED, PHASE_READY, PHASE_SCHEDULED, PHASE_TAKEN,
     Settled, column::Column,
 };
+use crate::causes::causes;
 use crate::domain::{JobId, JobKey, JobOptions, Progress, QueueId, State, StoredJob, TakenJob};
 
 /// Columns that `taken_jobs` reads, in this order.
@@ -58,8 +59,8 @@ where
     match row.try_get::<_, Option<Json<T>>>(column) {
         Ok(value) => value.map(|Json(value)| value),
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "{name} holds what this broker can't read; defaults are used");
+            let error = causes(&error);
+            tracing::warn!(%error, "{name} holds what this broker can't read; defaults are used");
             None
         }
     }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use crate::causes::causes;
 use crate::pipeline::Core;
 
 /// Looks for cancelled attempts of this broker when somebody says that there are some. What fails is
@@ -9,7 +10,7 @@ pub(super) async fn cancel(core: Arc<Core>) {
         core.cancels_noted().await;
         if let Err(error) = core.look_for_cancels().await {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %causes(&error),
                 "cancelled attempts could not be looked for; it is tried again"
             );
         }

@@ -4,6 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{TimerSettings, jittered, rescue};
 use crate::{
+    causes::causes,
     domain::{JobKey, first_id_at_ms},
     pipeline::Core,
     store::{self, Heartbeat, StoreError},
@@ -45,7 +46,7 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
                     && let Err(error) = rescue::rescue(&core, &settings, answering).await
                 {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = %causes(&error),
                         "dead brokers could not be looked after; it is tried again"
                     );
                 }
@@ -53,7 +54,7 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
             Err(error) => {
                 metrics::counter!("currant_heartbeat_failures_total").increment(1);
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %causes(&error),
                     "the heartbeat could not be written"
                 );
                 answering_since = core.clock.now();

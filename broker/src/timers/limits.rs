@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
+use crate::causes::causes;
 use crate::pipeline::{Core, Owned};
 
 /// Between two looks whether a limited queue can be owned, and what became of attempts elsewhere.
@@ -11,7 +12,7 @@ pub(super) async fn limits(core: Arc<Core>) {
     loop {
         if let Err(error) = core.look_after_limits(&mut owned).await {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %causes(&error),
                 "limited queues could not be looked after; it is tried again"
             );
         }

@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 
 use super::TimerSettings;
 use crate::{
+    causes::causes,
     mutation::{self, Mutation},
     pipeline::Core,
     store::{Address, Listener, Notice, StoreError},
@@ -47,7 +48,7 @@ pub(super) async fn listen(core: Arc<Core>, settings: TimerSettings, listening: 
         metrics::gauge!("currant_listening").set(0.0);
         metrics::counter!("currant_listener_failures_total").increment(1);
         tracing::warn!(
-            error = &error as &dyn std::error::Error,
+            error = %causes(&error),
             "the listener has no connection; the backlog is polled meanwhile"
         );
         tokio::time::sleep(waits.next().unwrap_or(Duration::from_secs(5))).await;

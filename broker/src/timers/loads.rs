@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::jittered;
 use crate::{
+    causes::causes,
     engine::{LoadBook, ToldLoad},
     pipeline::Core,
     store::{self, LoadRow, StoreError},
@@ -17,7 +18,7 @@ pub(super) async fn loads(core: Arc<Core>, interval: Duration) {
         if let Err(error) = tell(&core, &mut book, &mut followed).await {
             book.forget();
             tracing::debug!(
-                error = &error as &dyn std::error::Error,
+                error = %causes(&error),
                 "the load of queues could not be told; it is tried again"
             );
         }

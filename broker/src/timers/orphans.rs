@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
+use crate::causes::causes;
 use crate::pipeline::Core;
 
 const LOOK: Duration = Duration::from_millis(500);
@@ -10,7 +11,7 @@ pub(super) async fn orphans(core: Arc<Core>) {
         tokio::time::sleep(LOOK).await;
         if let Err(error) = core.find_orphans().await {
             tracing::debug!(
-                error = &error as &dyn std::error::Error,
+                error = %causes(&error),
                 "orphans could not be looked for; it is tried again"
             );
         }

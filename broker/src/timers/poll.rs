@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{TimerSettings, jittered, listen::Listening};
 use crate::{
+    causes::causes,
     clock::Stopwatch,
     domain::ReadyIn,
     engine::Hungry,
@@ -46,7 +47,7 @@ pub(super) async fn poll(core: Arc<Core>, settings: TimerSettings, listening: Li
                 }
             }
             Err(error) => tracing::debug!(
-                error = &error as &dyn std::error::Error,
+                error = %causes(&error),
                 "the backlog could not be looked at; it is tried again"
             ),
         }

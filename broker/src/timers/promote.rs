@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::{TimerSettings, jittered, listen::Listening};
 use crate::{
+    causes::causes,
     pipeline::Core,
     store::{self, StoreError},
 };
@@ -19,7 +20,7 @@ pub(super) async fn promote(core: Arc<Core>, settings: TimerSettings, listening:
         let expected = core.due().take();
         if let Err(error) = promote_due(&core).await {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %causes(&error),
                 "due jobs could not be promoted; it is tried again"
             );
             core.due().set(expected);

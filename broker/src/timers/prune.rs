@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{TimerSettings, jittered};
 use crate::{
+    causes::causes,
     clock::Stopwatch,
     engine::Pruner,
     pipeline::Core,
@@ -25,7 +26,7 @@ pub(super) async fn prune(core: Arc<Core>, settings: TimerSettings) {
     loop {
         if let Err(error) = round(&core, &mut pruner).await {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %causes(&error),
                 "finished jobs could not be pruned; it is tried again"
             );
         }

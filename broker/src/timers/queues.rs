@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use crate::causes::causes;
 use crate::pipeline::Core;
 
 /// Reads what has changed of queues when somebody says that something has. What fails is done at the
@@ -9,7 +10,7 @@ pub(super) async fn queues(core: Arc<Core>) {
         core.queues.change_noted().await;
         if let Err(error) = core.refresh_queues().await {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %causes(&error),
                 "changes of queues could not be read; it is tried again"
             );
         }

@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{TimerSettings, jittered};
+use crate::causes::causes;
 use crate::pipeline::Core;
 
 /// Makes the fires of schedules when they're due. The heartbeat says when that is, should a notification
@@ -15,7 +16,7 @@ pub(super) async fn schedules(core: Arc<Core>, settings: TimerSettings) {
         }
         if let Err(error) = core.fire_schedules().await {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %causes(&error),
                 "schedules could not fire; it is tried again"
             );
             tokio::time::sleep(jittered(settings.poll_interval)).await;

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{TimerSettings, jittered};
-use crate::{pipeline::Core, store::StoreError};
+use crate::{causes::causes, pipeline::Core, store::StoreError};
 
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Between two looks, however many tokens are created and revoked.
@@ -15,7 +15,7 @@ pub(super) async fn tokens(core: Arc<Core>, settings: TimerSettings) {
         core.access.wait_to_look(jittered(settings.tokens_interval)).await;
         if let Err(error) = look(&core, &settings, &mut prune_at).await {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %causes(&error),
                 "tokens could not be looked at; those of the last look are believed meanwhile"
             );
         }

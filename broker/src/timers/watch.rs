@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use crate::{clock::Stopwatch, pipeline::Core};
+use crate::{causes::causes, clock::Stopwatch, pipeline::Core};
 
 /// Between looks at all that is watched here: soon after something has changed, more seldom while nothing
 /// does.
@@ -28,7 +28,7 @@ pub(super) async fn watch(core: Arc<Core>) {
             }
             Err(error) => {
                 tracing::debug!(
-                    error = &error as &dyn std::error::Error,
+                    error = %causes(&error),
                     "watched jobs could not be looked at; it is tried again"
                 );
                 tokio::time::sleep(LATE).await;

@@ -6,9 +6,9 @@ use super::{
 };
 
 /// Each module of the broker and what it may use. `main -> cli -> app -> rpc, http, timers ->
-/// pipeline -> store | engine -> domain`; beside them stand `clock`, `config`, `meters`, `mutation`,
+/// pipeline -> store | engine -> domain`; beside them stand `causes`, `clock`, `config`, `meters`, `mutation`,
 /// `port`, `private_postgres`, `telemetry` and `traces`.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("cli", &["app", "config", "private_postgres", "telemetry"]),
     (
         "app",
@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "store",
             "engine",
             "domain",
+            "causes",
             "clock",
             "config",
             "port",
@@ -29,16 +30,17 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ),
     ("rpc", &["pipeline", "store", "engine", "domain", "clock", "port", "traces"]),
     ("http", &["port"]),
-    ("timers", &["pipeline", "store", "engine", "domain", "clock", "mutation"]),
-    ("pipeline", &["store", "engine", "domain", "clock", "meters", "mutation"]),
-    ("store", &["domain", "clock", "mutation"]),
+    ("timers", &["pipeline", "store", "engine", "domain", "causes", "clock", "mutation"]),
+    ("pipeline", &["store", "engine", "domain", "causes", "clock", "meters", "mutation"]),
+    ("store", &["domain", "causes", "clock", "mutation"]),
     ("engine", &["domain", "mutation"]),
     ("domain", &[]),
+    ("causes", &[]),
     ("clock", &[]),
     ("config", &[]),
     ("mutation", &[]),
-    ("port", &[]),
-    ("private_postgres", &["clock"]),
+    ("port", &["causes"]),
+    ("private_postgres", &["causes", "clock"]),
     ("meters", &["engine", "domain"]),
     ("telemetry", &["config", "meters"]),
     ("traces", &["domain"]),

@@ -1,8 +1,9 @@
-//! No attempt begins after a job has expired, and none is cancelled for it before.
+//! No attempt begins after a job has expired, and none is cancelled for it before, unless an attempt has failed
+//! and the next one would begin too late.
 
 use super::{
     Violation, Wrong,
-    job::{FaultSpan, JobView},
+    job::{FaultSpan, JobView, Run},
     rows::CANCELLED,
 };
 use crate::chaos::{fault::Kind, history::Touches};
@@ -31,7 +32,14 @@ pub(super) fn check(job: &JobView<'_>, faults: &[FaultSpan<'_>], found: &mut Vec
         let finished_at = row.finished_at.unwrap_or_default();
         fault.reaches(finished_at, expires_at, SLACK_MICROS) && delays(fault)
     };
-    if row.outcome == Some(CANCELLED) && !job.cancel_asked && early && !faults.iter().any(delayed) {
+    let succeeded = |run: &Run<'_>| run.ended.is_some_and(|(_, succeeded)| succeeded);
+    let last_failed = job.runs.iter().any(|run| run.attempt == row.attempt && !succeeded(run));
+    if row.outcome == Some(CANCELLED)
+        && !job.cancel_asked
+        && early
+        && !last_failed
+        && !faults.iter().any(delayed)
+    {
         found.push(Violation::of(Wrong::Invented, job, "it expired before its time".to_owned()));
     }
 }

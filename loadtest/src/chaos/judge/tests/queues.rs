@@ -153,16 +153,24 @@ fn a_run_after_expiry_and_an_expiry_before_its_time_are_found() {
     assert_eq!(found(Kind::StopWorker, Touches::Worker("v".to_owned())), [Wrong::BegunExpired]);
     assert_eq!(found(Kind::PostgresFast, Touches::All), [Wrong::BegunExpired]);
 
-    let cancelled = |ms: i64, expires_at| {
+    let after = |ms: i64, expires_at, events: &[Event]| {
         let mut case = Case::default();
         let (outcome, finished_at) = (Some(CANCELLED), Some(ms * 1000));
         let row = of("q", id(1000, 0));
+        case.history.extend(events.iter().map(|event| line(2000, "w", event.clone())));
         case.rows.push(Row { outcome, finished_at, expires_at, result: None, ..row });
         wrong(case, |_| {})
     };
+    let cancelled = |ms, expires_at| after(ms, expires_at, &[]);
     assert_eq!(cancelled(3001, Some(3_000_000)), []);
     assert_eq!(cancelled(2999, Some(3_000_000)), [Wrong::Invented]);
     assert_eq!(cancelled(3001, None), [Wrong::Invented]);
+    // The next attempt would begin too late.
+    let job = id(1000, 0);
+    let started = Event::Started { job, attempt: 1 };
+    let ended = |succeeded| Event::Ended { job, attempt: 1, succeeded };
+    assert_eq!(after(2999, Some(3_000_000), &[started.clone(), ended(false)]), []);
+    assert_eq!(after(2999, Some(3_000_000), &[started, ended(true)]), [Wrong::Invented]);
 }
 
 #[test]

@@ -115,7 +115,7 @@ macro_rules! first_jobs {
 macro_rules! lowest_ready {
     ($key:literal) => {
         concat!(
-            "WITH RECURSIVE head AS (
+            "(WITH RECURSIVE head AS (
                 (SELECT priority, id FROM currant.job
                  WHERE queue_id = $1::int AND phase = 1 AND key = ",
             $key,
@@ -129,7 +129,7 @@ macro_rules! lowest_ready {
             " AND priority < h.priority
                     ORDER BY priority DESC, id LIMIT 1) n
             )
-            SELECT min(id) AS id FROM head"
+            SELECT min(id) AS id FROM head)"
         )
     };
 }
@@ -156,9 +156,9 @@ macro_rules! lowest_job {
         concat!(
             "LATERAL (
         SELECT l.queue_id, l.place FROM (
-            SELECT f.id FROM (",
+            SELECT f.id FROM ",
             lowest_ready!("k.key"),
-            ") f
+            " f
             WHERE (",
             lowest_held!("k.key"),
             " < f.id) IS NOT TRUE

@@ -36,9 +36,9 @@ const FIRST_OF_KEY: Statement = Statement::new(
         "/* first_of_key */
 SELECT least(",
         lowest_held!("$2::text"),
-        ", (",
+        ", ",
         lowest_ready!("$2::text"),
-        "))"
+        ")"
     ),
 );
 

@@ -113,7 +113,7 @@ pub const FAMILIES: [Family; 65] = [
     family("currant_schedule_fires_total", Counter, "jobs", &[],
         "Stored by schedules at their times, by this broker. `RunNow` is a call of a client."),
     family("currant_cancels_total", Counter, "jobs", &[Label { name: "verdict", values: &["cancelled", "requested", "finished", "not_found"] }],
-        "Jobs of calls of `Cancel`, by what they were answered."),
+        "Jobs of calls of `Cancel`, and of `ChangeAll` where it cancels, by what became of them."),
     family("currant_jobs_retried_total", Counter, "jobs", &[],
         "Dead or cancelled jobs that a call let run again."),
     family("currant_jobs_deleted_total", Counter, "jobs", &[],

@@ -29,18 +29,13 @@ impl Core {
         self.note_action(caller, "cancel", ids).await?;
         let work = async { self.cancel_keys(self.keys_for(caller, ids, queue).await?).await };
         let verdicts = self.change("jobs could not be cancelled", work).await?;
-        let verdict = |id| verdicts.get(id).copied().unwrap_or(CancelVerdict::NotFound);
-        let verdicts: Vec<CancelVerdict> = ids.iter().map(verdict).collect();
-        for verdict in &verdicts {
-            let label = match verdict {
-                CancelVerdict::Cancelled => "cancelled",
-                CancelVerdict::Requested => "requested",
-                CancelVerdict::Finished => "finished",
-                CancelVerdict::NotFound => "not_found",
-            };
-            metrics::counter!("currant_cancels_total", "verdict" => label).increment(1);
-        }
-        Ok(verdicts)
+        let verdict = |id| {
+            verdicts.get(id).copied().unwrap_or_else(|| {
+                count(CancelVerdict::NotFound);
+                CancelVerdict::NotFound
+            })
+        };
+        Ok(ids.iter().map(verdict).collect())
     }
 
     /// `keys` sorted. Those that aren't there have no verdict.
@@ -84,6 +79,7 @@ impl Core {
         if held > ours.len() {
             self.tell_others_of_cancels();
         }
+        verdicts.values().copied().for_each(count);
         Ok(verdicts)
     }
 
@@ -109,4 +105,14 @@ impl Core {
             store::forget_cancels(&client, self.broker.id, &noted).await?;
         }
     }
+}
+
+fn count(verdict: CancelVerdict) {
+    let label = match verdict {
+        CancelVerdict::Cancelled => "cancelled",
+        CancelVerdict::Requested => "requested",
+        CancelVerdict::Finished => "finished",
+        CancelVerdict::NotFound => "not_found",
+    };
+    metrics::counter!("currant_cancels_total", "verdict" => label).increment(1);
 }

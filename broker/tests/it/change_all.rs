@@ -80,6 +80,12 @@ async fn dead_jobs_are_retried_and_deleted_by_filter_and_it_says_how_far_it_is()
     let left = ids(&broker, all("q")).await;
     assert!(running.iter().all(|id| left.contains(id)), "what runs stays");
     assert_eq!(done(&broker, all("q"), Change::Cancel).await.1, left.len() as u64);
+    let mut counted = 0.0;
+    for verdict in ["cancelled", "requested"] {
+        let metric = format!("currant_cancels_total{{verdict=\"{verdict}\"}}");
+        counted += broker.metric(&metric).await.unwrap_or_default();
+    }
+    assert_eq!(counted, left.len() as f64);
     assert_eq!(done(&broker, all("q"), Change::Delete).await.1, left.len() as u64);
     for table in ["job", "dead_job", "failure"] {
         let sql = format!("SELECT count(*) FROM currant.{table}");

@@ -19,6 +19,16 @@ pub enum Mutation {
     LeakedCredit,
     /// A dead broker's jobs are rescued before their workers could come back with them.
     RescueOfTheLiving,
+    /// A limit of a queue lets everything through.
+    OpenGate,
+    /// A limit of keys lets everything through.
+    OpenKeys,
+    /// A paused queue goes on.
+    DeafToPauses,
+    /// Jobs don't expire.
+    NoExpiry,
+    /// The keys of unique jobs are left out.
+    ForgottenKeys,
 }
 
 /// Whether this is the chosen one.
@@ -41,6 +51,11 @@ pub fn on(mutation: Mutation) -> bool {
             "lost-wakeup" => Mutation::LostWakeup,
             "leaked-credit" => Mutation::LeakedCredit,
             "rescue-of-the-living" => Mutation::RescueOfTheLiving,
+            "open-gate" => Mutation::OpenGate,
+            "open-keys" => Mutation::OpenKeys,
+            "deaf-to-pauses" => Mutation::DeafToPauses,
+            "no-expiry" => Mutation::NoExpiry,
+            "forgotten-keys" => Mutation::ForgottenKeys,
             _ => panic!("CURRANT_MUTATION is {name:?}, which is no mutation"),
         };
         Some(named)

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{bucket::Bucket, turns::Turns};
-use crate::domain::{Attempt, KeyLimits, KeyStanding};
+use crate::{
+    domain::{Attempt, KeyLimits, KeyStanding},
+    mutation::{self, Mutation},
+};
 
 /// Where an attempt is that has its key's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +100,7 @@ impl Places {
     /// How many more of a key may be taken; `None`: of one without an entry.
     fn free(&mut self, now: Duration, key: Option<&str>) -> usize {
         let max = if self.limits.ordered { Some(1) } else { self.limits.concurrency };
+        let max = max.filter(|_| !mutation::on(Mutation::OpenKeys));
         let max = max.map_or(usize::MAX, |max| max as usize);
         let keys = self.keys.len();
         match key.and_then(|key| self.keys.get_mut(key)) {

@@ -2,7 +2,10 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::types::Json;
 
 use super::{Client, StoreError, statement::Statement};
-use crate::domain::{JobId, NewJob, UniqueConflict, UniqueScope, UniqueVerdict, Waits};
+use crate::{
+    domain::{JobId, NewJob, UniqueConflict, UniqueScope, UniqueVerdict, Waits},
+    mutation::{self, Mutation},
+};
 
 /// The one place that knows what a key means is in the database, since SQL asks it too.
 const ENQUEUE: Statement = Statement::new(
@@ -57,7 +60,7 @@ pub async fn enqueue_unique(
                 list = Some(waits_ms.iter().copied().map(ms).collect::<Vec<i64>>());
             }
         }
-        let unique = job.unique.as_deref();
+        let unique = job.unique.as_deref().filter(|_| !mutation::on(Mutation::ForgottenKeys));
         let scope = unique.map_or("unfinished", |unique| match unique.scope {
             UniqueScope::Waiting => "waiting",
             UniqueScope::Unfinished => "unfinished",

@@ -13,7 +13,7 @@ const ADOPTION_GRACE_MS: u64 = 3000;
 const HEARTBEAT_MS: u64 = 500;
 const STATEMENT_MS: u64 = 5000;
 const CONNECT_MS: u64 = 1000;
-const RETRY_MAX_MS: u64 = 1000;
+pub(super) const RETRY_MAX_MS: u64 = 1000;
 /// Between the looks after writes whose fate is unknown, and for one of these.
 const ORPHANS_MS: u64 = 1500;
 

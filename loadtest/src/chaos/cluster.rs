@@ -16,9 +16,8 @@ use tokio_postgres::{Client, config::Host};
 use super::{
     bounds::BROKER_SETTINGS,
     credentials::Credentials,
-    crew::{Crew, Program},
+    crew::{Crew, Equipment, Program},
     history::{Event, Writer},
-    options::Options,
     proxy::{Proxy, Upstream},
     queues,
     schedule::Targets,
@@ -34,14 +33,28 @@ const WORKERS: [Program; 4] = [Program::Rust, Program::Rust, Program::Rust, Prog
 
 /// Idle clients can take all connections.
 pub(super) const POSTGRES_CONNECTIONS: usize = 100;
-const POSTGRES_SETTINGS: [(&str, &str); 2] =
-    [("max_connections", "100"), ("shared_buffers", "64MB")];
+const POSTGRES_SETTINGS: [(&str, &str); 3] =
+    [("max_connections", "100"), ("shared_buffers", "64MB"), ("autovacuum_naptime", "5s")];
 
 /// The variable that breaks a broker built with the feature `mutations`.
 const MUTATION: &str = "mutation";
 
 /// Tries of a broker's start: its database may be on the way up.
 const STARTS_MAX: usize = 5;
+
+/// How a cluster is to be.
+pub(super) struct Setup<'a> {
+    /// Logs and history go there.
+    pub(super) directory: &'a Path,
+    pub(super) python: &'a Path,
+    /// By TLS, and nobody without a token.
+    pub(super) secure: bool,
+    /// The program of the version before, which the brokers begin with.
+    pub(super) previous: Option<&'a Path>,
+    pub(super) mutation: Option<&'static str>,
+    /// Whether workers write down what they see.
+    pub(super) records: bool,
+}
 
 pub(super) struct Cluster {
     /// Not before the brokers when this is dropped.
@@ -66,15 +79,9 @@ struct Broker {
 }
 
 impl Cluster {
-    /// Logs and history go into `directory`. `secure`: by TLS, and nobody without a token.
-    pub(super) async fn start(
-        directory: &Path,
-        python: &Path,
-        secure: bool,
-        options: &Options,
-        mutation: Option<&str>,
-        control: Writer,
-    ) -> Result<Cluster> {
+    /// Starts all of it.
+    pub(super) async fn start(setup: Setup<'_>, control: Writer) -> Result<Cluster> {
+        let Setup { directory, python, secure, previous, mutation, records } = setup;
         let postgres = stack::start_postgres(&POSTGRES_SETTINGS).await?;
         let database_url = postgres.dsn();
         let credentials = match secure {
@@ -96,10 +103,16 @@ impl Cluster {
                 postgres: Proxy::start(Some(socket_of(&database_url)?)).await?,
                 settings,
                 log: directory.join(format!("broker-{number}.log")),
-                previous: options.previous.clone(),
+                previous: previous.map(Path::to_owned),
             });
         }
-        let crew = Crew::new(directory, python, &credentials, &WORKERS).await?;
+        let equipment = Equipment {
+            directory: directory.to_owned(),
+            python: python.to_owned(),
+            credentials: credentials.clone(),
+            records,
+        };
+        let crew = Crew::new(equipment, &WORKERS).await?;
         let postgres = Arc::new(Mutex::new(postgres));
         let mut cluster = Cluster { brokers, crew, postgres, database_url, credentials, control };
         for number in 0..BROKERS {
@@ -220,8 +233,9 @@ impl Cluster {
         if process.ended()?.is_some() { Ok(()) } else { signal(process.pid(), which) }
     }
 
-    /// What has ended by itself is written down and started again, as a supervisor would.
-    pub(super) async fn revive(&mut self) -> Result<()> {
+    /// What has ended by itself is written down and started again, as a supervisor would. Returns how many.
+    pub(super) async fn revive(&mut self) -> Result<u32> {
+        let mut revived = 0;
         for number in 0..self.brokers.len() {
             let ended = match &mut self.brokers[number].process {
                 Some(process) => process.ended()?,
@@ -231,12 +245,14 @@ impl Cluster {
                 let (who, status) = (format!("broker-{number}"), status.to_string());
                 self.control.write(Event::EndedByItself { who, status })?;
                 self.start_broker(number, &[]).await?;
+                revived += 1;
             }
         }
         for (who, status) in self.crew.revive()? {
             self.control.write(Event::EndedByItself { who, status })?;
+            revived += 1;
         }
-        Ok(())
+        Ok(revived)
     }
 
     /// Fast, or immediate.

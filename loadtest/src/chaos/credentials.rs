@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use currant_worker_sdk::{Client, Tls, WorkerBuilder};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::broker_process;
 
@@ -138,6 +138,8 @@ impl std::fmt::Debug for Secure {
 /// In PEM: of an authority, of the brokers by it, and the key.
 fn certificates() -> Result<(String, String, String)> {
     let mut authority = CertificateParams::new(Vec::new())?;
+    // Who signs has another name than what it signs, or OpenSSL takes that for signed by itself.
+    authority.distinguished_name.push(DnType::CommonName, "chaos authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate()?;
     let ca = authority.self_signed(&key)?.pem();

@@ -1,7 +1,7 @@
 //! The workers' processes, each behind a proxy of its own.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -12,7 +12,12 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use super::{credentials::Credentials, history::file_name, proxy::Proxy, queues::SERVED};
+use super::{
+    credentials::Credentials,
+    history::file_name,
+    proxy::Proxy,
+    queues::{BULK, SERVED},
+};
 use crate::broker_process::signal;
 
 const POLL: Duration = Duration::from_millis(20);
@@ -35,9 +40,18 @@ pub(super) enum Program {
 
 pub(super) struct Crew {
     members: Vec<Member>,
-    directory: PathBuf,
-    python: PathBuf,
-    credentials: Credentials,
+    equipment: Equipment,
+}
+
+/// What workers are started with.
+#[derive(Clone, Debug)]
+pub(super) struct Equipment {
+    /// For logs and history.
+    pub(super) directory: PathBuf,
+    pub(super) python: PathBuf,
+    pub(super) credentials: Credentials,
+    /// Whether they write down what they see.
+    pub(super) records: bool,
 }
 
 struct Member {
@@ -49,12 +63,7 @@ struct Member {
 
 impl Crew {
     /// None of them runs yet.
-    pub(super) async fn new(
-        directory: &Path,
-        python: &Path,
-        credentials: &Credentials,
-        programs: &[Program],
-    ) -> Result<Crew> {
+    pub(super) async fn new(equipment: Equipment, programs: &[Program]) -> Result<Crew> {
         let mut members = Vec::new();
         for (number, program) in programs.iter().enumerate() {
             members.push(Member {
@@ -64,12 +73,21 @@ impl Crew {
                 process: None,
             });
         }
-        let (directory, python) = (directory.to_owned(), python.to_owned());
-        Ok(Crew { members, directory, python, credentials: credentials.clone() })
+        Ok(Crew { members, equipment })
     }
 
     pub(super) fn link(&self, worker: usize) -> &Proxy {
         &self.members[worker].link
+    }
+
+    /// An error if one of them hasn't run anything yet.
+    pub(super) fn check_all_work(&self) -> Result<()> {
+        for Member { name, .. } in &self.members {
+            let history = self.equipment.directory.join(file_name(name));
+            let works = fs::metadata(&history).is_ok_and(|file| file.len() > 0);
+            ensure!(works, "{name} has run nothing, as its log may tell");
+        }
+        Ok(())
     }
 
     pub(super) fn name(&self, worker: usize) -> &str {
@@ -78,23 +96,28 @@ impl Crew {
 
     pub(super) fn start(&mut self, worker: usize) -> Result<()> {
         let member = &self.members[worker];
-        let history = self.directory.join(file_name(&member.name));
+        let Equipment { directory, python, credentials, records } = &self.equipment;
+        let history = match records {
+            true => directory.join(file_name(&member.name)),
+            false => PathBuf::from("/dev/null"),
+        };
         let mut command = match member.program {
             Program::Rust => {
-                let url = self.credentials.url(member.link.address());
-                rust(&url, &member.name, &history, RUST_CONCURRENCY, &SERVED)?
+                let url = credentials.url(member.link.address());
+                let queues = [&SERVED[..], &[BULK]].concat();
+                rust(&url, &member.name, &history, RUST_CONCURRENCY, &queues)?
             }
             Program::Python => {
                 let example = Path::new(env!("CARGO_MANIFEST_DIR")).join(EXAMPLE);
-                let mut command = Command::new(&self.python);
+                let mut command = Command::new(python);
                 command.args(["-c", PYTHON_WORKER]).arg(example);
                 command.arg(member.link.address().to_string()).arg(history);
                 command.arg(PYTHON_CONCURRENCY).args(SERVED);
                 command
             }
         };
-        self.credentials.pass_on(&mut command);
-        let process = spawn(&mut command, &self.directory, &member.name)?;
+        credentials.pass_on(&mut command);
+        let process = spawn(&mut command, directory, &member.name)?;
         self.members[worker].process = Some(process);
         Ok(())
     }

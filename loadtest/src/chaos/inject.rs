@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_postgres::{Client, error::SqlState};
 
 use super::{
-    cluster::{Cluster, POSTGRES_CONNECTIONS, connect},
+    cluster::{BROKERS, Cluster, POSTGRES_CONNECTIONS, connect},
     fault::{Fault, Link, Trouble},
     history::{Event, Touches, Writer},
     producers,
@@ -43,9 +43,17 @@ pub(super) async fn carry_out(
         _ => Touches::All,
     };
     let name = format!("{fault} for {} ms", lasts.as_millis());
-    if let Fault::KillBroker { broker, .. } = fault {
-        // So that it has in its memory what no worker has.
-        producers::burst(&cluster.client(broker).await?, control).await?;
+    // So that who is ended holds much: a broker what no worker has, a worker what it hasn't begun.
+    let burst_at = match fault {
+        Fault::KillBroker { broker, .. } => Some(broker),
+        Fault::KillWorker { worker } | Fault::StopWorker { worker } => Some(worker % BROKERS),
+        _ => None,
+    };
+    if let Some(broker) = burst_at
+        // Others may have held it for dead just now.
+        && let Ok(client) = cluster.client(broker).await
+    {
+        producers::burst(&client, control).await?;
     }
     control.write(Event::Fault { kind: fault.kind(), name: name.clone(), touches })?;
     disturb(cluster, fault, lasts).await.context(name)?;

@@ -29,12 +29,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use currant_worker_sdk::{Client, NewJob};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::{
-    cluster::Cluster,
+    cluster::{Cluster, Setup},
     crew::Single,
     history::{Event, Phase, Producer, Writer, file_name},
     judge::{Case, Counters, Gauges},
@@ -53,6 +53,8 @@ pub(crate) use self::{
 
 /// Load without faults, at the beginning and once more before the first fault.
 const QUIET: Duration = Duration::from_secs(4);
+/// Until each worker has run something: a Python takes its time to start.
+const WORK_MAX: Duration = Duration::from_secs(30);
 /// After it all of its jobs are over.
 const QUIET_SETTLE_MAX: Duration = Duration::from_secs(15);
 /// After the last fault every job is over: the longest way is that of a write that was under way when
@@ -100,8 +102,15 @@ async fn one(options: &Options, mutation: Option<Mutation>, python: &Path) -> Re
     let run = Run { options, mutated: mutation.is_some(), directory: &directory, control };
     // Making tokens would bring the schema up to date before a broker of the version before has seen it.
     let secure = is_secure(options.seed) && options.previous.is_none();
-    let cluster =
-        Cluster::start(&directory, python, secure, options, name, run.control.clone()).await?;
+    let setup = Setup {
+        directory: &directory,
+        python,
+        secure,
+        previous: options.previous.as_deref(),
+        mutation: name,
+        records: true,
+    };
+    let cluster = Cluster::start(setup, run.control.clone()).await?;
     let (case, settled) = run.through(cluster, &planned).await.with_context(|| {
         format!("seed {}; history and logs are in {}", options.seed, directory.display())
     })?;
@@ -193,6 +202,11 @@ impl Run<'_> {
         self.phase(Phase::Quiet)?;
         let load = self.load("quiet", cluster, history).await?;
         sleep(QUIET).await;
+        let begun = Instant::now();
+        while let Err(idle) = cluster.crew.check_all_work() {
+            ensure!(begun.elapsed() < WORK_MAX, idle);
+            sleep(POLL).await;
+        }
         load.stop().await?;
         settle(cluster, QUIET_SETTLE_MAX).await?;
         sleep(ANSWERS).await;
@@ -223,8 +237,7 @@ impl Run<'_> {
             println!("{:>7.1} s  {}", begun.elapsed().as_secs_f64(), planned.fault);
             inject::carry_out(cluster, &self.control, *planned).await?;
         }
-        let last = planned.last().map(|last| bounds::calm(last.fault.kind()));
-        rest(cluster, last.unwrap_or(QUIET)).await?;
+        rest(cluster, schedule::calm_after(planned).max(QUIET)).await?;
         load.stop().await?;
         pauses.stop().await
     }

@@ -19,7 +19,7 @@ pub(super) struct Mutation {
 const ZOMBIE: usize = 3;
 const REST: Duration = Duration::from_millis(2500);
 
-const MUTATIONS: [Mutation; 6] = [
+const MUTATIONS: [Mutation; 11] = [
     Mutation {
         name: "ack-before-commit",
         expected: Wrong::Lost,
@@ -38,6 +38,11 @@ const MUTATIONS: [Mutation; 6] = [
         expected: Wrong::RerunOfTheLiving,
         provoked_by: Some((Fault::KillBroker { broker: 0, failover: false }, 200, 4)),
     },
+    Mutation { name: "open-gate", expected: Wrong::OverLimit, provoked_by: None },
+    Mutation { name: "open-keys", expected: Wrong::OverKeyLimit, provoked_by: None },
+    Mutation { name: "deaf-to-pauses", expected: Wrong::BegunInPause, provoked_by: None },
+    Mutation { name: "no-expiry", expected: Wrong::BegunExpired, provoked_by: None },
+    Mutation { name: "forgotten-keys", expected: Wrong::UniqueTwice, provoked_by: None },
 ];
 
 /// The one of this name, or all of them.

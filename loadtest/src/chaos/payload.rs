@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The kind of every job.
+/// The kind of every job that is judged.
 pub(super) const KIND: &str = "chaos";
+/// Of a soak: nothing is done and nothing written down.
+pub(super) const BULK_KIND: &str = "bulk";
 
 /// Together `call` and `index` are of one job alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -38,6 +38,9 @@ const EXPIRES_MS: std::ops::Range<u64> = 500..3000;
 /// Of a burst: more than all workers can hold.
 const BURST_JOBS: u32 = 400;
 const BURST_MS: u64 = 10;
+/// The first of them, which run while what comes next happens.
+const BURST_LONG_JOBS: u32 = 20;
+const BURST_LONG_MS: u64 = 2500;
 
 const ENQUEUE: &str =
     "SELECT currant.enqueue_bytes($1, $2, $3, priority => $4, max_attempts => $5, key => $6)";
@@ -166,11 +169,12 @@ impl Calls {
     }
 }
 
-/// Many short jobs at once.
+/// Many jobs at once, most of them short.
 pub(super) async fn burst(client: &Client, history: &Writer) -> Result<()> {
     let name = format!("burst-{}", fastrand::u64(..));
     let jobs = (0..BURST_JOBS).map(|index| {
-        let (call, ms) = (name.clone(), BURST_MS);
+        let ms = if index < BURST_LONG_JOBS { BURST_LONG_MS } else { BURST_MS };
+        let call = name.clone();
         let payload = Payload { call, index, jobs: BURST_JOBS, ms, fail: 0, unique: None };
         Job { payload, priority: 0, max_attempts: ATTEMPTS, expires: None }
     });

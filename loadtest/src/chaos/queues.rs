@@ -23,8 +23,10 @@ pub(super) const UNIQUE: &str = "chaos-unique";
 pub(super) const UNIQUE_PERIOD: Duration = Duration::from_secs(2);
 /// Paused and resumed during the faults.
 pub(super) const PAUSED: &str = "chaos-paused";
-/// More than workers can hold, stored just before their broker is killed.
+/// More than workers can hold, stored just before some of them or their broker are stopped.
 pub(super) const BURST: &str = "chaos-burst";
+/// Of a soak; only workers in Rust have it.
+pub(super) const BULK: &str = "chaos-bulk";
 /// Every worker has all of them.
 pub(super) const SERVED: [&str; 8] =
     [PLAIN[0], PLAIN[1], LIMITED, KEYED, ORDERED, UNIQUE, PAUSED, BURST];

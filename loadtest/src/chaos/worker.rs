@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     credentials::Credentials,
     history::{Event, Verdict, Writer},
-    payload::{KIND, Payload, result},
+    payload::{BULK_KIND, KIND, Payload, result},
 };
 use crate::broker_process::end_with_the_load_test;
 
@@ -50,6 +50,7 @@ async fn work(args: WorkerArgs) -> Result<()> {
         .concurrency(args.concurrency)
         .shutdown_timeout(SHUTDOWN_MAX)
         .raw_handler(KIND, move |job| handle(job, history.clone()))
+        .raw_handler(BULK_KIND, |_| async { Ok::<_, HandlerError>(Bytes::new()) })
         .on_verdict(move |attempts, verdicts| {
             for ((job, attempt), verdict) in attempts.iter().zip(verdicts) {
                 let event = Event::Answered {

@@ -4,6 +4,7 @@ use super::{Action, Dispatcher, Queue};
 use crate::{
     domain::{QueueId, QueueRules},
     engine::gate::Gate,
+    mutation::{self, Mutation},
 };
 
 impl Dispatcher {
@@ -22,6 +23,8 @@ impl Dispatcher {
         if rules.version < state.rules.version {
             return;
         }
+        let paused = rules.paused && !mutation::on(Mutation::DeafToPauses);
+        let rules = QueueRules { paused, ..rules };
         let resumed = state.rules.paused && !rules.paused;
         let limits = rules.limits;
         state.keys.weights = rules.key_weights.clone();

@@ -17,8 +17,7 @@ pub(super) fn check(case: &Case, found: &mut Vec<Violation>) {
             found.push(Violation { wrong, job, what, evidence });
         };
         let places: BTreeSet<u32> = rows.iter().map(|row| row.payload.index).collect();
-        // The repetition of a unique job's call finds its own job only as long as that is in the way.
-        if places.len() < rows.len() && rows.iter().all(|row| row.payload.unique.is_none()) {
+        if places.len() < rows.len() && !is_unique(rows) {
             say(Wrong::Doubled, format!("{} rows of call {call}", rows.len()));
         }
         let jobs = rows.first().map_or(0, |row| row.payload.jobs as usize);
@@ -31,10 +30,15 @@ pub(super) fn check(case: &Case, found: &mut Vec<Violation>) {
         let Some(rows) = calls.get(call.as_str()) else { continue };
         let stored: BTreeSet<i64> = rows.iter().map(|row| row.id).collect();
         // What is missing among these is lost, which is said elsewhere.
-        if stored.iter().any(|id| !jobs.contains(id)) {
+        if !is_unique(rows) && stored.iter().any(|id| !jobs.contains(id)) {
             let what = format!("call {call} was answered with other ids than it is stored with");
             let evidence = vec![line.to_string(), format!("{stored:?}")];
             found.push(Violation { wrong: Wrong::Doubled, job: None, what, evidence });
         }
     }
+}
+
+/// The repetition of a unique job's call finds its own job only as long as that is in the way.
+fn is_unique(rows: &[&Row]) -> bool {
+    rows.iter().any(|row| row.payload.unique.is_some())
 }

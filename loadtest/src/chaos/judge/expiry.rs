@@ -1,15 +1,17 @@
-//! No attempt begins after a job has expired, and none is cancelled for it before, unless an attempt has failed
-//! and the next one would begin too late.
+//! No attempt begins after a job has expired, and none is cancelled for it before.
 
 use super::{
     Violation, Wrong,
-    job::{FaultSpan, JobView, Run},
+    job::{FaultSpan, JobView},
     rows::CANCELLED,
 };
-use crate::chaos::{fault::Kind, history::Touches};
+use crate::chaos::{bounds::RETRY_MAX_MS, fault::Kind, history::Touches};
 
-/// What was sent in time may take so long to its handler: the way, and its turn in the worker.
-const SLACK_MICROS: i64 = 2_000_000;
+/// What was sent in time may take so long to its handler: the way, and its turn in the worker, whose other
+/// handlers take up to 3 s.
+const SLACK_MICROS: i64 = 3_000_000;
+/// With its jitter.
+const RETRY_MAX_MICROS: i64 = RETRY_MAX_MS.cast_signed() * 1100;
 
 pub(super) fn check(job: &JobView<'_>, faults: &[FaultSpan<'_>], found: &mut Vec<Violation>) {
     let Some(row) = job.row else { return };
@@ -27,19 +29,16 @@ pub(super) fn check(job: &JobView<'_>, faults: &[FaultSpan<'_>], found: &mut Vec
             found.push(Violation::of(Wrong::BegunExpired, job, what));
         }
     }
-    let early = row.finished_at.is_some_and(|at| at < expires_at);
+    // A failure whose retry would come too late ends it at once.
+    let retry = if row.failures > 0 { RETRY_MAX_MICROS } else { 0 };
+    let early = row.finished_at.is_some_and(|at| at + retry < expires_at);
     let delayed = |fault: &FaultSpan<'_>| {
         let finished_at = row.finished_at.unwrap_or_default();
-        fault.reaches(finished_at, expires_at, SLACK_MICROS) && delays(fault)
+        // A failure that could be written only later would be tried again later.
+        fault.reaches(finished_at, expires_at, SLACK_MICROS)
+            && (delays(fault) || row.failures > 0 && *fault.touches == Touches::All)
     };
-    let succeeded = |run: &Run<'_>| run.ended.is_some_and(|(_, succeeded)| succeeded);
-    let last_failed = job.runs.iter().any(|run| run.attempt == row.attempt && !succeeded(run));
-    if row.outcome == Some(CANCELLED)
-        && !job.cancel_asked
-        && early
-        && !last_failed
-        && !faults.iter().any(delayed)
-    {
+    if row.outcome == Some(CANCELLED) && !job.cancel_asked && early && !faults.iter().any(delayed) {
         found.push(Violation::of(Wrong::Invented, job, "it expired before its time".to_owned()));
     }
 }

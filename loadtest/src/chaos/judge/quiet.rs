@@ -11,8 +11,6 @@ use crate::chaos::{
 /// From the acknowledgement to the start, with workers that have room: far below the pauses between
 /// the looks that would find a job of which nobody was told, and far above what a busy machine takes.
 const LATE_MICROS: i64 = 3_000_000;
-/// Where others have to be over first.
-const LATE_LIMITED_MICROS: i64 = 8_000_000;
 
 pub(super) fn check(case: &Case, jobs: &BTreeMap<i64, JobView<'_>>, found: &mut Vec<Violation>) {
     let Some(begins) = phase_at(&case.history, Phase::Quiet) else { return };
@@ -27,10 +25,11 @@ pub(super) fn check(case: &Case, jobs: &BTreeMap<i64, JobView<'_>>, found: &mut 
 
 fn check_job(job: &JobView<'_>, found: &mut Vec<Violation>) {
     let (Some(acknowledged), Some(row)) = (job.acknowledged_at, job.row) else { return };
-    let late = if is_limited(&row.queue) { LATE_LIMITED_MICROS } else { LATE_MICROS };
     let waited = job.runs.first().map(|run| run.started_at - acknowledged);
     let cancelled = row.outcome == Some(CANCELLED);
-    if !cancelled && waited.is_none_or(|waited| waited > late) {
+    // Where there are limits others may have to be over first.
+    let prompt = !cancelled && !is_limited(&row.queue);
+    if prompt && waited.is_none_or(|waited| waited > LATE_MICROS) {
         let what = match waited {
             Some(waited) => format!("it began {} ms after it was stored", waited / 1000),
             None => "it never began".to_owned(),

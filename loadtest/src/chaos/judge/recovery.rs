@@ -30,12 +30,15 @@ pub(super) fn check(
     found: &mut Vec<Violation>,
 ) {
     let over = phase_at(&case.history, Phase::Settling).unwrap_or_default();
+    let mut bound = i64::MIN;
     let mut costs = recoveries(&case.history, &Load::of(&case.rows));
     for (number, fault) in faults.iter().enumerate() {
         let cost = costs.get_mut(&fault.kind).filter(|costs| !costs.is_empty());
         let cost = cost.map(|costs| costs.remove(0));
         let until = faults.get(number + 1).map_or(over, |next| next.begins);
-        let bound = fault.ends.saturating_add(bounds::recovery(fault.kind).as_micros() as i64);
+        // What the ones before have done may still last.
+        let own = fault.ends.saturating_add(bounds::recovery(fault.kind).as_micros() as i64);
+        bound = bound.max(own);
         if bound > until {
             continue;
         }

@@ -143,34 +143,47 @@ fn a_run_after_expiry_and_an_expiry_before_its_time_are_found() {
         ran(&mut case, row, 1001, from_ms, from_ms + 1);
         case
     };
-    assert_eq!(wrong(case(4900), |_| {}), []);
-    assert_eq!(wrong(case(5100), |_| {}), [Wrong::BegunExpired]);
+    assert_eq!(wrong(case(5900), |_| {}), []);
+    assert_eq!(wrong(case(6100), |_| {}), [Wrong::BegunExpired]);
     let found = |kind, touches| {
-        wrong(case(5100), |case| case.history.extend(fault(kind, touches, 2500, 2900)))
+        wrong(case(6100), |case| case.history.extend(fault(kind, touches, 2500, 2900)))
     };
     assert_eq!(found(Kind::StopBroker, Touches::All), []);
     assert_eq!(found(Kind::StopWorker, Touches::Worker("w".to_owned())), []);
     assert_eq!(found(Kind::StopWorker, Touches::Worker("v".to_owned())), [Wrong::BegunExpired]);
     assert_eq!(found(Kind::PostgresFast, Touches::All), [Wrong::BegunExpired]);
 
-    let after = |ms: i64, expires_at, events: &[Event]| {
+    let cancelled = |ms: i64, failures, expires_at| {
         let mut case = Case::default();
         let (outcome, finished_at) = (Some(CANCELLED), Some(ms * 1000));
         let row = of("q", id(1000, 0));
-        case.history.extend(events.iter().map(|event| line(2000, "w", event.clone())));
-        case.rows.push(Row { outcome, finished_at, expires_at, result: None, ..row });
+        case.rows.push(Row { outcome, finished_at, failures, expires_at, result: None, ..row });
         wrong(case, |_| {})
     };
-    let cancelled = |ms, expires_at| after(ms, expires_at, &[]);
-    assert_eq!(cancelled(3001, Some(3_000_000)), []);
-    assert_eq!(cancelled(2999, Some(3_000_000)), [Wrong::Invented]);
-    assert_eq!(cancelled(3001, None), [Wrong::Invented]);
-    // The next attempt would begin too late.
-    let job = id(1000, 0);
-    let started = Event::Started { job, attempt: 1 };
-    let ended = |succeeded| Event::Ended { job, attempt: 1, succeeded };
-    assert_eq!(after(2999, Some(3_000_000), &[started.clone(), ended(false)]), []);
-    assert_eq!(after(2999, Some(3_000_000), &[started, ended(true)]), [Wrong::Invented]);
+    assert_eq!(cancelled(3001, 0, Some(3_000_000)), []);
+    assert_eq!(cancelled(2999, 0, Some(3_000_000)), [Wrong::Invented]);
+    // Its next try would come later than that.
+    assert_eq!(cancelled(2000, 1, Some(3_000_000)), []);
+    assert_eq!(cancelled(1800, 1, Some(3_000_000)), [Wrong::Invented]);
+    assert_eq!(cancelled(3001, 0, None), [Wrong::Invented]);
+}
+
+#[test]
+fn a_unique_job_may_be_stored_again_by_the_same_call() {
+    let twice = |unique| {
+        let mut case = Case::default();
+        for made_ms in [1000, 5000] {
+            let mut row = of(UNIQUE, id(made_ms, 0));
+            (row.payload.call, row.payload.unique) = ("call".to_owned(), unique);
+            ran(&mut case, row, 5001, made_ms + 200, made_ms + 300);
+        }
+        case.history.retain(|line| {
+            !matches!(&line.event, Event::Acknowledged { jobs, .. } if jobs[0] == id(1000, 0))
+        });
+        wrong(case, |_| {})
+    };
+    assert_eq!(twice(Some(Scope::Unfinished)), []);
+    assert_eq!(twice(None), [Wrong::Doubled]);
 }
 
 #[test]

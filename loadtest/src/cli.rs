@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Looks(LooksOptions),
     /// Brokers, workers and Postgres under faults, and a checker that judges what became of the jobs.
     Chaos(chaos::Options),
+    /// Half of what this machine does for ten minutes, with small faults: nothing may grow.
+    Soak(chaos::SoakOptions),
     /// A worker of `chaos`, as a process of its own.
     #[command(hide = true)]
     ChaosWorker(chaos::WorkerArgs),

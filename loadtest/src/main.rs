@@ -78,6 +78,7 @@ fn load_test(cli: Cli) -> Result<bool> {
         Some(Command::Figures(options)) => return until_interrupted(1, figures::run(options)),
         Some(Command::Budget) => return until_interrupted(1, budget::run()),
         Some(Command::Chaos(options)) => return until_interrupted(1, chaos::run(options)),
+        Some(Command::Soak(options)) => return until_interrupted(1, chaos::soak(options)),
         _ => {}
     }
     if let Some(Command::Peers(options)) = &cli.command {

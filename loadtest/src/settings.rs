@@ -113,6 +113,7 @@ impl Settings {
                 | Command::Looks(_)
                 | Command::Budget
                 | Command::Chaos(_)
+                | Command::Soak(_)
                 | Command::ChaosWorker(_)
                 | Command::BrokerProcess { .. },
             ) => {

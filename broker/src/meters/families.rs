@@ -61,7 +61,7 @@ const fn family(
 
 /// All that a broker measures, in the order of the reference.
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 65] = [
+pub const FAMILIES: [Family; 67] = [
     // By queue; written by `text`.
     family("currant_jobs_enqueued_total", Counter, "jobs", BY_QUEUE,
         "Stored by a call of a client, scheduled ones among them. Jobs that SQL stores aren't counted."),
@@ -194,6 +194,10 @@ pub const FAMILIES: [Family; 65] = [
         "The version of the broker."),
     family("currant_tasks", Gauge, "tasks", &[],
         "Of the runtime: some for each connection, stream and call, and those that are always there."),
+    family("process_resident_memory_bytes", Gauge, "bytes", &[],
+        "Memory that the process has, on Linux: docs/limits.md says how much that can become."),
+    family("process_open_fds", Gauge, "descriptors", &[],
+        "Of the process, on Linux. New connections are closed before the last are used."),
     family("currant_spans_total", Counter, "spans", &[Label { name: "result", values: &["sent", "dropped"] }],
         "Of the broker, for `telemetry.otlp_endpoint`; dropped are those that it didn't take, or not in time."),
     family("currant_draining", Gauge, "0 or 1", &[],

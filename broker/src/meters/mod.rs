@@ -3,6 +3,7 @@
 
 mod families;
 mod histogram;
+mod process;
 mod queues;
 #[cfg(test)]
 mod reference;
@@ -11,6 +12,7 @@ mod text;
 pub use self::{
     families::{FAMILIES, Family, Kind, Label},
     histogram::Histogram,
+    process::{open_descriptors, resident_bytes},
     queues::{Meters, QueueMeter},
     text::by_queue,
 };

@@ -40,6 +40,12 @@ impl Core {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             count("currant_tasks", runtime.metrics().num_alive_tasks());
         }
+        if let Some(bytes) = meters::resident_bytes() {
+            count("process_resident_memory_bytes", bytes);
+        }
+        if let Some(descriptors) = meters::open_descriptors() {
+            count("process_open_fds", descriptors);
+        }
         metrics::gauge!("currant_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         meters::by_queue(&queues)
     }

@@ -20,6 +20,7 @@ mod proxy;
 mod queues;
 mod recovery;
 mod schedule;
+mod soak;
 mod summary;
 mod worker;
 
@@ -48,6 +49,7 @@ use self::{
 };
 pub(crate) use self::{
     options::Options,
+    soak::{SoakOptions, soak},
     worker::{WorkerArgs, be_a_worker},
 };
 

@@ -26,6 +26,7 @@ mod idempotency;
 mod idle;
 mod json;
 mod list;
+mod memory;
 mod metrics;
 mod order;
 mod outcomes;

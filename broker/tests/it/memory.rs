@@ -1,0 +1,170 @@
+//! All bounds of memory reached at once: the process stays within what docs/limits.md says.
+
+use std::{fs, time::Duration};
+
+use currant_proto::v1::{
+    CompleteRequest, EnqueueRequest, NewJob, SubscribeRequest, Succeeded, completion::Outcome,
+    job_service_client::JobServiceClient, worker_service_client::WorkerServiceClient,
+};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::support::{Broker, Database, TestWorker, eventually, job, success};
+
+const MIB: usize = 1 << 20;
+/// Of a payload and of a result.
+const LARGE: usize = 256 << 10;
+
+const MESSAGE: usize = MIB;
+const CALLS: usize = 16;
+const BUFFERED: usize = 32 * MIB;
+const PENDING: usize = 8 * MIB;
+const UNACKNOWLEDGED: usize = 2 * MIB;
+
+const SESSIONS: usize = 500;
+const STALLED: usize = 8;
+/// Connections of those who send as much as they can.
+const SENDERS: usize = 4;
+/// Each sends so many calls at once.
+const CALLS_OF_SENDER: usize = 60;
+
+/// While the database stands still.
+const LOOKS: usize = 15;
+
+/// As docs/limits.md has it.
+fn formula() -> usize {
+    48 * MIB
+        + 2 * (BUFFERED + 2 * PENDING)
+        + 2 * CALLS * MESSAGE
+        + SENDERS * 16 * MIB
+        + SESSIONS * (64 << 10)
+        + STALLED * UNACKNOWLEDGED
+}
+
+fn resident(broker: &Broker) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", broker.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix("kB").unwrap().trim().parse::<usize>().unwrap() << 10
+}
+
+fn large(queue: &str) -> NewJob {
+    NewJob { payload: vec![7; LARGE].into(), ..job(queue, b"") }
+}
+
+async fn connection(broker: &Broker) -> Channel {
+    let endpoint = Endpoint::from_shared(broker.endpoint()).unwrap();
+    endpoint.initial_connection_window_size(16 << 20).connect().await.unwrap()
+}
+
+/// Enqueues as fast as it goes; how many calls were refused.
+async fn flood(broker: &Broker) -> usize {
+    let mut calls = Vec::new();
+    for _ in 0..SENDERS {
+        let channel = connection(broker).await;
+        for _ in 0..CALLS_OF_SENDER {
+            let mut client = JobServiceClient::new(channel.clone());
+            let jobs = vec![large("stalled"); 3];
+            let request = EnqueueRequest { jobs, ..EnqueueRequest::default() };
+            calls.push(tokio::spawn(async move { client.enqueue(request).await }));
+        }
+    }
+    let mut refused = 0;
+    for call in calls {
+        refused += usize::from(call.await.unwrap().is_err());
+    }
+    refused
+}
+
+#[tokio::test]
+async fn the_worst_of_all_bounds_at_once_stays_within_the_stated_memory() {
+    let database = Database::fresh().await;
+    let number = |number: usize| number.to_string();
+    let settings = [
+        ("GRPC__MESSAGE_BYTES_MAX", number(MESSAGE)),
+        ("GRPC__CONCURRENT_REQUESTS_MAX", number(CALLS)),
+        ("ENQUEUE__PAYLOAD_BYTES_MAX", number(LARGE)),
+        ("ENQUEUE__PENDING_BYTES_MAX", number(PENDING)),
+        ("COMPLETE__RESULT_BYTES_MAX", number(LARGE)),
+        ("COMPLETE__PENDING_BYTES_MAX", number(PENDING)),
+        ("DISPATCH__BUFFERED_BYTES_MAX", number(BUFFERED)),
+        ("SESSION__UNACKNOWLEDGED_BYTES_MAX", number(UNACKNOWLEDGED)),
+        // Nobody is held for lost meanwhile.
+        ("SESSION__TIMEOUT_MS", number(600_000)),
+        ("SESSION__ACKNOWLEDGE_TIMEOUT_MS", number(600_000)),
+    ];
+    let settings: Vec<(&str, &str)> =
+        settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let broker = Broker::start_with(&database, &settings).await;
+    let mut most = 0;
+    let mut look = |what: &str| {
+        let bytes = resident(&broker);
+        println!("{:>5} MiB: {what}", bytes / MIB);
+        most = most.max(bytes);
+    };
+    look("at the start");
+
+    let mut sessions = Vec::new();
+    for _ in 0..SESSIONS {
+        sessions.push(TestWorker::subscribe(&broker, &["idle"], 10).await);
+    }
+    look("many sessions");
+
+    // A worker for results, which takes what it may.
+    let mut worker = TestWorker::subscribe(&broker, &["results"], 200).await;
+    broker.enqueue((0..200).map(|_| job("results", b""))).await;
+    let results = worker.take(200).await;
+
+    // Workers that stop reading, with credit for more than fits in memory.
+    let mut stalled = Vec::new();
+    for _ in 0..STALLED {
+        let client = WorkerServiceClient::new(connection(&broker).await);
+        let request = SubscribeRequest {
+            queues: vec!["stalled".to_owned()],
+            max_in_flight: 1000,
+            ..SubscribeRequest::default()
+        };
+        stalled.push(TestWorker::open_with(client, request).await.unwrap());
+    }
+    let full = async || {
+        flood(&broker).await;
+        broker.metric("currant_buffered_bytes").await.unwrap() > 0.9 * BUFFERED as f64
+    };
+    eventually("memory is full of jobs", full).await;
+    look("workers that don't read, and memory full of jobs");
+
+    // The database stands still: what comes in waits.
+    for round in 0..2 {
+        let stall = database.stall_writes().await;
+        let completions: Vec<_> = results
+            .iter()
+            .map(|job| {
+                let mut client = broker.workers();
+                let result = Succeeded { result: vec![7; LARGE].into() };
+                let mut completion = success(job);
+                completion.outcome = Some(Outcome::Succeeded(result));
+                let request = CompleteRequest {
+                    completions: vec![completion],
+                    session_id: worker.welcome.session_id.clone(),
+                    ..CompleteRequest::default()
+                };
+                tokio::spawn(async move { client.complete(request).await.is_err() })
+            })
+            .collect();
+        let (refused, ()) = tokio::join!(flood(&broker), async {
+            for _ in 0..LOOKS {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                look("producers and workers send more than may wait");
+            }
+            stall.end().await;
+        });
+        let mut refused_results = 0;
+        for call in completions {
+            refused_results += usize::from(call.await.unwrap());
+        }
+        assert!(refused > SENDERS * CALLS_OF_SENDER / 2, "{refused} calls were refused");
+        assert!(round > 0 || refused_results > 100, "{refused_results} results were refused");
+    }
+    look("at the end");
+    let formula = formula();
+    assert!(most < formula, "{} MiB, more than {} MiB", most / MIB, formula / MIB);
+    drop((sessions, stalled));
+}

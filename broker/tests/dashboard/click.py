@@ -7,107 +7,16 @@ Jobs are stored, run and failed through the broker's JSON calls, so that nothing
 """
 
 import base64
-import contextlib
-import json
 import os
 import pathlib
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-import urllib.request
 
 from playwright.sync_api import expect, sync_playwright
 
-PATIENCE_S = 30
-
-
-def free_port():
-    with socket.socket() as it:
-        it.bind(("127.0.0.1", 0))
-        return it.getsockname()[1]
-
-
-class Broker:
-    """A broker with a Postgres of its own."""
-
-    def __init__(self, binary, directory, http_port, settings=()):
-        self.url = f"http://127.0.0.1:{http_port}"
-        self.log = open(pathlib.Path(directory) / "broker.log", "ab")
-        command = [
-            binary, "dev", "--data-dir", f"{directory}/data", "--grpc-listen", "127.0.0.1:0",
-            "--http-listen", f"127.0.0.1:{http_port}",
-        ]
-        environment = {**os.environ, **dict(settings)}
-        self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
-        self.eventually(lambda: urllib.request.urlopen(f"{self.url}/health/ready").status == 200)
-
-    @staticmethod
-    def eventually(holds):
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            with contextlib.suppress(OSError):
-                if holds():
-                    return
-            assert time.monotonic() < deadline, "not in time"
-            time.sleep(0.1)
-
-    def open(self, call, body):
-        request = urllib.request.Request(
-            f"{self.url}/api/currant.v1.{call}", json.dumps(body).encode(),
-            {"content-type": "application/json"},
-        )
-        return urllib.request.urlopen(request)
-
-    def call(self, call, body=None):
-        with self.open(call, body or {}) as answer:
-            return json.load(answer)
-
-    def enqueue(self, queue, count, **job):
-        payload = base64.b64encode(json.dumps({"to": "ada@example.com", "number": 7}).encode()).decode()
-        job = {"queue": queue, "kind": "send_email", "payload": payload, "contentType": "application/json", **job}
-        return self.call("JobService/Enqueue", {"jobs": [job] * count})["jobIds"]
-
-    def stop(self):
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(PATIENCE_S)
-        self.log.close()
-
-
-class Worker(threading.Thread):
-    """Reports what `outcome` says of each job, which is None for one that goes on running."""
-
-    def __init__(self, broker, name, queue, credit, outcome):
-        super().__init__(daemon=True)
-        self.broker, self.outcome = broker, outcome
-        self.subscription = {"worker": name, "queues": [queue], "maxInFlight": credit}
-        self.start()
-
-    def run(self):
-        # The stream ends with the broker.
-        with contextlib.suppress(OSError, ValueError):
-            self.work()
-
-    def work(self):
-        stream = self.broker.open("WorkerService/Subscribe", self.subscription)
-        session = None
-        for line in stream:
-            if not line.startswith(b"data: "):
-                continue
-            message = json.loads(line[6:])
-            if message.get("welcome"):
-                session = message["welcome"]["sessionId"]
-            for job in (message.get("assignments") or {}).get("jobs", []):
-                outcome = self.outcome(job)
-                if outcome is None:
-                    continue
-                completion = {"jobId": job["jobId"], "attempt": job["attempt"], **outcome}
-                self.broker.call("WorkerService/Complete", {"sessionId": session, "completions": [completion]})
-
+from broker import PATIENCE_S, Broker, Worker, free_port
 
 SUCCEEDED = {"succeeded": {"result": base64.b64encode(b'{"sent":true}').decode()}}
 FAILED = {"failed": {"error": "mailbox full", "class": "SmtpError", "details": "at send (mail.rs:42)", "discard": True}}
@@ -205,14 +114,61 @@ def queues(clicks):
     clicks.says("Resume of emails: done")
     clicks.row("emails").get_by_role("link", name="emails").click()
     expect(clicks.page.get_by_role("heading", name="emails")).to_be_visible()
-    clicks.page.get_by_label("Jobs at a time").fill("5")
-    clicks.page.get_by_label("Jobs", exact=True).fill("100")
+    group = lambda name: clicks.page.get_by_role("group", name=name)
+    group("Of the queue").get_by_label("Jobs at a time").fill("5")
+    group("Of the queue").get_by_label("Jobs", exact=True).fill("100")
     clicks.button("Save limits").click()
     clicks.says("Limits: done")
-    settings = clicks.broker.call("QueueService/Get", {"queue": "emails"})["queue"]["settings"]
-    assert settings["concurrencyMax"] == 5, settings
-    assert settings["rate"] == {"jobs": 100, "period": "1s", "burst": 100}, settings
+    settings = lambda: clicks.broker.call("QueueService/Get", {"queue": "emails"})["queue"]["settings"]
+    rate = {"jobs": 100, "period": "1s", "burst": 100}
+    assert settings()["concurrencyMax"] == 5 and settings()["rate"] == rate, settings()
+    of_keys = group("Of each key")
+    of_keys.get_by_label("Jobs at a time").fill("2")
+    of_keys.get_by_label("Jobs", exact=True).fill("20")
+    of_keys.get_by_label("in seconds").fill("2")
+    of_keys.get_by_label("Burst").fill("7")
+    of_keys.get_by_label("in order").check()
+    of_keys.get_by_label("Weights").fill("acme=3\na=b=2\n")
+    clicks.button("Save limits").click()
+    # It was drawn anew, with what the broker has.
+    expect(of_keys.get_by_label("Weights")).to_have_value("a=b=2\nacme=3")
+    expect(of_keys.get_by_label("in order")).to_be_checked()
     clicks.picture("queue")
+    got = settings()
+    assert (got["keyConcurrencyMax"], got["keyOrdered"]) == (2, True), got
+    assert got["keyRate"] == {"jobs": 20, "period": "2s", "burst": 7}, got
+    assert got["keyWeights"] == {"acme": 3, "a=b": 2} and got["rate"] == rate, got
+    of_keys.get_by_label("Weights").fill("acme")
+    clicks.button("Save limits").click()
+    clicks.says("isn't KEY=NUMBER")
+    of_keys.get_by_label("Weights").fill("acme=101")
+    clicks.button("Save limits").click()
+    clicks.says("1 to 100")
+    for label in ["Jobs at a time", "Jobs", "in seconds", "Burst"]:
+        of_keys.get_by_label(label, exact=True).fill("")
+    of_keys.get_by_label("Weights").fill("")
+    of_keys.get_by_label("in order").uncheck()
+    clicks.button("Save limits").click()
+    clicks.says("Limits: done")
+    got = settings()
+    assert not any(got.get(name) for name in ["keyConcurrencyMax", "keyRate", "keyOrdered", "keyWeights"]), got
+    assert got["concurrencyMax"] == 5, got
+
+
+def keys(clicks):
+    """A job of an ordered key waits for the one before, and says for which."""
+    first, second = clicks.broker.enqueue("tenants", 2, key="acme")
+    clicks.broker.call("QueueService/Configure", {"queue": "tenants", "settings": {"keyOrdered": True}})
+    Worker(clicks.broker, "tenant-1", "tenants", 5, lambda job: None)
+    explain = lambda: clicks.broker.call("JobService/Explain", {"jobId": second})
+    clicks.broker.eventually(lambda: explain()["heldUpBy"] == first)
+    clicks.page.goto(f"{clicks.broker.url}/ui/#/job/tenants/{second}")
+    expect(clicks.page.get_by_text("of its key comes before it")).to_be_visible()
+    expect(clicks.page.get_by_text("acme", exact=True)).to_be_visible()
+    clicks.picture("job-of-a-key")
+    clicks.page.get_by_role("link", name="That job").click()
+    expect(clicks.page.get_by_role("heading", level=1)).to_contain_text(first)
+    expect(clicks.page.get_by_text("tenant-1")).to_be_visible()
 
 
 def jobs(clicks):
@@ -351,7 +307,7 @@ def main():
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         broker = Broker(binary, directory, port)
         clicks = Clicks(browser, broker, pictures)
-        steps = [empty, overview, queues, jobs, dead_letters, schedules, workers_and_brokers, broker_gone]
+        steps = [empty, overview, queues, keys, jobs, dead_letters, schedules, workers_and_brokers, broker_gone]
         try:
             for step in steps:
                 if step is overview:

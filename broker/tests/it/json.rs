@@ -146,9 +146,15 @@ async fn tokens_and_scopes_hold_as_for_grpc() {
 async fn the_dashboard_is_served_unless_it_is_switched_off() {
     let database = Database::fresh().await;
     let broker = Broker::start(&database).await;
-    for path in
-        ["/ui/", "/ui/app.js", "/ui/api.js", "/ui/parts.js", "/ui/views.js", "/ui/style.css"]
-    {
+    for path in [
+        "/ui/",
+        "/ui/app.js",
+        "/ui/api.js",
+        "/ui/limits.js",
+        "/ui/parts.js",
+        "/ui/views.js",
+        "/ui/style.css",
+    ] {
         let (status, text) = http_get(&broker.http, path).await;
         assert_eq!(status, 200, "{path}");
         assert!(!text.is_empty());

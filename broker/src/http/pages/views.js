@@ -1,6 +1,7 @@
 // A page each: given where to draw, what the address says, and what ends it.
 
 import { call, stream } from './api.js';
+import { limitForm } from './limits.js';
 import {
   badge, bytes, cards, chart, count, facts, h, moment, ms, number, rate, span, stateName, table, time,
 } from './parts.js';
@@ -46,7 +47,9 @@ const queueColumns = (page) => [
   ['', ({ queue }) => pauseButton(page, queue)],
 ];
 
-const limited = (queue) => queue.settings?.concurrencyMax || queue.settings?.rate;
+const limited = ({ settings: of }) => of && (
+  of.concurrencyMax || of.rate || of.keyConcurrencyMax || of.keyRate || of.keyOrdered
+);
 
 function pauseButton(page, queue) {
   const [verb, name] = queue.pausedAt ? ['Resume', 'Resume'] : ['Pause', 'Pause'];
@@ -127,30 +130,6 @@ export async function queue(page, name) {
         ['Out', rate(stats.completedPerSecond), '/s'], ['Sessions', number(stats.sessions)],
       ]));
   }));
-}
-
-function limitForm(page, it, draw) {
-  const of = it.settings;
-  const field = (label, name, value, hint) => h('label', {}, label,
-    h('input', { name, type: 'number', min: 1, value: value || '', placeholder: hint, size: 9 }));
-  const save = (event) => {
-    event.preventDefault();
-    const form = new FormData(event.target);
-    const at = (name) => Number(form.get(name)) || 0;
-    const settings = { ...of, concurrencyMax: at('concurrency') };
-    delete settings.rate;
-    if (at('jobs')) settings.rate = { jobs: at('jobs'), period: `${at('period') || 1}s`, burst: at('burst') };
-    page.act('Limits', async () => {
-      await call('QueueService/Configure', { queue: it.name, settings });
-      await draw();
-    });
-  };
-  return h('form', { class: 'filters', onsubmit: save },
-    field('Jobs at a time', 'concurrency', of.concurrencyMax, 'no limit'),
-    field('Jobs', 'jobs', of.rate?.jobs, 'no limit'),
-    field('in seconds', 'period', of.rate ? ms(of.rate.period) / 1000 : '', '1'),
-    field('Burst', 'burst', of.rate?.burst, 'as many'),
-    h('button', {}, 'Save limits'));
 }
 
 // --- Jobs
@@ -280,9 +259,10 @@ export async function job(page, queueName, id) {
         h('h1', {}, 'Job ', h('span', { class: 'mono' }, id), ' ', badge(state)),
         h('span', { class: 'row' },
           button('Cancel', over, true), button('Retry', !['dead', 'cancelled'].includes(state), false), button('Delete', state === 'running', true))),
-      why ? h('p', { class: 'soft', 'data-key': 'why' }, why.message) : null,
+      why ? h('p', { class: 'soft', 'data-key': 'why' }, why.message, ' ',
+        Number(why.heldUpBy) ? h('a', { href: link('job', queueName, why.heldUpBy) }, 'That job') : null) : null,
       facts([
-        ['Queue', h('a', { href: link('queues', queueName) }, queueName)], ['Kind', it.kind], ['Priority', String(it.priority)],
+        ['Queue', h('a', { href: link('queues', queueName) }, queueName)], ['Kind', it.kind], ['Key', it.key], ['Priority', String(it.priority)],
         ['Attempt', String(it.attempt)], ['Failures', `${it.failures} of ${it.maxAttempts}`],
         ['Tags', it.tags.join(', ')], ['Metadata', Object.entries(it.metadata).map(([name, value]) => `${name}=${value}`).join(', ')],
         ['Progress', it.progress ? `${Math.round(it.progress.percent || 0)} % ${it.progress.message}` : null],

@@ -135,6 +135,19 @@ pub(crate) struct Options {
     /// Workers, each a session of its own [default: 5; idle: 100].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) workers: Option<u32>,
+    /// How many jobs of each queue workers may have at a time [default: no limit].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) queue_concurrency_max: Option<u32>,
+    /// How many jobs of each queue may go to workers in a second [default: no limit].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) queue_rate: Option<u32>,
+    /// Keys that the jobs have in turns; 0: none have one [default: 0].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub(crate) keys: Option<u32>,
+    /// How many jobs of each key workers may have at a time [default: no limit].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+          requires = "keys")]
+    pub(crate) key_concurrency_max: Option<u32>,
     /// Handlers that one worker runs at the same time [default: 100].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) concurrency: Option<u32>,

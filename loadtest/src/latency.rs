@@ -22,7 +22,7 @@ const HEAD_START: Duration = Duration::from_millis(200);
 pub(crate) async fn run(settings: &Settings) -> Result<Report> {
     let mut trial = Trial::prepare(settings).await?;
     let mut workers = trial.start_workers().await?;
-    workers.ready().await?;
+    trial.ready(&mut workers).await?;
     let target = target(settings, &trial).await?;
     trial.measure_from_here().await?;
     let clock = trial.recorder.clock;

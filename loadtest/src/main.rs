@@ -29,6 +29,7 @@ mod pacer;
 mod peers;
 mod probe;
 mod producers;
+mod queue_limits;
 mod recorder;
 mod report;
 mod run;

@@ -24,6 +24,8 @@ pub(crate) struct Sender {
     client: Client,
     recorder: Arc<Recorder>,
     queues: Arc<[&'static str]>,
+    /// How many the jobs have in turns.
+    keys: u32,
     payload_bytes: u32,
 }
 
@@ -51,6 +53,7 @@ impl Sender {
                 client: client(producer)?,
                 recorder: Arc::clone(recorder),
                 queues: Arc::clone(&queues),
+                keys: settings.keys,
                 payload_bytes: settings.payload_bytes,
             })
         });
@@ -61,7 +64,14 @@ impl Sender {
     pub(crate) async fn send(&self, call: u64, first: u64, count: u32, intended_ns: u64) -> bool {
         let queue = self.queues[(call % self.queues.len() as u64) as usize];
         let payloads = jobs::binary_batch(first, count, intended_ns, self.payload_bytes);
-        let jobs = payloads.map(|payload| NewJob::raw(queue, KIND, payload));
+        let numbered = (first..).zip(payloads);
+        let jobs = numbered.map(|(number, payload)| {
+            let job = NewJob::raw(queue, KIND, payload);
+            match number.checked_rem(self.keys.into()) {
+                Some(key) => job.key(format!("key {key}")),
+                None => job,
+            }
+        });
         self.recorder.issued(first, intended_ns);
         match self.client.enqueue_many(jobs).await {
             Ok(ids) => {

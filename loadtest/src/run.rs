@@ -13,7 +13,7 @@ use crate::{
 pub(crate) async fn run(settings: &Settings) -> Result<Report> {
     let mut trial = Trial::prepare(settings).await?;
     let mut workers = trial.start_workers().await?;
-    workers.ready().await?;
+    trial.ready(&mut workers).await?;
     let endpoint = trial.stack.endpoint();
     let senders = Sender::for_producers(settings, endpoint, &trial.queues, &trial.recorder).await?;
     trial.measure_from_here().await?;

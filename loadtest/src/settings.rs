@@ -56,6 +56,13 @@ pub(crate) struct Settings {
     pub(crate) concurrency: u32,
     pub(crate) prefetch: u32,
     pub(crate) queues: u32,
+    /// Of each queue; None: no limit.
+    pub(crate) queue_concurrency_max: Option<u32>,
+    /// In a second.
+    pub(crate) queue_rate: Option<u32>,
+    /// 0: jobs have none.
+    pub(crate) keys: u32,
+    pub(crate) key_concurrency_max: Option<u32>,
     pub(crate) producers: u32,
     pub(crate) in_flight: u32,
     pub(crate) batch: u32,
@@ -150,6 +157,10 @@ impl Settings {
             concurrency: o.concurrency.unwrap_or(100),
             prefetch: o.prefetch.unwrap_or(300),
             queues: o.queues.unwrap_or(1),
+            queue_concurrency_max: o.queue_concurrency_max,
+            queue_rate: o.queue_rate,
+            keys: o.keys.unwrap_or(0),
+            key_concurrency_max: o.key_concurrency_max,
             producers: o.producers.unwrap_or(2),
             in_flight: o.in_flight.unwrap_or(2),
             batch: o.batch.unwrap_or(match mode {
@@ -192,6 +203,7 @@ impl Settings {
             !(self.endpoint.is_some() && (self.limit || self.mode == Mode::Limit)),
             "the limit is measured on a private Postgres: without --endpoint"
         );
+        ensure!(!(self.sql && self.keys > 0), "--keys is for jobs by gRPC: without --sql");
         ensure!(
             !(self.sql && self.endpoint.is_some() && self.database_url.is_none()),
             "--sql with --endpoint needs --database-url"
@@ -279,6 +291,8 @@ mod tests {
             "limit --endpoint http://127.0.0.1:7070",
             "latency --sql --endpoint http://127.0.0.1:7070",
             "--database-url postgres://localhost",
+            "--key-concurrency-max 3",
+            "latency --sql --keys 3",
             "--payload-bytes 15",
             "--token currant_1_00",
             "--ca-file ca.pem",

@@ -15,6 +15,7 @@ use crate::{
         postgres::{Counters, JobUpdates, PostgresProbe},
         process,
     },
+    queue_limits,
     recorder::Recorder,
     report::{Details, Figures, Report, Series, Windows},
     settings::{Mode, Settings},
@@ -64,6 +65,7 @@ impl Trial {
         }
         let first_id = history::first_id_of_a_run();
         let stack = Stack::start(settings, &queues).await?;
+        queue_limits::set(settings, stack.endpoint(), &queues).await?;
         let probe = stack.probe().await?;
         let layout = if settings.sql { Layout::Json } else { Layout::Binary };
         let by_time = settings.rate.is_none() && settings.duration_seconds.is_some();
@@ -91,6 +93,12 @@ impl Trial {
 
     pub(crate) async fn start_workers(&self) -> Result<Workers> {
         Workers::start(&self.settings, self.stack.endpoint(), &self.queues, &self.recorder).await
+    }
+
+    /// Waits until all sessions are open, and limited queues have owners.
+    pub(crate) async fn ready(&self, workers: &mut Workers) -> Result<()> {
+        workers.ready().await?;
+        queue_limits::owned(&self.settings, self.stack.endpoint(), &self.queues).await
     }
 
     /// What follows is measured.

@@ -23,7 +23,7 @@ const fn figure(
 }
 
 /// In the order of the table.
-pub(super) static ROWS: [Row; 15] = [
+pub(super) static ROWS: [Row; 16] = [
     Row {
         name: "end-to-end",
         steps: &[
@@ -265,6 +265,34 @@ pub(super) static ROWS: [Row; 15] = [
             figure("100 queues", JobsPerS, Target::None, |r| end_to_end(r, 1)),
             figure("… to one", Ratio, AtLeast(0.8), |r| {
                 ratio(end_to_end(r, 1), end_to_end(r, 0))
+            }),
+        ],
+    },
+    Row {
+        name: "limits",
+        steps: &[
+            |s, _| format!("run --jobs {}", s.jobs(500_000)),
+            |s, _| format!("run --jobs {} --queue-concurrency-max 1000000", s.jobs(500_000)),
+            |s, _| format!("run --jobs {} --queue-rate 1000000", s.jobs(500_000)),
+            |s, _| format!("run --jobs {} --keys 100", s.jobs(300_000)),
+            |s, _| {
+                format!("run --jobs {} --keys 100 --key-concurrency-max 1000000", s.jobs(300_000))
+            },
+        ],
+        figures: &[
+            figure("a generous limit at a time", JobsPerS, Target::None, |r| end_to_end(r, 1)),
+            figure("… to none", Ratio, AtLeast(0.8), |r| {
+                ratio(end_to_end(r, 1), end_to_end(r, 0))
+            }),
+            figure("a generous rate to none", Ratio, AtLeast(0.8), |r| {
+                ratio(end_to_end(r, 2), end_to_end(r, 0))
+            }),
+            figure("100 keys", JobsPerS, Target::None, |r| end_to_end(r, 3)),
+            figure("100 keys to none", Ratio, Target::None, |r| {
+                ratio(end_to_end(r, 3), end_to_end(r, 0))
+            }),
+            figure("a generous limit of keys to none", Ratio, AtLeast(0.8), |r| {
+                ratio(end_to_end(r, 4), end_to_end(r, 3))
             }),
         ],
     },

@@ -14,6 +14,7 @@ use currant_broker::{
 const LIMITS: Limits = Limits {
     sessions_max: 20_000,
     claim_rows_max: 1000,
+    limited_keys_max: 100_000,
     buffered_bytes_max: 256 << 20,
     unacknowledged_bytes_max: 16 << 20,
     message_bytes_max: 4 << 20,

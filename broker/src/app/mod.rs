@@ -277,6 +277,7 @@ fn core_limits(config: &Config) -> CoreLimits {
         engine: engine::Limits {
             sessions_max: session.sessions_max,
             claim_rows_max: dispatch.claim_rows_max,
+            limited_keys_max: dispatch.limited_keys_max,
             buffered_bytes_max: dispatch.buffered_bytes_max,
             unacknowledged_bytes_max: session.unacknowledged_bytes_max,
             message_bytes_max: config.grpc.message_bytes_max / 4,

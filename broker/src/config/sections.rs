@@ -466,6 +466,10 @@ pub struct Dispatch {
     /// Payload bytes of jobs in memory, over all queues; beyond, jobs stay in the database.
     #[schemars(range(min = 1_048_576, max = 68_719_476_736_u64))]
     pub buffered_bytes_max: usize,
+    /// Keys of a queue that limits them with something under way, or with a rate that isn't full; beyond, jobs
+    /// of further keys stay in the database.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub limited_keys_max: usize,
 }
 
 impl Default for Dispatch {
@@ -477,6 +481,7 @@ impl Default for Dispatch {
             sweep_interval_ms: 15_000,
             poll_interval_ms: 1000,
             buffered_bytes_max: 256 << 20,
+            limited_keys_max: 100_000,
         }
     }
 }

@@ -28,6 +28,8 @@ struct Key {
     attempts: usize,
     /// Of these in the buffer: the bucket has been promised to them.
     buffered: usize,
+    /// There was no room for the entry: it is there for what is being given back, and gets no place.
+    beyond: bool,
     bucket: Option<Bucket>,
     /// When its bucket has a job again; or is full, so that nothing has to be known of it any more.
     event: Option<Duration>,
@@ -41,6 +43,8 @@ struct Key {
 #[derive(Debug)]
 pub(super) struct Places {
     limits: KeyLimits,
+    /// Keys that have an entry, at most: beyond those no further one gets a place.
+    keys_max: usize,
     /// Since then a bucket fills of which nothing else is known.
     since: Duration,
     keys: BTreeMap<Arc<str>, Key>,
@@ -58,8 +62,6 @@ pub(super) struct Shares {
     pub(super) until: Option<Arc<str>>,
 }
 
-/// Keys that have an entry, at most: beyond those no further one gets a place.
-const KEYS_MAX: usize = 100_000;
 /// Keys that a claim says something of.
 const SHARES_MAX: usize = 1000;
 
@@ -68,10 +70,12 @@ impl Places {
     pub(super) fn new(
         now: Duration,
         limits: KeyLimits,
+        keys_max: usize,
         running: impl IntoIterator<Item = (Attempt, (Arc<str>, Place))>,
     ) -> Self {
         let mut places = Self {
             limits,
+            keys_max,
             since: now,
             keys: BTreeMap::new(),
             attempts: HashMap::new(),
@@ -85,9 +89,11 @@ impl Places {
 
     fn insert(&mut self, attempt: Attempt, key: Arc<str>, place: Place) {
         let bucket = self.limits.rate.map(|rate| Bucket::new(self.since, rate));
+        let beyond = place == Place::Unsure && self.keys.len() >= self.keys_max;
         let entry = self.keys.entry(Arc::clone(&key)).or_insert_with(|| Key {
             attempts: 0,
             buffered: 0,
+            beyond,
             bucket,
             event: None,
         });
@@ -104,11 +110,12 @@ impl Places {
         let max = max.map_or(usize::MAX, |max| max as usize);
         let keys = self.keys.len();
         match key.and_then(|key| self.keys.get_mut(key)) {
+            Some(key) if key.beyond => 0,
             Some(key) => {
                 let holds = key.bucket.as_mut().map_or(usize::MAX, |bucket| bucket.holds(now));
                 max.saturating_sub(key.attempts).min(holds.saturating_sub(key.buffered))
             }
-            None if keys >= KEYS_MAX => 0,
+            None if keys >= self.keys_max => 0,
             None => {
                 let rate = self.limits.rate;
                 max.min(rate.map_or(usize::MAX, |rate| Bucket::new(self.since, rate).holds(now)))
@@ -139,9 +146,15 @@ impl Places {
         Shares { each: of_each, known, until }
     }
 
+    /// Keys that have an entry.
+    pub(super) fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
     /// How a key stands.
     pub(super) fn standing(&mut self, now: Duration, key: &str) -> KeyStanding {
-        let beyond_count = !self.keys.contains_key(key) && self.keys.len() >= KEYS_MAX;
+        let full = self.keys.len() >= self.keys_max;
+        let beyond_count = self.keys.get(key).map_or(full, |key| key.beyond);
         let since = self.since;
         let (under_way, rate_spent) = match self.keys.get_mut(key) {
             Some(Key { attempts, buffered, bucket, .. }) => {
@@ -219,6 +232,8 @@ impl Places {
             let empty = bucket.holds(now) <= entry.buffered;
             if empty { Some(bucket.next_lot(now)) } else { bucket.full_at(now) }
         });
+        // Nothing went from the bucket of one beyond.
+        let wait = wait.filter(|_| entry.attempts > 0 || !entry.beyond);
         match wait {
             Some(at) => {
                 entry.event = Some(at);
@@ -272,7 +287,7 @@ mod tests {
     }
 
     fn places(limits: KeyLimits) -> Places {
-        Places::new(NOW, limits, [])
+        Places::new(NOW, limits, 100, [])
     }
 
     fn each(jobs: usize) -> Turns {
@@ -309,7 +324,7 @@ mod tests {
         let limits = KeyLimits { concurrency: Some(9), ordered: true, ..KeyLimits::NONE };
         let running =
             [(attempt(7), ("a".into(), Place::Unsure)), (attempt(8), ("b".into(), Place::Held))];
-        let mut places = Places::new(NOW, limits, running);
+        let mut places = Places::new(NOW, limits, 100, running);
         assert_eq!(places.unsure().collect::<Vec<_>>(), [attempt(7)]);
         let standing = |under_way, job| KeyStanding { under_way, job, ..KeyStanding::default() };
         assert_eq!(places.standing(NOW, "a"), standing(1, Some(JobId(7))));
@@ -361,10 +376,26 @@ mod tests {
     }
 
     #[test]
+    fn beyond_as_many_keys_as_are_counted_no_further_one_gets_a_place() {
+        let limits = KeyLimits { concurrency: Some(2), ..KeyLimits::NONE };
+        let running = [(attempt(1), ("a".into(), Place::Held))];
+        let mut places = Places::new(NOW, limits, 1, running);
+        let shares = places.shares(NOW, "", &each(5));
+        assert_eq!((shares.each, known(&shares)), (0, vec![("a", 1)]));
+        let mut beyond = |key| places.standing(NOW, key).beyond_count;
+        assert_eq!((beyond("a"), beyond("b")), (false, true));
+        assert!(!places.take(NOW, attempt(2), &"b".into()));
+        let shares = places.shares(NOW, "", &each(5));
+        assert_eq!((shares.each, known(&shares), places.keys()), (0, vec![("a", 1)], 2));
+        assert!(places.over(NOW, attempt(1)) && places.over(NOW, attempt(2)));
+        assert_eq!((places.keys(), places.shares(NOW, "", &each(5)).each), (0, 2));
+    }
+
+    #[test]
     fn what_a_claim_says_of_keys_is_bounded() {
         let limits = KeyLimits { concurrency: Some(1), ..KeyLimits::NONE };
         let running = (0..1500).map(|id| (attempt(id), (format!("{id:04}").into(), Place::Held)));
-        let mut places = Places::new(NOW, limits, running);
+        let mut places = Places::new(NOW, limits, 10_000, running);
         let first = places.shares(NOW, "", &each(1));
         assert_eq!((first.known.len(), first.until.as_deref()), (1000, Some("0999")));
         let second = places.shares(NOW, "0999", &each(1));

@@ -61,7 +61,7 @@ const fn family(
 
 /// All that a broker measures, in the order of the reference.
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 67] = [
+pub const FAMILIES: [Family; 68] = [
     // By queue; written by `text`.
     family("currant_jobs_enqueued_total", Counter, "jobs", BY_QUEUE,
         "Stored by a call of a client, scheduled ones among them. Jobs that SQL stores aren't counted."),
@@ -150,6 +150,8 @@ pub const FAMILIES: [Family; 67] = [
         "What all sessions with a stream may hold."),
     family("currant_attempts_held", Gauge, "attempts", &[],
         "With workers, those among them whose outcome is being recorded."),
+    family("currant_limited_keys", Gauge, "keys", &[],
+        "Of queues that limit their keys and that this broker owns: with something under way, or a rate that isn't full."),
     family("currant_jobs_buffered", Gauge, "jobs", &[],
         "In memory, not delivered yet."),
     family("currant_buffered_bytes", Gauge, "bytes", &[],

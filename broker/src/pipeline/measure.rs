@@ -16,6 +16,7 @@ impl Core {
         count("currant_sessions_max", limits.sessions_max);
         count("currant_credit", load.credit);
         count("currant_attempts_held", load.held);
+        count("currant_limited_keys", load.limited_keys);
         count("currant_jobs_buffered", load.buffered);
         count("currant_buffered_bytes", load.buffered_bytes);
         count("currant_buffered_bytes_max", limits.buffered_bytes_max);

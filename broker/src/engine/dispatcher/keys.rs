@@ -21,6 +21,11 @@ impl Dispatcher {
         self.queues.get_mut(&queue)?.gate.as_mut()?.places.as_mut()
     }
 
+    pub(super) fn places_of_all(&self) -> impl Iterator<Item = &Places> {
+        let queues = self.queues.values().filter(|_| self.counts_keys);
+        queues.filter_map(|state| state.gate.as_ref()?.places.as_ref())
+    }
+
     /// How a key stands, if this broker counts what is under way of the queue's keys.
     pub fn key_standing(
         &mut self,
@@ -118,6 +123,6 @@ impl Dispatcher {
                 placed.entry(one.attempt).or_insert((key, place));
             }
         }
-        Some(Places::new(now, limits, placed))
+        Some(Places::new(now, limits, self.limits.limited_keys_max, placed))
     }
 }

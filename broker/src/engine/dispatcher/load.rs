@@ -5,7 +5,7 @@ use foldhash::{HashMap, HashMapExt};
 use super::{Dispatcher, Queue, SessionId};
 use crate::{
     domain::{Here, JobKey, QueueId},
-    engine::session::Session,
+    engine::{places::Places, session::Session},
 };
 
 /// What the broker has in memory, and for whom.
@@ -21,6 +21,8 @@ pub struct Load {
     pub buffered: usize,
     /// Of these, and of what is on its way into memory.
     pub buffered_bytes: usize,
+    /// Keys of which something is known, where they are limited.
+    pub limited_keys: usize,
 }
 
 /// The same for one queue, and what came and went since the broker started.
@@ -85,6 +87,7 @@ impl Dispatcher {
             held: self.held_count(),
             buffered: self.buffered_count(),
             buffered_bytes: self.buffered_bytes,
+            limited_keys: self.places_of_all().map(Places::keys).sum(),
         }
     }
 

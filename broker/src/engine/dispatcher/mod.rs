@@ -61,6 +61,8 @@ pub struct SessionId(pub u128);
 pub struct Limits {
     pub sessions_max: usize,
     pub claim_rows_max: usize,
+    /// Of one queue.
+    pub limited_keys_max: usize,
     pub buffered_bytes_max: usize,
     pub unacknowledged_bytes_max: usize,
     /// Of the jobs of one Assignments, unless it is a single one.

@@ -11,6 +11,7 @@ const ACKNOWLEDGE: Duration = Duration::from_secs(15);
 pub(in crate::engine) const LIMITS: Limits = Limits {
     sessions_max: 10,
     claim_rows_max: 5,
+    limited_keys_max: 2,
     buffered_bytes_max: 1 << 20,
     unacknowledged_bytes_max: 1 << 20,
     hold_max: Duration::from_millis(200),

@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -243,6 +243,29 @@ async fn jobs_of_each_key_go_to_workers_at_a_rate() {
     // A burst of 5, and 20 more at 20 a second, of each.
     let took = watch.elapsed();
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(3), "50 jobs in {took:?}");
+}
+
+#[tokio::test]
+async fn keys_with_something_under_way_are_bounded_and_others_wait_for_a_place() {
+    let database = Database::fresh().await;
+    let settings = [QUICK, &[("DISPATCH__LIMITED_KEYS_MAX", "3")]].concat();
+    let broker = Broker::start_with(&database, &settings).await;
+    configure(&broker, "q", at_a_time(1)).await.unwrap();
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 20).await;
+    let keys = ["a", "b", "c", "d", "e"];
+    broker.enqueue(keys.map(of)).await;
+    let held = worker.take(3).await;
+    worker.no_job_for(A_WHILE).await;
+    let metric = async || broker.metric("currant_limited_keys").await;
+    eventually("as many as may be", async || metric().await == Some(3.0)).await;
+    for one in &held {
+        worker.succeed([one]).await;
+    }
+    let rest = worker.take(2).await;
+    let all: BTreeSet<&str> = held.iter().chain(&rest).map(|job| &*job.key).collect();
+    assert_eq!(all, BTreeSet::from(keys));
+    worker.succeed(&rest).await;
+    eventually("none is left", async || metric().await == Some(0.0)).await;
 }
 
 #[tokio::test]

@@ -13,6 +13,9 @@ use crate::{
     pipeline::Core,
 };
 
+/// 10 years.
+const EXPIRE_AFTER_MS_MAX: u64 = 315_360_000_000;
+
 /// Writes the schedules of the file, if there is one.
 pub(super) async fn follow_file(core: &Arc<Core>, config: &Config) -> anyhow::Result<()> {
     if config.schedules.file.is_empty() {
@@ -36,6 +39,11 @@ async fn new_schedule(
     let priority = entry.priority.unwrap_or_default();
     ensure!((PRIORITY_MIN..=PRIORITY_MAX).contains(&priority), "priority: -100 to 100");
     ensure!((1..=1000).contains(&entry.max_attempts.unwrap_or(1)), "max_attempts: 1 to 1000");
+    let expire_after_ms = entry.expire_after_ms;
+    ensure!(
+        (1..=EXPIRE_AFTER_MS_MAX).contains(&expire_after_ms.unwrap_or(1)),
+        "expire_after_ms: 1 to {EXPIRE_AFTER_MS_MAX}"
+    );
     let cron = CronRule::parse(&entry.cron, &entry.time_zone)
         .map_err(|(key, problem)| anyhow!("{key}: {problem}"))?;
     let catch_up = match entry.catch_up {
@@ -61,6 +69,7 @@ async fn new_schedule(
         priority: entry.priority,
         max_attempts: entry.max_attempts,
         options: (options != JobOptions::default()).then(|| Box::new(options)),
+        expire_after_ms,
     };
     let rules = ScheduleRules { cron, catch_up, overlap };
     Ok(NewSchedule { name: entry.name, rules, job })

@@ -29,6 +29,7 @@ pub struct ScheduleEntry {
     pub priority: Option<i16>,
     pub max_attempts: Option<u16>,
     pub timeout_ms: Option<u64>,
+    pub expire_after_ms: Option<u64>,
     #[serde(default)]
     pub catch_up: CatchUpKey,
     #[serde(default)]

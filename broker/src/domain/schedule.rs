@@ -41,7 +41,10 @@ pub struct JobTemplate {
     /// `None`: the queue's default, as with the next.
     pub priority: Option<i16>,
     pub max_attempts: Option<u16>,
+    /// Without an expiry.
     pub options: Option<Box<JobOptions>>,
+    /// They start so long after their fire's time at the latest; `None`: whenever it may be.
+    pub expire_after_ms: Option<u64>,
 }
 
 /// A schedule as asked for: checked, not yet stored.

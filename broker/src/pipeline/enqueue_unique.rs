@@ -31,7 +31,11 @@ impl Core {
                     Start::AtMicros(at) => Some(at),
                     Start::AfterMicros(delay) => Some(now.saturating_add(delay)),
                 };
-                UniqueRow { job, queue, run_at: start.map(time_of_micros) }
+                let expires_at = job.options.as_ref().and_then(|options| options.expires_at);
+                // It was checked by an earlier look at the clock.
+                let start = start.map(|at| expires_at.map_or(at, |expires_at| at.min(expires_at)));
+                let [run_at, expire_at] = [start, expires_at].map(|at| at.map(time_of_micros));
+                UniqueRow { job, queue, run_at, expire_at }
             };
             let rows: Vec<_> = places.iter().map(row).collect();
             let mut client = self.store.client().await?;

@@ -186,7 +186,20 @@ impl Core {
     ) -> Result<Option<Enqueued>, PipelineError> {
         self.note_action_on(caller, "run_schedule", name).await?;
         let Some((schedule, _)) = self.get_schedule(caller, name).await? else { return Ok(None) };
-        let JobTemplate { queue, kind, payload, priority, max_attempts, options } = schedule.job;
+        let JobTemplate {
+            queue,
+            kind,
+            payload,
+            priority,
+            max_attempts,
+            mut options,
+            expire_after_ms,
+        } = schedule.job;
+        if let Some(ms) = expire_after_ms {
+            let after = i64::try_from(ms.saturating_mul(1000)).unwrap_or(i64::MAX);
+            let expires_at = self.clock.database_micros().saturating_add(after);
+            options.get_or_insert_default().expires_at = Some(expires_at);
+        }
         let priority = match priority {
             Some(priority) => priority,
             None => self.default_priority(queue).await.map_err(|error| {

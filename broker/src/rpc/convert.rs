@@ -105,9 +105,6 @@ pub(super) fn check_new_job(
         see("metadata", check::metadata_name(name, TAG_CHARS_MAX));
         see("metadata", check::text(value, METADATA_CHARS_MAX));
     }
-    if unique.is_some() && expiry.is_some() {
-        see("expiry", Err("not with unique".to_owned()));
-    }
     if let Some(one_job) = unique {
         see("unique", convert_unique::unique(one_job).map(drop));
     }

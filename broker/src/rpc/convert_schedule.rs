@@ -1,6 +1,6 @@
 //! Schedules to messages and back; as in `convert`, every field is named.
 
-use currant_proto::v1 as pb;
+use currant_proto::v1::{self as pb, new_job::Expiry};
 
 use super::{
     check::{self, AHEAD_MS_MAX},
@@ -34,15 +34,20 @@ pub(super) fn new_schedule(
     }
     let zone = if time_zone.is_empty() { UTC } else { &time_zone };
     let cron = CronRule::parse(&cron, zone).map_err(|(field, problem)| see(field, problem)).ok();
-    let job = job.unwrap_or_default();
+    let mut job = job.unwrap_or_default();
     let defaults = Defaults { queue: false, kind: false, payload_bytes_max, now };
     convert::check_new_job(&job, &defaults, |field, problem| see(&format!("job.{field}"), problem));
     if job.unique.is_some() {
         see("job.unique", "a schedule's own rules say when its jobs overlap".to_owned());
     }
-    if job.expiry.is_some() {
-        see("job.expiry", "jobs of a schedule don't expire".to_owned());
-    }
+    let expire_after_ms = match job.expiry.take() {
+        None => None,
+        Some(Expiry::ExpireAfter(after)) => check::duration_ms(&after, 1, AHEAD_MS_MAX).ok(),
+        Some(Expiry::ExpireAt(_)) => {
+            see("job.expiry", "expire_after: each fire has its own time".to_owned());
+            None
+        }
+    };
     if !job.key.is_empty() {
         see("job.key", "a schedule's jobs have none".to_owned());
     }
@@ -81,7 +86,15 @@ pub(super) fn new_schedule(
     let job = convert::new_job(job, (QueueId(0), 0), "", now);
     let NewJob { queue: _, kind, payload, priority, start: _, max_attempts, options, .. } = job;
     let priority = Some(priority).filter(|_| own_priority);
-    let job = JobTemplate { queue: QueueId(0), kind, payload, priority, max_attempts, options };
+    let job = JobTemplate {
+        queue: QueueId(0),
+        kind,
+        payload,
+        priority,
+        max_attempts,
+        options,
+        expire_after_ms,
+    };
     let rules = ScheduleRules { cron: cron?, catch_up: catch_up?, overlap: overlap? };
     Some((NewSchedule { name, rules, job }, queue))
 }
@@ -130,7 +143,8 @@ pub(super) fn schedule(schedule: Schedule, queue: String) -> pb::StoredSchedule 
 }
 
 fn pb_job(job: JobTemplate, queue: String) -> pb::NewJob {
-    let JobTemplate { queue: _, kind, payload, priority, max_attempts, options } = job;
+    let JobTemplate { queue: _, kind, payload, priority, max_attempts, options, expire_after_ms } =
+        job;
     let JobOptions {
         retry,
         timeout_ms,
@@ -148,7 +162,7 @@ fn pb_job(job: JobTemplate, queue: String) -> pb::NewJob {
         content_type,
         priority: priority.map(i32::from),
         start: None,
-        expiry: None,
+        expiry: expire_after_ms.map(|ms| Expiry::ExpireAfter(duration(ms))),
         max_attempts: max_attempts.map_or(0, u32::from),
         retry: retry.map(pb_retry_policy),
         timeout: timeout_ms.map(duration),

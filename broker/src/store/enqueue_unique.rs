@@ -12,14 +12,16 @@ const ENQUEUE: Statement = Statement::new(
     "enqueue_unique",
     "/* enqueue_unique */
 SELECT id, verdict FROM currant.enqueue_unique(
-    ROW($1::text, $2::text, $3::bytea, $4::smallint, $5::timestamptz, $6::smallint, $7::text, NULL,
-        CASE WHEN $11::float8 IS NULL THEN NULL::currant.retry_policy
+    currant.new_job_bytes(
+        $1::text, $2::text, $3::bytea, priority => $4::smallint, run_at => $5::timestamptz,
+        max_attempts => $6::smallint, content_type => $7::text,
+        retry => CASE WHEN $11::float8 IS NULL THEN NULL::currant.retry_policy
              ELSE ROW($8::bigint * interval '1 millisecond', $9::bigint * interval '1 millisecond',
                       $10::float8, $11::float8, $20::bigint * interval '1 millisecond',
                       (SELECT array_agg(w * interval '1 millisecond' ORDER BY n)
                        FROM unnest($21::bigint[]) WITH ORDINALITY AS u (w, n)))::currant.retry_policy END,
-        $12::bigint * interval '1 millisecond', $13::text[], $14::jsonb, $15::text,
-        $22::text)::currant.new_job,
+        timeout => $12::bigint * interval '1 millisecond', tags => $13::text[], metadata => $14::jsonb,
+        traceparent => $15::text, key => $22::text, expire_at => $23::timestamptz),
     $16::text, $17::text, $18::bigint * interval '1 millisecond', $19::text)",
 );
 
@@ -32,6 +34,7 @@ pub struct UniqueRow<'a> {
     /// The name of its queue.
     pub queue: &'a str,
     pub run_at: Option<DateTime<Utc>>,
+    pub expire_at: Option<DateTime<Utc>>,
 }
 
 /// Stores jobs some of which have a key, all or none; of each what became of it, in the order given, which
@@ -43,7 +46,7 @@ pub async fn enqueue_unique(
     let failed = |error| StoreError::of(ENQUEUE.name, error);
     let transaction = client.transaction().await.map_err(failed)?;
     let mut stored = Vec::with_capacity(rows.len());
-    for UniqueRow { job, queue, run_at } in rows {
+    for UniqueRow { job, queue, run_at, expire_at } in rows {
         let options = job.options.as_deref();
         let ms = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let retry = options.and_then(|options| options.retry.as_ref());
@@ -101,6 +104,7 @@ pub async fn enqueue_unique(
                     &step,
                     &list,
                     &job.key.as_deref(),
+                    expire_at,
                 ],
             )
             .await?;

@@ -48,11 +48,14 @@ WITH fired AS (
         last_job = CASE WHEN $7::bigint IS NULL THEN last_job ELSE $7::bigint END
     WHERE name = $1::text AND revision = $2::bigint AND next_at IS NOT DISTINCT FROM $3::timestamptz
       AND waiting_at IS NOT DISTINCT FROM $8::timestamptz
-    RETURNING queue_id, kind, payload, max_attempts, options
+    RETURNING queue_id, kind, payload, max_attempts, options, expire_after_ms
 ), stored AS (
     INSERT INTO currant.job (queue_id, id, kind, priority, phase, attempt, run_at, max_attempts, payload,
                              options)
-    SELECT f.queue_id, v.i, f.kind, $9::smallint, 1, 0, v.r, f.max_attempts, f.payload, f.options
+    SELECT f.queue_id, v.i, f.kind, $9::smallint, 1, 0, v.r, f.max_attempts, f.payload,
+           CASE WHEN f.expire_after_ms IS NULL THEN f.options
+                ELSE coalesce(f.options, '{}') || jsonb_build_object(
+                    'expires_at', (extract(epoch FROM v.r) * 1000000)::bigint + f.expire_after_ms * 1000) END
     FROM fired f, unnest($10::bigint[], $11::timestamptz[]) AS v (i, r)
 ), tagged AS (
     INSERT INTO currant.tag (queue_id, id, tag)

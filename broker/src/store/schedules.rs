@@ -15,7 +15,8 @@ macro_rules! schedules {
 SELECT name, cron, time_zone, catch_up, window_ms, overlap, from_file, queue_id, kind, ",
             $payload,
             ",
-       priority, max_attempts, options, paused_at, next_at, waiting_at, last_at, last_job
+       priority, max_attempts, options, paused_at, next_at, waiting_at, last_at, last_job,
+       expire_after_ms
 FROM currant.schedule WHERE ",
             $which
         )
@@ -39,7 +40,7 @@ const COUNT: Statement = Statement::new(
 macro_rules! given {
     () => {
         "cron, time_zone, catch_up, window_ms, overlap, from_file, queue_id, kind, payload, priority,
-     max_attempts, options, next_at"
+     max_attempts, options, next_at, expire_after_ms"
     };
 }
 
@@ -51,7 +52,7 @@ INSERT INTO currant.schedule (name, ",
         given!(),
         ")
 VALUES ($1::text, $2::text, $3::text, $4::smallint, $5::bigint, $6::smallint, $7::boolean, $8::int,
-        $9::text, $10::bytea, $11::smallint, $12::smallint, $13::jsonb, $14::timestamptz)
+        $9::text, $10::bytea, $11::smallint, $12::smallint, $13::jsonb, $14::timestamptz, $15::bigint)
 ON CONFLICT DO NOTHING"
     ),
 );
@@ -68,7 +69,7 @@ SET revision = s.revision + 1, (",
        $10::bytea, $11::smallint, $12::smallint, $13::jsonb,
        CASE WHEN s.paused_at IS NOT NULL THEN NULL
             WHEN s.cron = $2::text AND s.time_zone = $3::text THEN s.next_at
-            ELSE $14::timestamptz END),
+            ELSE $14::timestamptz END, $15::bigint),
     last_job = CASE WHEN s.queue_id = $8::int THEN s.last_job END
 WHERE s.name = $1::text"
     ),
@@ -151,7 +152,8 @@ async fn write(
 ) -> Result<bool, StoreError> {
     let NewSchedule { name, rules, job } = schedule;
     let ScheduleRules { cron, catch_up, overlap } = rules;
-    let JobTemplate { queue, kind, payload, priority, max_attempts, options } = job;
+    let JobTemplate { queue, kind, payload, priority, max_attempts, options, expire_after_ms } =
+        job;
     let (catch_up, window_ms): (i16, u64) = match catch_up {
         CatchUp::Skip => (0, 0),
         CatchUp::Latest => (1, 0),
@@ -181,6 +183,7 @@ async fn write(
                 &max_attempts.map(u16::cast_signed),
                 &options.as_deref().map(Json),
                 &next_at,
+                &expire_after_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
             ],
         )
         .await?;
@@ -227,6 +230,7 @@ fn schedule(row: &Row) -> Result<Schedule, StoreError> {
             priority: row.get(10),
             max_attempts: row.get::<_, Option<i16>>(11).map(i16::cast_unsigned),
             options: options(row, 12),
+            expire_after_ms: row.get::<_, Option<i64>>(18).map(i64::unsigned_abs),
         },
         paused_at: micros(13),
         next_at: micros(14),

@@ -308,7 +308,8 @@ async fn the_schedules_of_a_file_hold_from_the_start() {
     let at = client.schedule("one").await.unwrap().next_fire;
     assert!(broker.terminate().await.success());
     // A line that is gone, one that stays, one that comes.
-    std::fs::write(&path, entry("one", EVERY_SECOND) + &entry("three", "0 0 1 1 *")).unwrap();
+    let one = entry("one", EVERY_SECOND) + "expire_after_ms = 60000\n";
+    std::fs::write(&path, one + &entry("three", "0 0 1 1 *")).unwrap();
     let broker = Broker::start_with(&database, &settings).await;
     let client = Client::connect(broker.endpoint()).await.unwrap();
     let all = [named("one", true), named("report", false), named("three", true)];
@@ -318,6 +319,7 @@ async fn the_schedules_of_a_file_hold_from_the_start() {
     for (text, says) in [
         (entry("one", "61 * * * *"), "cron: "),
         (entry("one", "* * * * *") + "colour = 1", "colour"),
+        (entry("one", "* * * * *") + "expire_after_ms = 0", "expire_after_ms: 1 to"),
         (entry("one two", "* * * * *"), "name"),
     ] {
         std::fs::write(&path, text).unwrap();

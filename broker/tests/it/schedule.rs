@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 
 use currant_proto::v1::{
-    ConfigureQueueRequest, ExponentialRetry, FixedRetry, JobState, LinearRetry, ListRetry, NewJob,
-    QueueSettings, RetryPolicy, RetryRequest,
+    ConfigureQueueRequest, CreateScheduleRequest, ExponentialRetry, FixedRetry, JobState,
+    LinearRetry, ListRetry, NewJob, QueueSettings, RetryPolicy, RetryRequest,
+    RunScheduleNowRequest, Schedule, Unique,
     new_job::{Expiry, Start},
     retry_policy::Policy,
 };
 
 use crate::{
     outcomes::{failed, micros, ms},
-    support::{Broker, Database, TestWorker, eventually, get, job},
+    support::{Broker, Database, TestWorker, assert_invalid, eventually, get, job},
 };
 
 fn policy(policy: Policy) -> RetryPolicy {
@@ -140,6 +141,95 @@ async fn what_has_expired_never_starts() {
     broker.jobs().retry(request).await.unwrap();
     worker.succeed([&next]).await;
     assert_eq!(worker.job().await.job_id, late[0]);
+}
+
+/// How long after its id says that a job was stored it expires, in seconds.
+async fn expires_after(broker: &Broker, id: i64) -> i64 {
+    let stored = get(broker, id).await;
+    stored.expire_at.unwrap().seconds - stored.created_at.unwrap().seconds
+}
+
+#[tokio::test]
+async fn jobs_by_sql_and_unique_ones_expire_too() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let client = database.connect().await;
+    let by_sql = async |sql: &str| {
+        client.query(&format!("SELECT {sql}"), &[]).await.map(|rows| rows[0].get::<_, i64>(0))
+    };
+    for (sql, seconds) in [
+        ("currant.enqueue('q', 'test', expire_after => '100 s')", 100),
+        ("currant.enqueue_bytes('q', 'test', '', expire_at => now() + interval '50 s')", 50),
+        (
+            "(currant.enqueue_many(ARRAY[currant.new_job('q', 'test', delay => '1 s', expire_after => '9 s')]))[1]",
+            9,
+        ),
+        (
+            "id FROM currant.enqueue_unique(currant.new_job('q', 'test', expire_after => '1 h'), 'one')",
+            3600,
+        ),
+        // Another in its place, with its own time.
+        (
+            "id FROM currant.enqueue_unique(currant.new_job_bytes('q', 'test', '', expire_after => '2 h'), 'one', \
+          conflict => 'replace')",
+            7200,
+        ),
+    ] {
+        let after = expires_after(&broker, by_sql(sql).await.unwrap()).await;
+        assert!((seconds - 1..=seconds + 1).contains(&after), "{sql}: {after} s");
+    }
+    for (arguments, problem) in [
+        ("expire_after => '0 s'", "expire_after: 1 ms to 10 years"),
+        ("expire_after => '11 years'", "expire_after: 1 ms to 10 years"),
+        ("expire_at => '1999-12-31'", "expire_at: not before 2000"),
+        ("expire_at => now() + interval '11 years'", "expire_at: not before 2000"),
+        ("expire_at => now(), expire_after => '1 s'", "expire_after: not beside expire_at"),
+        ("delay => '9 s', expire_after => '8 s'", "expire_at: not before it may start"),
+    ] {
+        let error =
+            by_sql(&format!("currant.enqueue('q', 'test', {arguments})")).await.unwrap_err();
+        let message = error.as_db_error().unwrap().message().to_owned();
+        assert!(message.starts_with(problem), "{arguments}: {message}");
+    }
+    // By a broker; one that nobody took in time.
+    let unique = Some(Unique { key: "two".to_owned(), ..Unique::default() });
+    let expiry = Some(Expiry::ExpireAfter(ms(1)));
+    let id = broker.enqueue([NewJob { unique, expiry, ..job("unique", b"") }]).await[0];
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let _worker = TestWorker::subscribe(&broker, &["unique"], 1).await;
+    eventually("it is cancelled", async || get(&broker, id).await.state() == JobState::Cancelled)
+        .await;
+}
+
+#[tokio::test]
+async fn jobs_of_a_schedule_expire_so_long_after_their_fire() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let create = async |expiry| {
+        let schedule = Schedule {
+            name: "report".to_owned(),
+            cron: "* * * * * *".to_owned(),
+            job: Some(NewJob { expiry: Some(expiry), ..job("q", b"") }),
+            ..Schedule::default()
+        };
+        let request = CreateScheduleRequest { schedule: Some(schedule) };
+        broker.schedules().create(request).await.map(|answer| answer.into_inner().schedule.unwrap())
+    };
+    let at = prost_types::Timestamp { seconds: 2_000_000_000, nanos: 0 };
+    let status = create(Expiry::ExpireAt(at)).await.unwrap_err();
+    assert_invalid(&status, "schedule.job.expiry", "expire_after");
+    let status = create(Expiry::ExpireAfter(ms(0))).await.unwrap_err();
+    assert_invalid(&status, "schedule.job.expiry", "1 ms");
+    let expiry = Expiry::ExpireAfter(ms(100_000));
+    let created = create(expiry).await.unwrap().schedule.unwrap();
+    assert_eq!(created.job.unwrap().expiry, Some(expiry));
+    let fired = "SELECT count(*) FROM currant.job WHERE options ->> 'expires_at'
+                 = ((extract(epoch FROM run_at) + 100) * 1000000)::bigint::text";
+    eventually("it has fired", async || database.number(fired).await > 0).await;
+    assert_eq!(database.number("SELECT count(*) FROM currant.job WHERE options IS NULL").await, 0);
+    let request = RunScheduleNowRequest { name: "report".to_owned(), ..Default::default() };
+    let id = broker.schedules().run_now(request).await.unwrap().into_inner().job_id;
+    assert!((99..=101).contains(&expires_after(&broker, id).await));
 }
 
 #[tokio::test]

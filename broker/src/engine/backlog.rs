@@ -47,9 +47,9 @@ pub(super) struct Backlog {
 }
 
 /// A sweep that took t longer than a cheap one is followed by the next after SWEEP_REST * t at the
-/// earliest.
+/// earliest. The bound is for a database that is slow for another reason: what others store waits no longer.
 const SWEEP_REST: u32 = 20;
-const SWEEP_REST_MAX: Duration = Duration::from_secs(5);
+const SWEEP_REST_MAX: Duration = Duration::from_secs(1);
 const SWEEP_CHEAP: Duration = Duration::from_millis(3);
 /// After a failed claim.
 const CLAIM_PAUSE: Duration = Duration::from_millis(250);

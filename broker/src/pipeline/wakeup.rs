@@ -85,6 +85,11 @@ impl Core {
         self.with_engine(|engine, now, actions| engine.notified(now, ready, actions));
     }
 
+    /// Somebody may have, while nobody listened.
+    pub fn missed_notices(self: &Arc<Self>) {
+        self.with_engine(|engine, now, actions| engine.missed_notices(now, actions));
+    }
+
     /// Rows of this queue, which ones isn't known, became ready by this broker's hand.
     pub fn rescued(self: &Arc<Self>, queue: QueueId) {
         for ready in ReadyIn::either(queue) {

@@ -68,9 +68,7 @@ async fn hear(
             Notice::Listening => {
                 listening.0.store(true, Ordering::Relaxed);
                 metrics::gauge!("currant_listening").set(1.0);
-                for ready in core.hungry().all() {
-                    core.notified(ready);
-                }
+                core.missed_notices();
                 core.due().may_be();
                 core.note_cancels();
                 core.access.look();

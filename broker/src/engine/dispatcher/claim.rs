@@ -26,10 +26,6 @@ impl Hungry {
     pub fn is_empty(&self) -> bool {
         self.known.is_empty() && self.unknown.is_empty()
     }
-
-    pub fn all(self) -> impl Iterator<Item = ReadyIn> {
-        self.known.into_iter().chain(self.unknown)
-    }
 }
 
 impl Dispatcher {
@@ -43,6 +39,15 @@ impl Dispatcher {
                 state.backlog.notify();
             }
             self.claim_more(now, queue, actions);
+        }
+    }
+
+    /// Nobody has listened for a while: each queue with sessions looks at its backlog, as soon as it has room.
+    pub fn missed_notices(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let served = self.queues.iter().filter(|(_, state)| !state.line.is_empty());
+        let served: Vec<QueueId> = served.map(|(queue, _)| *queue).collect();
+        for place in served.into_iter().flat_map(ReadyIn::either) {
+            self.notified(now, place, actions);
         }
     }
 

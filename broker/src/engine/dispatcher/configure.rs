@@ -48,9 +48,9 @@ impl Dispatcher {
 mod tests {
     use super::*;
     use crate::{
-        domain::{JobId, TakenJob},
+        domain::{Attempt, JobId, TakenJob},
         engine::{
-            SessionId, SessionRequest, Storing,
+            ClaimFrom, SessionId, SessionRequest, Storing,
             simulation::{LIMITS, nothing_is_ready, taken},
         },
     };
@@ -92,6 +92,20 @@ mod tests {
             jobs.iter().filter(|job| job.taken).map(|job| (QUEUE, taken(job.id, 1, 0))).collect();
         engine.stored(NOW, &jobs, taken, actions);
         jobs[0].taken
+    }
+
+    #[test]
+    fn what_was_missed_while_nobody_listened_is_looked_for_when_there_is_room() {
+        let (mut engine, mut actions) = (with_session(), Vec::new());
+        assert!(store(&mut engine, 1, &mut actions) && store(&mut engine, 2, &mut actions));
+        actions.clear();
+        engine.missed_notices(NOW, &mut actions);
+        assert!(actions.is_empty() && engine.hungry().is_empty(), "{actions:?}");
+        let first = Attempt { id: JobId(1), number: 1 };
+        engine.completing(NOW, SessionId(1), 1, None, [first], &mut actions);
+        let sweep =
+            |action: &Action| matches!(action, Action::Claim { from: ClaimFrom::Sweep, .. });
+        assert!(actions.iter().any(sweep), "{actions:?}");
     }
 
     #[test]

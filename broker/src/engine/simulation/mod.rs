@@ -28,7 +28,7 @@ use self::{
     model::{Phase, Row, Worker, expires_at, taken_row},
     steps::{Step, steps},
 };
-use super::{Action, Completing, Dispatcher, SessionId, Storing};
+use super::{Action, Completing, Dispatcher, Hungry, SessionId, Storing};
 use crate::domain::{Attempt, JobId, JobKey, QueueId, QueueRules};
 
 const QUEUES: i32 = 3;
@@ -156,7 +156,8 @@ impl World {
             }
             Step::Poll => {
                 self.look_elsewhere(&mut actions);
-                for ready in self.dispatcher.hungry().all() {
+                let Hungry { known, unknown } = self.dispatcher.hungry();
+                for ready in known.into_iter().chain(unknown) {
                     self.dispatcher.notified(self.now, ready, &mut actions);
                 }
             }

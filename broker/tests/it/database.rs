@@ -143,18 +143,6 @@ async fn brokers_that_start_together_on_an_empty_database_all_come_up() {
 }
 
 #[tokio::test]
-async fn a_schema_of_a_newer_version_is_refused() {
-    let database = Database::fresh().await;
-    let sql = "INSERT INTO currant.schema_history (version, name, applied_on, checksum)
-               VALUES (999, 'of_the_future', '2030-01-01T00:00:00Z', '1')";
-    database.connect().await.batch_execute(sql).await.unwrap();
-    let said = Broker::refused_with(&database.url, &[]).await;
-    assert!(said.contains("database.url"), "{said}");
-    assert!(said.contains("has version 999 (of_the_future)"), "{said}");
-    assert!(said.contains("a newer broker has been here"), "{said}");
-}
-
-#[tokio::test]
 async fn a_database_that_is_not_there_is_told_with_its_setting() {
     let url = "host=/nowhere user=postgres password=secret dbname=currant";
     let said = Broker::refused_with(url, &[]).await;

@@ -65,8 +65,13 @@ impl Broker {
     /// Expects that it doesn't start, and returns what it says before it ends with an error.
     pub(crate) async fn refused_with(url: &str, settings: &[(&str, &str)]) -> String {
         let child = spawn(program(), url, settings);
+        let pid = child.id().to_string();
         let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
-        let output = tokio::time::timeout(PATIENCE, output).await.expect("it runs").unwrap();
+        let Ok(output) = tokio::time::timeout(PATIENCE, output).await else {
+            Command::new("kill").args(["-9", &pid]).status().unwrap();
+            panic!("it runs");
+        };
+        let output = output.unwrap();
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
     }

@@ -234,15 +234,11 @@ impl Places {
         });
         // Nothing went from the bucket of one beyond.
         let wait = wait.filter(|_| entry.attempts > 0 || !entry.beyond);
-        match wait {
-            Some(at) => {
-                entry.event = Some(at);
-                self.events.insert((at, Arc::clone(key)));
-            }
-            None if entry.attempts == 0 => {
-                self.keys.remove(key);
-            }
-            None => {}
+        if let Some(at) = wait {
+            entry.event = Some(at);
+            self.events.insert((at, Arc::clone(key)));
+        } else if entry.attempts == 0 {
+            self.keys.remove(key);
         }
     }
 

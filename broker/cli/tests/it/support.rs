@@ -61,7 +61,8 @@ fn broker_command(arguments: &[&str]) -> Command {
         .env("CURRANT_LOG__FORMAT", "json")
         // A drain waits for brokers of other tests that were killed.
         .env("CURRANT_BROKER__HEARTBEAT_INTERVAL_MS", "2000")
-        .env("CURRANT_BROKER__DEAD_AFTER_MS", "8000")
+        .env("CURRANT_BROKER__DEAD_AFTER_MS", "5000")
+        .env("CURRANT_BROKER__ADOPTION_GRACE_MS", "1000")
         .stdin(Stdio::piped());
     command
 }

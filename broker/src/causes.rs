@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 /// An error with its causes, on a line; of each what it says first, since what Postgres says behind that (DETAIL)
 /// may have a row's values in it.
-pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl fmt::Display + fmt::Debug + 'a {
+pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl fmt::Display + 'a {
     Causes(error)
 }
 
@@ -25,12 +25,6 @@ impl fmt::Display for Causes<'_> {
             next = error.source();
         }
         out.write_str(&said)
-    }
-}
-
-impl fmt::Debug for Causes<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, out)
     }
 }
 

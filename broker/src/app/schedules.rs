@@ -11,10 +11,8 @@ use crate::{
         PRIORITY_MIN, ScheduleRules, is_name,
     },
     pipeline::Core,
+    rpc::AHEAD_MS_MAX,
 };
-
-/// 10 years.
-const EXPIRE_AFTER_MS_MAX: u64 = 315_360_000_000;
 
 /// Writes the schedules of the file, if there is one.
 pub(super) async fn follow_file(core: &Arc<Core>, config: &Config) -> anyhow::Result<()> {
@@ -41,8 +39,8 @@ async fn new_schedule(
     ensure!((1..=1000).contains(&entry.max_attempts.unwrap_or(1)), "max_attempts: 1 to 1000");
     let expire_after_ms = entry.expire_after_ms;
     ensure!(
-        (1..=EXPIRE_AFTER_MS_MAX).contains(&expire_after_ms.unwrap_or(1)),
-        "expire_after_ms: 1 to {EXPIRE_AFTER_MS_MAX}"
+        (1..=AHEAD_MS_MAX).contains(&expire_after_ms.unwrap_or(1)),
+        "expire_after_ms: 1 to {AHEAD_MS_MAX}"
     );
     let cron = CronRule::parse(&entry.cron, &entry.time_zone)
         .map_err(|(key, problem)| anyhow!("{key}: {problem}"))?;

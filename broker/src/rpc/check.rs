@@ -10,7 +10,7 @@ use crate::{
 
 pub(super) const MS_PER_YEAR: u64 = 365 * 24 * 3600 * 1000;
 /// Of anything that lies ahead.
-pub(super) const AHEAD_MS_MAX: u64 = 10 * MS_PER_YEAR;
+pub const AHEAD_MS_MAX: u64 = 10 * MS_PER_YEAR;
 /// 2000-01-01.
 pub(super) const TIME_MICROS_MIN: i64 = 946_684_800_000_000;
 

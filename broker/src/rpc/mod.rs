@@ -47,6 +47,7 @@ mod workers;
 use std::{sync::Arc, time::Duration};
 
 pub use access::{ACCESS, Needs};
+pub use check::AHEAD_MS_MAX;
 pub use server::{Services, serve};
 
 use crate::{pipeline::Core, traces::Traces};

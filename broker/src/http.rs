@@ -24,6 +24,7 @@ use axum::{
     routing::get,
     serve::IncomingStream,
 };
+use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 pub use pages::pages;
 use tokio_util::sync::CancellationToken;
@@ -58,7 +59,7 @@ pub struct Metrics {
     pub recorded: PrometheusHandle,
     /// Called for each answer, before the recorder is asked: sets gauges, and returns what the recorder
     /// doesn't keep, in Prometheus' text form.
-    pub measure: Arc<dyn Fn() -> String + Send + Sync>,
+    pub measure: Arc<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>,
     /// Whether somebody with this header `authorization` and this certificate may see it.
     pub may_read: Arc<MayRead>,
 }
@@ -131,7 +132,7 @@ async fn render(
     if let Err(refusal) = (metrics.may_read)(authorization, &peer) {
         return refusal.into_response();
     }
-    let measured = (metrics.measure)();
+    let measured = (metrics.measure)().await;
     let text = metrics.recorded.render() + &measured;
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
@@ -181,7 +182,7 @@ mod tests {
         let (readiness, shutdown) = (Readiness::default(), CancellationToken::new());
         let metrics = Metrics {
             recorded: crate::telemetry::metrics(),
-            measure: Arc::new(|| "currant_measured_test 1\n".to_owned()),
+            measure: Arc::new(|| Box::pin(async { "currant_measured_test 1\n".to_owned() })),
             may_read: Arc::new(|_, _| Ok(())),
         };
         let server = tokio::spawn(serve(

@@ -142,6 +142,8 @@ pub struct StoredSchedule {
     pub last_job: Option<JobId>,
     /// It stands in the file of a broker.
     pub from_file: bool,
+    /// The token has [`Scope::View`](crate::Scope::View) and not `Read`: the payload is left out.
+    pub hidden: bool,
 }
 
 impl Client {
@@ -269,6 +271,7 @@ fn read(stored: Option<v1::StoredSchedule>) -> Result<StoredSchedule, Error> {
         last_fire,
         last_job_id,
         from_file,
+        hidden,
     } = stored.ok_or(Error::Protocol("no schedule in the answer"))?;
     let schedule = schedule.ok_or(Error::Protocol("no schedule in the answer"))?;
     let catch_up = match schedule.catch_up() {
@@ -299,5 +302,6 @@ fn read(stored: Option<v1::StoredSchedule>) -> Result<StoredSchedule, Error> {
         last_fire: from_timestamp(last_fire)?,
         last_job: Some(JobId(last_job_id)).filter(|id| id.0 != 0),
         from_file,
+        hidden,
     })
 }

@@ -145,6 +145,9 @@ pub struct StoredJob {
     pub failed_attempts: Vec<FailedAttempt>,
     /// What its worker has reported last; not in listings.
     pub progress: Option<JobProgress>,
+    /// The token has [`Scope::View`](crate::Scope::View) and not `Read`: payload, result and error are left
+    /// out, and of failed attempts error and details.
+    pub hidden: bool,
 }
 
 /// An attempt that failed.
@@ -227,6 +230,7 @@ impl StoredJob {
             metadata,
             progress,
             key,
+            hidden,
         } = job;
         Ok(StoredJob {
             id: JobId(job_id),
@@ -254,6 +258,7 @@ impl StoredJob {
             key,
             failed_attempts: Vec::new(),
             progress: progress.map(JobProgress::from_proto).transpose()?,
+            hidden,
         })
     }
 }

@@ -17,7 +17,10 @@ pub enum Scope {
     Enqueue,
     /// To work on them.
     Work,
-    /// To look at jobs, queues and schedules, and at the metrics.
+    /// To look at jobs, queues and schedules, and at the metrics, but not at what jobs carry:
+    /// [`StoredJob::hidden`](crate::StoredJob::hidden).
+    View,
+    /// To look at all of that.
     Read,
     /// To change them, and all that the others allow; for all queues, tokens too.
     Admin,
@@ -30,6 +33,7 @@ impl Scope {
         match self {
             Scope::Enqueue => v1::Scope::Enqueue,
             Scope::Work => v1::Scope::Work,
+            Scope::View => v1::Scope::View,
             Scope::Read => v1::Scope::Read,
             Scope::Admin => v1::Scope::Admin,
             Scope::Unknown => v1::Scope::Unspecified,
@@ -41,6 +45,7 @@ impl Scope {
             v1::Scope::Unspecified => Scope::Unknown,
             v1::Scope::Enqueue => Scope::Enqueue,
             v1::Scope::Work => Scope::Work,
+            v1::Scope::View => Scope::View,
             v1::Scope::Read => Scope::Read,
             v1::Scope::Admin => Scope::Admin,
         }

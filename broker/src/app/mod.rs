@@ -66,7 +66,10 @@ pub async fn serve(
     let asked = Arc::clone(&core);
     let metrics = Metrics {
         recorded,
-        measure: Arc::new(move || measured.measure()),
+        measure: Arc::new(move || {
+            let core = Arc::clone(&measured);
+            Box::pin(async move { core.measure().await })
+        }),
         may_read: Arc::new(move |authorization, peer| may_read(&asked, authorization, peer)),
     };
     let (traces, exporter) = traces(&config, grpc_address.port())?.unzip();
@@ -177,7 +180,7 @@ fn may_read(
     }
     match core.access.caller(&core.clock, authorization, peer.names()) {
         Err(_) => Err(::http::StatusCode::UNAUTHORIZED),
-        Ok(caller) if caller.allows(Scope::Read) => Ok(()),
+        Ok(caller) if caller.allows(Scope::View) => Ok(()),
         Ok(_) => Err(::http::StatusCode::FORBIDDEN),
     }
 }

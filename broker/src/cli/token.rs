@@ -28,7 +28,7 @@ pub(super) struct Create {
     /// For people, 1 to 128 characters
     #[arg(long, value_parser = name)]
     name: String,
-    /// What it is for: enqueue, work, read, admin
+    /// What it is for: enqueue, work, view, read, admin
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', required = true)]
     scopes: Vec<String>,
     /// Queues that it is for: a name, or a beginning and a *; can be given several times [default: *]

@@ -12,18 +12,21 @@ pub enum Scope {
     Enqueue,
     /// Take jobs and report their outcomes.
     Work,
+    /// Look, but not at what jobs carry.
+    View,
     Read,
     /// Change jobs that are stored, and all that the others allow; with all queues, tokens too.
     Admin,
 }
 
 impl Scope {
-    pub const ALL: [Self; 4] = [Self::Enqueue, Self::Work, Self::Read, Self::Admin];
+    pub const ALL: [Self; 5] = [Self::Enqueue, Self::Work, Self::View, Self::Read, Self::Admin];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Enqueue => "enqueue",
             Self::Work => "work",
+            Self::View => "view",
             Self::Read => "read",
             Self::Admin => "admin",
         }
@@ -35,7 +38,7 @@ impl FromStr for Scope {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|scope| scope.name() == text);
-        found.ok_or_else(|| format!("enqueue, work, read or admin; this is {text:?}"))
+        found.ok_or_else(|| format!("enqueue, work, view, read or admin; this is {text:?}"))
     }
 }
 
@@ -99,7 +102,8 @@ pub struct Grant {
 
 impl Grant {
     pub fn allows(&self, scope: Scope) -> bool {
-        self.scopes.iter().any(|one| [scope, Scope::Admin].contains(one))
+        let reads = |one| scope == Scope::View && one == Scope::Read;
+        self.scopes.iter().any(|one| [scope, Scope::Admin].contains(one) || reads(*one))
     }
 
     pub fn is_for(&self, queue: &str) -> bool {

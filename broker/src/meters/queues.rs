@@ -1,7 +1,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::Histogram;
-use crate::{domain::QueueId, engine::QueueLoad};
+use crate::{
+    domain::{QueueId, QueueStats},
+    engine::QueueLoad,
+};
 
 /// The figures of one queue since the start.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +24,8 @@ pub struct QueueMeter {
     pub run: Histogram,
     /// As last looked at.
     pub load: Option<QueueLoad>,
+    /// As it was last read. Not of the others.
+    pub depth: Option<QueueStats>,
 }
 
 /// By queue, for so many queues that were seen first; all others together.
@@ -68,6 +73,18 @@ impl Meters {
             if let Some(backlog) = load.backlog {
                 *sum.backlog.get_or_insert_default() += backlog;
             }
+        }
+    }
+
+    /// Those that are counted each.
+    pub fn queues(&self) -> Vec<QueueId> {
+        self.queues.keys().copied().collect()
+    }
+
+    /// Replaces what was read before; `None`: nothing is known.
+    pub fn set_depths(&mut self, depths: Option<&HashMap<QueueId, QueueStats>>) {
+        for (queue, meter) in &mut self.queues {
+            meter.depth = depths.and_then(|depths| depths.get(queue).copied());
         }
     }
 

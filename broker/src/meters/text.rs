@@ -5,7 +5,7 @@ use super::{
     histogram::{BOUNDS_MICROS, Histogram},
     queues::QueueMeter,
 };
-use crate::engine::QueueLoad;
+use crate::{domain::QueueStats, engine::QueueLoad};
 
 /// The families of queues in Prometheus' text form.
 pub fn by_queue(queues: &[(Arc<str>, QueueMeter)]) -> String {
@@ -22,6 +22,8 @@ pub fn by_queue(queues: &[(Arc<str>, QueueMeter)]) -> String {
     text.load("currant_queue_attempts_held", |load| Some(load.held));
     text.load("currant_queue_jobs_buffered", |load| Some(load.buffered));
     text.load("currant_queue_jobs_backlog", |load| load.backlog);
+    text.depths("currant_queue_jobs");
+    text.ages("currant_queue_oldest_ready_seconds");
     text.out
 }
 
@@ -74,6 +76,35 @@ impl Text<'_> {
             if let Some(value) = meter.load.and_then(&of) {
                 let label = label(queue);
                 self.line(format_args!("{name}{{{label}}} {value}"));
+            }
+        }
+    }
+
+    /// A queue that couldn't be read has no lines, here and in `ages`.
+    fn depths(&mut self, name: &str) {
+        self.head(name);
+        for (queue, meter) in self.queues {
+            let Some(depth) = meter.depth else { continue };
+            let label = label(queue);
+            let QueueStats { scheduled, ready, succeeded, dead, cancelled, .. } = depth;
+            for (state, count) in [
+                ("scheduled", scheduled),
+                ("ready", ready),
+                ("succeeded", succeeded),
+                ("dead", dead),
+                ("cancelled", cancelled),
+            ] {
+                self.line(format_args!("{name}{{{label},state=\"{state}\"}} {}", count.jobs));
+            }
+        }
+    }
+
+    fn ages(&mut self, name: &str) {
+        self.head(name);
+        for (queue, meter) in self.queues {
+            if let Some(depth) = meter.depth {
+                let seconds = depth.oldest_ready_ms.unwrap_or(0) as f64 / 1e3;
+                self.line(format_args!("{name}{{{}}} {seconds}", label(queue)));
             }
         }
     }

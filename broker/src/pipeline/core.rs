@@ -21,11 +21,12 @@ use super::{
     dispatch::Dispatch,
     due::Due,
     enqueue::EnqueueCall,
+    failure_lines::FailureLines,
     metrics::Metrics,
     orphans::Orphans,
     report_progress::{self, ProgressCall},
     settle_call::SettleCall,
-    stats::{Depths, STATS_WATCHERS_MAX},
+    stats::{Depths, MeteredDepths, STATS_WATCHERS_MAX},
     wakeup::Wakeup,
     watch::Watches,
 };
@@ -78,8 +79,11 @@ pub struct Core {
     pub(super) wakeup: Wakeup,
     pub(super) orphans: Orphans,
     pub(super) watches: Watches,
+    pub(super) failure_lines: Mutex<FailureLines>,
     /// The last look at how many jobs there are.
     pub(super) depths: tokio::sync::Mutex<Option<Arc<Depths>>>,
+    /// The last look for the metrics, and what it found.
+    pub(super) metered_depths: tokio::sync::Mutex<Option<(Duration, Option<MeteredDepths>)>>,
     /// Claims and take-overs read, the heartbeat writes: the watermark isn't raised over one in flight.
     pub(super) watermark: RwLock<()>,
     /// For calls that change or list jobs: so many have a connection at a time.
@@ -128,7 +132,9 @@ impl Core {
             wakeup: Wakeup::default(),
             orphans: Orphans::default(),
             watches: Watches::new(limits.watches_max),
+            failure_lines: Mutex::default(),
             depths: tokio::sync::Mutex::new(None),
+            metered_depths: tokio::sync::Mutex::new(None),
             watermark: RwLock::new(()),
             changes: Semaphore::new(CHANGES_AT_A_TIME),
             changes_of_all: Arc::new(Semaphore::new(CHANGES_OF_ALL_MAX)),

@@ -21,6 +21,7 @@ mod enqueue;
 mod enqueue_unique;
 mod error;
 mod explain;
+mod failure_lines;
 mod get;
 mod hold;
 mod limits;

@@ -13,6 +13,7 @@ use super::{
     Core, PipelineError, Suspect,
     dispatch::Dispatch,
     error::log,
+    failure_lines::FailureLine,
     persist::Persistence,
     settle_call::{By, Holder, Item, SettleCall},
 };
@@ -247,6 +248,7 @@ impl Core {
         }
         let mut written: Vec<JobKey> = settled.iter().map(|one| one.key).collect();
         written.sort_unstable();
+        let mut failures = Vec::new();
         let mut dispatch = self.dispatch.lock();
         // Others were quicker with the rest.
         for row in rows.iter().filter(|row| written.binary_search(&row.key).is_ok()) {
@@ -261,8 +263,15 @@ impl Core {
             // Only a failure leaves an error, and what has expired.
             if row.failure.is_some() && row.outcome == Some(OUTCOME_CANCELLED) {
                 metrics::counter!("currant_jobs_expired_total").increment(1);
-            } else if row.failure.is_some() {
+            } else if let Some(failure) = &row.failure {
                 meter.failed += 1;
+                failures.push(FailureLine {
+                    key: row.key,
+                    attempt: row.attempt,
+                    failures: row.failures,
+                    class: failure.class.clone(),
+                    next: name,
+                });
                 meter.retried += u64::from(row.outcome.is_none());
             }
             match row.outcome {
@@ -270,6 +279,12 @@ impl Core {
                 Some(_) => meter.cancelled += 1,
                 None => {}
             }
+        }
+        drop(dispatch);
+        let mut lines = self.failure_lines.lock();
+        for failure in failures {
+            let queue = self.queues.name(failure.key.queue);
+            lines.write(self.clock.now(), queue.as_deref().unwrap_or_default(), &failure);
         }
     }
 }

@@ -2,10 +2,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Caller, Core, PipelineError};
+use super::{Caller, Core, PipelineError, error::log};
 use crate::{
     domain::{Count, Queue, QueueId, QueueStats, Sampled},
-    store::{self, StoreError},
+    store::{self, Load, Standing, StoreError},
 };
 
 /// Jobs that are counted one by one: more are estimated.
@@ -14,6 +14,12 @@ const COUNTED_MAX: u64 = 10_000;
 const SAMPLED_PAGES: f64 = 2000.0;
 /// How long a sample is good for: all queues share it.
 const SAMPLE_TIME: Duration = Duration::from_secs(5);
+/// What metrics say of queues is read when somebody asks for them, this long after the last time or later.
+const METERED_TIME: Duration = Duration::from_secs(15);
+/// Whoever asks for metrics waits so long for it.
+const METERED_TIME_MAX: Duration = Duration::from_secs(2);
+/// As `COUNTED_MAX`, of each queue that is measured.
+const METERED_COUNTED_MAX: u64 = 1000;
 
 /// What a look at the table says of all queues.
 pub(super) struct Depths {
@@ -24,6 +30,9 @@ pub(super) struct Depths {
     scheduled: HashMap<QueueId, u64>,
     all: bool,
 }
+
+/// How the queues stand that are measured each.
+pub(super) type MeteredDepths = Arc<HashMap<QueueId, QueueStats>>;
 
 /// Calls of `watch_stats` that may be under way.
 pub(super) const STATS_WATCHERS_MAX: usize = 16;
@@ -52,13 +61,10 @@ impl WatchStats {
         let mut queues = core.list_queues(&self.caller, &self.after, self.limit + 1).await?;
         let more = queues.len() > self.limit;
         queues.truncate(self.limit);
-        let mut standings = Vec::with_capacity(queues.len());
-        for queue in queues {
-            let stats = core.read_stats(&queue);
-            let stats = core.change("a queue's statistics could not be read", stats).await?;
-            standings.push((queue, stats));
-        }
-        Ok((standings, more))
+        let ids: Vec<QueueId> = queues.iter().map(|queue| queue.id).collect();
+        let stats = core.read_stats(&ids);
+        let stats = core.change("the statistics of queues could not be read", stats).await?;
+        Ok((queues.into_iter().zip(stats).collect(), more))
     }
 }
 
@@ -88,23 +94,40 @@ impl Core {
             let found = store::find_queues(&client, &[name], &self.queues.defaults).await?;
             drop(client);
             match found.first() {
-                Some(queue) => self.read_stats(queue).await.map(Some),
+                Some(queue) => Ok(self.read_stats(&[queue.id]).await?.pop()),
                 None => Ok(None),
             }
         })
         .await
     }
 
-    async fn read_stats(&self, queue: &Queue) -> Result<QueueStats, StoreError> {
+    /// As many, in order.
+    async fn read_stats(&self, queues: &[QueueId]) -> Result<Vec<QueueStats>, StoreError> {
         let depths = self.depths().await?;
         let client = self.store.client().await?;
-        let ready = store::count_ready(&client, queue.id, COUNTED_MAX).await?;
-        let dead = store::count_dead(&client, queue.id, COUNTED_MAX).await?;
-        let oldest = store::oldest_ready(&client, queue.id).await?;
-        let load = store::queue_load(&client, queue.id).await?;
-        let sampled = depths.sampled.get(&queue.id).copied().unwrap_or_default();
+        let standings = store::queue_standings(&client, queues, COUNTED_MAX).await?;
+        let mut stats = Vec::with_capacity(queues.len());
+        for queue in queues {
+            let load = store::queue_load(&client, *queue).await?;
+            let standing = standings.get(queue).copied().unwrap_or_default();
+            stats.push(self.stats_of(*queue, &depths, standing, COUNTED_MAX, load));
+        }
+        Ok(stats)
+    }
+
+    /// `counted_max`: up to how many jobs were counted.
+    fn stats_of(
+        &self,
+        queue: QueueId,
+        depths: &Depths,
+        standing: Standing,
+        counted_max: u64,
+        load: Load,
+    ) -> QueueStats {
+        let Standing { ready, dead, oldest_ready } = standing;
+        let sampled = depths.sampled.get(&queue).copied().unwrap_or_default();
         let estimate = |jobs| Count::sampled(jobs, depths.share);
-        let scheduled = depths.scheduled.get(&queue.id).copied().unwrap_or(0);
+        let scheduled = depths.scheduled.get(&queue).copied().unwrap_or(0);
         let scheduled = if depths.all {
             Count::exact(scheduled)
         } else {
@@ -114,18 +137,61 @@ impl Core {
         let age_ms = |at: chrono::DateTime<chrono::Utc>| {
             u64::try_from((now - at.timestamp_micros()) / 1000).unwrap_or(0)
         };
-        Ok(QueueStats {
+        QueueStats {
             scheduled,
-            ready: Count::bounded(ready, COUNTED_MAX, estimate(sampled.ready)),
+            ready: Count::bounded(ready, counted_max, estimate(sampled.ready)),
             running: load.held,
             succeeded: estimate(sampled.succeeded),
-            dead: Count::bounded(dead, COUNTED_MAX, estimate(sampled.dead)),
+            dead: Count::bounded(dead, counted_max, estimate(sampled.dead)),
             cancelled: estimate(sampled.cancelled),
-            oldest_ready_ms: oldest.map(age_ms),
+            oldest_ready_ms: oldest_ready.map(age_ms),
             enqueued_per_s: load.enqueued_per_s,
             completed_per_s: load.completed_per_s,
             sessions: load.sessions,
-        })
+        }
+    }
+
+    /// How the queues stand that are measured each: a look that is some seconds old, or a new one. `None`: it
+    /// failed or took too long, and is tried again as late as it would have been made anew.
+    pub(super) async fn depths_for_metrics(&self) -> Option<MeteredDepths> {
+        let mut last = self.metered_depths.lock().await;
+        if let Some((at, stats)) = last.as_ref()
+            && self.clock.now() < *at + METERED_TIME
+        {
+            return stats.clone();
+        }
+        let queues = self.dispatch.lock().meters.queues();
+        let look = tokio::time::timeout(METERED_TIME_MAX, self.look_for_metrics(&queues)).await;
+        let stats = match look {
+            Ok(Ok(stats)) => Some(Arc::new(stats)),
+            Ok(Err(error)) => {
+                log(&error, "the depths of queues could not be read for the metrics");
+                None
+            }
+            Err(_) => {
+                tracing::warn!("to read the depths of queues for the metrics takes too long");
+                None
+            }
+        };
+        *last = Some((self.clock.now(), stats.clone()));
+        stats
+    }
+
+    async fn look_for_metrics(
+        &self,
+        queues: &[QueueId],
+    ) -> Result<HashMap<QueueId, QueueStats>, StoreError> {
+        if queues.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let depths = self.depths().await?;
+        let client = self.store.client().await?;
+        let standings = store::queue_standings(&client, queues, METERED_COUNTED_MAX).await?;
+        let stats = |(queue, standing)| {
+            let load = Load::default();
+            (queue, self.stats_of(queue, &depths, standing, METERED_COUNTED_MAX, load))
+        };
+        Ok(standings.into_iter().map(stats).collect())
     }
 
     /// One look at a time, good for some seconds.

@@ -139,6 +139,7 @@ pub(super) fn schedule(schedule: Schedule, queue: String) -> pb::StoredSchedule 
         last_fire: last_at.map(timestamp),
         last_job_id: last_job.map_or(0, |id| id.0),
         from_file,
+        hidden: false,
     }
 }
 

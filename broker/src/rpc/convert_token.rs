@@ -83,6 +83,7 @@ fn scope(scope: pb::Scope) -> Option<Scope> {
         pb::Scope::Unspecified => None,
         pb::Scope::Enqueue => Some(Scope::Enqueue),
         pb::Scope::Work => Some(Scope::Work),
+        pb::Scope::View => Some(Scope::View),
         pb::Scope::Read => Some(Scope::Read),
         pb::Scope::Admin => Some(Scope::Admin),
     }
@@ -92,6 +93,7 @@ fn pb_scope(scope: Scope) -> pb::Scope {
     match scope {
         Scope::Enqueue => pb::Scope::Enqueue,
         Scope::Work => pb::Scope::Work,
+        Scope::View => pb::Scope::View,
         Scope::Read => pb::Scope::Read,
         Scope::Admin => pb::Scope::Admin,
     }

@@ -5,7 +5,7 @@ use tonic::Status;
 
 use super::{access::check_queue, check, status, status::Violations, stored};
 use crate::{
-    domain::{JobId, Listing, Queue, QueueId, State, first_id_at_ms},
+    domain::{JobId, Listing, Queue, QueueId, Scope, State, first_id_at_ms},
     pipeline::{Caller, Core},
 };
 
@@ -100,6 +100,10 @@ impl Filter {
         newest_first: bool,
     ) -> Result<(Arc<Queue>, Listing), Status> {
         let Self { queue: name, states, kind, error, tag, above, below } = self;
+        if error.is_some() && !caller.allows(Scope::Read) {
+            // It would be known by what is found.
+            return Err(status::no_scope(Scope::Read));
+        }
         let queue = find_queue(core, caller, &name).await?;
         let queue_id = queue.id;
         let listing =

@@ -2,7 +2,10 @@ use currant_proto::v1 as pb;
 use tonic::Status;
 
 use super::{Context, filter::hint, status, stored};
-use crate::{domain::JobId, pipeline::Caller};
+use crate::{
+    domain::{JobId, Scope},
+    pipeline::Caller,
+};
 
 impl Context {
     pub(super) async fn get(
@@ -18,9 +21,11 @@ impl Context {
         let (job, queue) = found.ok_or_else(|| status::not_found("job", job_id.to_string()))?;
         let failed = self.core.failed_attempts(&job).await.map_err(|error| status::of(&error))?;
         let queue = (queue.name.clone(), queue.max_attempts);
+        let reads = caller.allows(Scope::Read);
+        let failed = failed.into_iter().map(|one| stored::failed_attempt(reads, one));
         Ok(pb::GetResponse {
-            job: Some(stored::job(job, queue)),
-            failed_attempts: failed.into_iter().map(stored::failed_attempt).collect(),
+            job: Some(stored::shown(reads, stored::job(job, queue))),
+            failed_attempts: failed.collect(),
         })
     }
 }

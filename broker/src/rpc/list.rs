@@ -3,7 +3,7 @@ use tonic::Status;
 
 use super::{Context, filter::Filter, status, status::Violations, stored};
 use crate::{
-    domain::{JobId, QueueId},
+    domain::{JobId, QueueId, Scope},
     pipeline::Caller,
 };
 
@@ -31,7 +31,9 @@ impl Context {
         let size = if page_size == 0 { PAGE_SIZE } else { page_size };
         let page =
             self.core.list(listing, size as usize).await.map_err(|error| status::of(&error))?;
-        let job = |job| stored::job(job, (queue.name.clone(), queue.max_attempts));
+        let reads = caller.allows(Scope::Read);
+        let job =
+            |job| stored::shown(reads, stored::job(job, (queue.name.clone(), queue.max_attempts)));
         let token = |passed| Token { queue: queue.id, passed, newest_first }.write();
         Ok(pb::ListResponse {
             jobs: page.jobs.into_iter().map(job).collect(),

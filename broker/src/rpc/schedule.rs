@@ -10,7 +10,7 @@ use super::{
     stored,
 };
 use crate::{
-    domain::{NewSchedule, Schedule},
+    domain::{NewSchedule, Schedule, Scope},
     pipeline::{Caller, PipelineError, Written},
 };
 
@@ -63,7 +63,13 @@ impl Context {
     ) -> Result<pb::GetScheduleResponse, Status> {
         let pb::GetScheduleRequest { name } = request;
         check_name(&name)?;
-        let schedule = found(&name, self.core.get_schedule(caller, &name).await)?;
+        let mut schedule = found(&name, self.core.get_schedule(caller, &name).await)?;
+        if !caller.allows(Scope::Read) {
+            schedule.hidden = true;
+            if let Some(job) = schedule.schedule.as_mut().and_then(|one| one.job.as_mut()) {
+                job.payload.clear();
+            }
+        }
         Ok(pb::GetScheduleResponse { schedule: Some(schedule) })
     }
 

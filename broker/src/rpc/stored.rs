@@ -86,7 +86,17 @@ pub(super) fn job(job: StoredJob, queue: (String, u16)) -> pb::Job {
         metadata,
         progress: progress.map(pb_progress),
         key: job_key.unwrap_or_default(),
+        hidden: false,
     }
+}
+
+/// Leaves out what it carries, unless the caller may read that.
+pub(super) fn shown(reads: bool, job: pb::Job) -> pb::Job {
+    if reads {
+        return job;
+    }
+    let (payload, result, error) = Default::default();
+    pb::Job { payload, result, error, hidden: true, ..job }
 }
 
 fn pb_progress(progress: Progress) -> pb::Progress {
@@ -99,16 +109,17 @@ fn pb_progress(progress: Progress) -> pb::Progress {
     }
 }
 
-pub(super) fn failed_attempt(failed: FailedAttempt) -> pb::FailedAttempt {
+pub(super) fn failed_attempt(reads: bool, failed: FailedAttempt) -> pb::FailedAttempt {
     let FailedAttempt { attempt, failed_at, worker, session, failure } = failed;
     let Failure { class, message, details } = failure;
+    let (error, details) = if reads { (message, details) } else { Default::default() };
     pb::FailedAttempt {
         attempt: attempt.cast_unsigned(),
         failed_at: Some(timestamp(failed_at)),
         worker: worker.unwrap_or_default(),
         session_id: session.unwrap_or_default(),
         class,
-        error: message,
+        error,
         details,
     }
 }

@@ -4,7 +4,7 @@ use tonic::Status;
 
 use super::{Context, filter::hint, status, stored};
 use crate::{
-    domain::JobId,
+    domain::{JobId, Scope},
     pipeline::{Caller, PipelineError, Seen},
 };
 
@@ -21,6 +21,7 @@ impl Context {
         let found = found.filter(|(_, queue)| caller.may_use(&queue.name));
         let gone = move || status::not_found("job", job_id.to_string());
         let (watcher, queue) = found.ok_or_else(gone)?;
+        let reads = caller.allows(Scope::Read);
         let keep_alive = self.settings.keep_alive_interval;
         Ok(stream::unfold(Some(watcher), move |watcher| {
             let queue = (queue.name.clone(), queue.max_attempts);
@@ -30,7 +31,8 @@ impl Context {
                     Err(_) => (Ok(pb::WatchResponse { job: None }), true),
                     Ok(Seen::Job(job)) => {
                         let more = !job.state.is_final();
-                        let job = Some(stored::job(job.as_ref().clone(), queue));
+                        let job = stored::job(job.as_ref().clone(), queue);
+                        let job = Some(stored::shown(reads, job));
                         (Ok(pb::WatchResponse { job }), more)
                     }
                     Ok(Seen::Gone) => (Err(gone()), false),

@@ -89,9 +89,7 @@ pub use migrate::{MigrateError, migrate, missing, newest_version};
 pub use notify::notify_ready;
 pub use promote_jobs::{next_due, promote_jobs};
 pub use prune_jobs::{next_jobs, prune_jobs};
-pub use queue_depths::{
-    count_dead, count_ready, job_pages, next_scheduled, oldest_ready, sample_jobs,
-};
+pub use queue_depths::{Standing, job_pages, next_scheduled, queue_standings, sample_jobs};
 pub use queue_loads::{Load, LoadRow, brokers_behind, follow_queues, queue_load, tell_loads};
 pub use queue_owners::{attempts_over, disown_queues, own_queues, running_attempts};
 pub use queues::{

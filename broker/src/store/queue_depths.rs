@@ -26,53 +26,47 @@ const SCHEDULED: Statement = Statement::new(
 SELECT queue_id FROM currant.job WHERE phase = 0 ORDER BY run_at LIMIT $1::bigint",
 );
 
-const READY: Statement = Statement::new(
-    "count_ready",
-    "/* count_ready */
-SELECT count(*) FROM (
-    (SELECT FROM currant.job WHERE queue_id = $1::int AND phase = 1 AND key IS NULL
-     ORDER BY priority DESC, id LIMIT $2::bigint)
-  UNION ALL
-    (SELECT FROM currant.job WHERE queue_id = $1::int AND phase = 1 AND key IS NOT NULL
-     ORDER BY key LIMIT $2::bigint)
-  LIMIT $2::bigint) r",
+/// Of each queue: its ready and its dead jobs, counted up to a bound, and the oldest ready one: from the first
+/// job of each priority to that of the next lower one; and of the first thousand keys, from the first job of each
+/// to that of the next.
+const STANDINGS: Statement = Statement::new(
+    "queue_standings",
+    "/* queue_standings */
+SELECT q.id, (
+    SELECT count(*) FROM (
+        (SELECT FROM currant.job WHERE queue_id = q.id AND phase = 1 AND key IS NULL
+         ORDER BY priority DESC, id LIMIT $2::bigint)
+      UNION ALL
+        (SELECT FROM currant.job WHERE queue_id = q.id AND phase = 1 AND key IS NOT NULL
+         ORDER BY key LIMIT $2::bigint)
+      LIMIT $2::bigint) r
+), (
+    SELECT count(*) FROM (SELECT FROM currant.dead_job WHERE queue_id = q.id ORDER BY id LIMIT $2::bigint) d
+), (
+    WITH RECURSIVE head AS (
+        (SELECT priority, id, run_at FROM currant.job WHERE queue_id = q.id AND phase = 1 AND key IS NULL
+         ORDER BY priority DESC, id LIMIT 1)
+      UNION ALL
+        SELECT n.priority, n.id, n.run_at
+        FROM head h, LATERAL (SELECT priority, id, run_at FROM currant.job
+                              WHERE queue_id = q.id AND phase = 1 AND key IS NULL AND priority < h.priority
+                              ORDER BY priority DESC, id LIMIT 1) n
+    ), keyed (key, id, run_at, step) AS (
+        (SELECT key, id, run_at, 1 FROM currant.job WHERE queue_id = q.id AND phase = 1 AND key IS NOT NULL
+         ORDER BY key, priority DESC, id LIMIT 1)
+      UNION ALL
+        SELECT n.key, n.id, n.run_at, k.step + 1
+        FROM keyed k, LATERAL (SELECT key, id, run_at FROM currant.job
+                               WHERE queue_id = q.id AND phase = 1 AND key > k.key
+                               ORDER BY key, priority DESC, id LIMIT 1) n
+        WHERE k.step < 1000
+    )
+    SELECT min(greatest(to_timestamp((id >> 22) / 1000.0), run_at))
+    FROM (SELECT id, run_at FROM head UNION ALL SELECT id, run_at FROM keyed) r
+) FROM unnest($1::int[]) AS q (id)",
 );
 
-const DEAD: Statement = Statement::new(
-    "count_dead",
-    "/* count_dead */
-SELECT count(*) FROM (SELECT FROM currant.dead_job WHERE queue_id = $1::int
-                      ORDER BY id LIMIT $2::bigint) d",
-);
-
-/// From the first job of each priority to that of the next lower one; and of the first thousand keys, from the
-/// first job of each to that of the next.
-const OLDEST: Statement = Statement::new(
-    "oldest_ready",
-    "/* oldest_ready */
-WITH RECURSIVE head AS (
-    (SELECT priority, id, run_at FROM currant.job WHERE queue_id = $1::int AND phase = 1 AND key IS NULL
-     ORDER BY priority DESC, id LIMIT 1)
-  UNION ALL
-    SELECT n.priority, n.id, n.run_at
-    FROM head h, LATERAL (SELECT priority, id, run_at FROM currant.job
-                          WHERE queue_id = $1::int AND phase = 1 AND key IS NULL AND priority < h.priority
-                          ORDER BY priority DESC, id LIMIT 1) n
-), keyed (key, id, run_at, step) AS (
-    (SELECT key, id, run_at, 1 FROM currant.job WHERE queue_id = $1::int AND phase = 1 AND key IS NOT NULL
-     ORDER BY key, priority DESC, id LIMIT 1)
-  UNION ALL
-    SELECT n.key, n.id, n.run_at, k.step + 1
-    FROM keyed k, LATERAL (SELECT key, id, run_at FROM currant.job
-                           WHERE queue_id = $1::int AND phase = 1 AND key > k.key
-                           ORDER BY key, priority DESC, id LIMIT 1) n
-    WHERE k.step < 1000
-)
-SELECT min(greatest(to_timestamp((id >> 22) / 1000.0), run_at))
-FROM (SELECT id, run_at FROM head UNION ALL SELECT id, run_at FROM keyed) r",
-);
-
-pub(super) const STATEMENTS: [Statement; 6] = [PAGES, SAMPLE, SCHEDULED, READY, DEAD, OLDEST];
+pub(super) const STATEMENTS: [Statement; 4] = [PAGES, SAMPLE, SCHEDULED, STANDINGS];
 
 /// How many pages the table of jobs has.
 pub async fn job_pages(client: &Client) -> Result<u64, StoreError> {
@@ -104,32 +98,29 @@ pub async fn next_scheduled(client: &Client, limit: u64) -> Result<Vec<QueueId>,
     Ok(rows.iter().map(|row| QueueId(row.get(0))).collect())
 }
 
-/// How many jobs of a queue are ready, counted up to `limit`.
-pub async fn count_ready(client: &Client, queue: QueueId, limit: u64) -> Result<u64, StoreError> {
-    count(READY, client, queue, limit).await
+/// What is read of a queue itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standing {
+    pub ready: u64,
+    pub dead: u64,
+    /// Since when the job that has waited longest has been ready, of the first jobs of each priority.
+    pub oldest_ready: Option<DateTime<Utc>>,
 }
 
-/// How many jobs of a queue are dead, counted up to `limit`.
-pub async fn count_dead(client: &Client, queue: QueueId, limit: u64) -> Result<u64, StoreError> {
-    count(DEAD, client, queue, limit).await
-}
-
-async fn count(
-    statement: Statement,
+/// How queues stand: jobs are counted up to `limit`.
+pub async fn queue_standings(
     client: &Client,
-    queue: QueueId,
+    queues: &[QueueId],
     limit: u64,
-) -> Result<u64, StoreError> {
+) -> Result<HashMap<QueueId, Standing>, StoreError> {
+    let queues: Vec<i32> = queues.iter().map(|queue| queue.0).collect();
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = statement.query(client, &[&queue.0, &limit]).await?;
-    Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
-}
-
-/// Since when the job that has waited longest has been ready, of the first jobs of each priority.
-pub async fn oldest_ready(
-    client: &Client,
-    queue: QueueId,
-) -> Result<Option<DateTime<Utc>>, StoreError> {
-    let rows = OLDEST.query(client, &[&queue.0]).await?;
-    Ok(rows.first().and_then(|row| row.get(0)))
+    let rows = STANDINGS.query(client, &[&queues, &limit]).await?;
+    let count = |row: &tokio_postgres::Row, column| row.get::<_, i64>(column).unsigned_abs();
+    let standing = |row: &tokio_postgres::Row| Standing {
+        ready: count(row, 1),
+        dead: count(row, 2),
+        oldest_ready: row.get(3),
+    };
+    Ok(rows.iter().map(|row| (QueueId(row.get(0)), standing(row))).collect())
 }

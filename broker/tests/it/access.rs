@@ -6,9 +6,9 @@ use bytes::Bytes;
 use currant_broker::rpc::{ACCESS, Needs};
 use currant_proto::v1::{
     Attempt, CancelRequest, CancelVerdict, Change, ChangeAllRequest, CompleteRequest, Completion,
-    DeleteRequest, DeleteVerdict, EnqueueRequest, EnqueueStreamRequest, GetRequest,
-    ListTokensRequest, NewJob, RetryRequest, SubscribeRequest, Succeeded, Verdict, WatchRequest,
-    completion::Outcome,
+    DeleteRequest, DeleteVerdict, EnqueueRequest, EnqueueStreamRequest, Failed, FailedAttempt,
+    GetRequest, JobFilter, ListRequest, ListTokensRequest, NewJob, RetryRequest, SubscribeRequest,
+    Succeeded, Verdict, WatchRequest, completion::Outcome,
 };
 use prost_reflect::{prost::Message, prost_types::FileDescriptorProto};
 use tonic::{Code, Status, Streaming};
@@ -129,7 +129,7 @@ async fn scopes_and_queues_are_named_when_they_are_missing() {
     let status = workers(&broker, &producer).subscribe(subscription("emails")).await.unwrap_err();
     assert_eq!(refusal(&status).2, named("scope", "work"));
     let status = jobs(&broker, &producer).get(get(1)).await.unwrap_err();
-    assert_eq!(refusal(&status).2, named("scope", "read"));
+    assert_eq!(refusal(&status).2, named("scope", "view"));
     let cancel = CancelRequest { job_ids: vec![1], ..CancelRequest::default() };
     let status = jobs(&broker, &producer).cancel(cancel).await.unwrap_err();
     assert_eq!(refusal(&status).2, named("scope", "admin"));
@@ -160,6 +160,65 @@ async fn scopes_and_queues_are_named_when_they_are_missing() {
     let job_id = stored.into_inner().job_ids[0];
     assert!(jobs(&broker, &reader).get(get(job_id)).await.is_ok());
     assert!(workers(&broker, &worker).subscribe(subscription("emails/eu")).await.is_ok());
+}
+
+#[tokio::test]
+async fn who_may_only_view_sees_jobs_without_what_they_carry() {
+    let database = Database::fresh().await;
+    let all = token(&database, "enqueue,work,read", "*");
+    let [viewer, reader] = ["view", "read"].map(|scope| token(&database, scope, "*"));
+    let broker = Broker::start_with(&database, &[REQUIRED]).await;
+    let jobs_of = EnqueueRequest {
+        jobs: vec![NewJob { max_attempts: 1, ..job("emails", b"a payload") }],
+        ..EnqueueRequest::default()
+    };
+    let job_id = jobs(&broker, &all).enqueue(jobs_of).await.unwrap().into_inner().job_ids[0];
+    let mut stream =
+        workers(&broker, &all).subscribe(subscription("emails")).await.unwrap().into_inner();
+    while !format!("{:?}", stream.message().await.unwrap().unwrap()).contains("Assignments") {}
+    let failed = Failed {
+        error: "an error".to_owned(),
+        class: "Refused".to_owned(),
+        details: "its details".to_owned(),
+        ..Failed::default()
+    };
+    let completion = Completion { job_id, attempt: 1, outcome: Some(Outcome::Failed(failed)) };
+    let report = CompleteRequest { completions: vec![completion], ..CompleteRequest::default() };
+    let answer = workers(&broker, &all).complete(report).await.unwrap().into_inner();
+    assert_eq!(answer.verdicts, [i32::from(Verdict::Applied)]);
+
+    let listing = |error: &str| ListRequest {
+        filter: Some(JobFilter {
+            queue: "emails".to_owned(),
+            error: error.to_owned(),
+            ..JobFilter::default()
+        }),
+        ..ListRequest::default()
+    };
+    let shown = async |secret: &str| {
+        let got = jobs(&broker, secret).get(get(job_id)).await.unwrap().into_inner();
+        let listed = jobs(&broker, secret).list(listing("")).await.unwrap().into_inner();
+        let watch = WatchRequest { job_id, ..WatchRequest::default() };
+        let mut watched = jobs(&broker, secret).watch(watch).await.unwrap().into_inner();
+        let watched = watched.message().await.unwrap().unwrap();
+        let got_job = got.job.unwrap();
+        // Only Get has it.
+        let payload: &[u8] = if got_job.hidden { b"" } else { b"a payload" };
+        assert_eq!(got_job.payload, payload);
+        for job in [&got_job, &listed.jobs[0], &watched.job.unwrap()] {
+            let error = if job.hidden { "" } else { "an error" };
+            assert_eq!((job.job_id, &*job.error, job.hidden), (job_id, error, secret == viewer));
+        }
+        let FailedAttempt { class, error, details, .. } = got.failed_attempts[0].clone();
+        (class, error, details)
+    };
+    let expected = ["Refused", "an error", "its details"].map(str::to_owned);
+    assert_eq!(shown(&reader).await, expected.into());
+    assert_eq!(shown(&viewer).await, ("Refused".to_owned(), String::new(), String::new()));
+    // Whoever asks for jobs with an error would learn of it.
+    let status = jobs(&broker, &viewer).list(listing("an e")).await.unwrap_err();
+    assert_eq!(refusal(&status).2, named("scope", "read"));
+    assert!(jobs(&broker, &reader).list(listing("an e")).await.is_ok());
 }
 
 #[tokio::test]

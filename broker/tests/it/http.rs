@@ -1,5 +1,6 @@
 //! What operators see: health, logs. Metrics: `metrics`.
 
+use currant_proto::v1::{Failed, completion::Outcome};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -62,16 +63,35 @@ async fn logs_are_json_and_keep_secrets_and_payloads() {
     broker.enqueue([job("emails", b"my letter")]).await;
     let held = worker.job().await;
     worker.succeed([&held]).await;
+    broker.enqueue((0..2).map(|_| job("emails", b"my letter"))).await;
+    for discard in [false, true] {
+        let (error, class) = ("my error".to_owned(), "Refused".to_owned());
+        let failed = Failed { error, class, discard, ..Failed::default() };
+        let held = worker.job().await;
+        worker.report([&held], Outcome::Failed(failed)).await;
+    }
     drop(worker);
     broker.signal_to_stop();
     eventually("it drains", async || broker.log().contains("drained; ")).await;
     let log = broker.log();
+    let mut failures = Vec::new();
     for line in log.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        if line["class"] == "Refused" {
+            failures.push(line.clone());
+        }
         assert!(line["level"].is_string() && line["timestamp"].is_string(), "{line}");
     }
     assert!(log.contains("DEBUG"), "{log}");
-    for secret in ["hunter2", "my letter", &format!("{:?}", b"my letter")] {
+    // A line a failure.
+    let expected = [("INFO", "an attempt failed"), ("WARN", "a job is dead")];
+    for (line, (level, message)) in failures.iter().zip(expected) {
+        assert_eq!((&line["level"], &line["message"]), (&level.into(), &message.into()));
+        assert_eq!((&line["queue"], &line["attempt"]), (&"emails".into(), &1.into()));
+        assert!(line["job"].is_i64(), "{line}");
+    }
+    assert_eq!(failures.len(), 2, "{failures:?}");
+    for secret in ["hunter2", "my letter", "my error", &format!("{:?}", b"my letter")] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
     broker.end().await;

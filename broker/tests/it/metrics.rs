@@ -122,6 +122,17 @@ async fn metrics_tell_of_each_queue_of_flushes_and_of_statements() {
     ] {
         assert_eq!(of_emails(name), expected, "{name} in\n{metrics}");
     }
+    let states =
+        [("scheduled", 0.0), ("ready", 0.0), ("succeeded", 2.0), ("dead", 1.0), ("cancelled", 0.0)];
+    for (state, expected) in states {
+        let labels = format!("messaging_destination_name=\"emails\",state=\"{state}\"");
+        assert_eq!(
+            value(&metrics, &format!("currant_queue_jobs{{{labels}}}")),
+            expected,
+            "{state}"
+        );
+    }
+    assert_eq!(of_emails("currant_queue_oldest_ready_seconds"), 0.0);
     for (outcome, expected) in [("succeeded", 2.0), ("dead", 1.0), ("cancelled", 0.0)] {
         let labels = format!("messaging_destination_name=\"emails\",outcome=\"{outcome}\"");
         let series = format!("currant_jobs_completed_total{{{labels}}}");
@@ -206,4 +217,20 @@ async fn queues_beyond_the_bound_are_counted_together() {
         assert_eq!(value(&metrics, &format!("currant_jobs_enqueued_total{{{label}}}")), enqueued);
     }
     assert!(!metrics.contains("\"second\"") && !metrics.contains("\"third\""), "{metrics}");
+}
+
+#[tokio::test]
+async fn depths_are_read_at_a_scrape_and_are_absent_while_the_database_is_away() {
+    let (server, database) = Database::own_server(&[]).await;
+    let broker = Broker::start(&database).await;
+    broker.enqueue((0..3).map(|_| job("emails", b"waits"))).await;
+    let ready = "currant_queue_jobs{messaging_destination_name=\"emails\",state=\"ready\"}";
+    let metrics = broker.metrics().await;
+    assert_eq!(value(&metrics, ready), 3.0);
+    assert!(metrics.contains("currant_queue_oldest_ready_seconds{"), "{metrics}");
+    // Those of a look are good for some seconds.
+    broker.enqueue([job("emails", b"waits")]).await;
+    assert_eq!(value(&broker.metrics().await, ready), 3.0);
+    server.stop().unwrap();
+    eventually("they are gone", async || !broker.metrics().await.contains(ready)).await;
 }

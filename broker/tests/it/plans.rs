@@ -79,7 +79,6 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         "next_due" => &[("job_scheduled", "")],
         "sample_jobs" => &[("Sample Scan", "")],
         "next_scheduled" => &[("job_scheduled", "")],
-        "count_ready" => &[("job_ready", "queue_id = $1"), ("job_keyed", "queue_id = $1")],
         "jobs_ahead" => &[
             ("job_ready", "queue_id = $1 AND priority > $3"),
             ("job_ready", "queue_id = $1 AND priority = $3 AND id < $2"),
@@ -94,11 +93,13 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
             ("job_keyed", "queue_id = $1 AND key = $2 AND priority < h.priority"),
         ],
         "job_owner" => &[("job_pkey", "queue_id = $1 AND id = $2")],
-        "oldest_ready" => &[
-            ("job_ready", "queue_id = $1"),
-            ("job_ready", "queue_id = $1 AND priority < h.priority"),
-            ("job_keyed", "queue_id = $1"),
-            ("job_keyed", "queue_id = $1 AND key > k.key"),
+        "queue_standings" => &[
+            ("job_ready", "queue_id = q.id"),
+            ("job_keyed", "queue_id = q.id"),
+            ("job_ready", "queue_id = q.id"),
+            ("job_ready", "queue_id = q.id AND priority < h.priority"),
+            ("job_keyed", "queue_id = q.id"),
+            ("job_keyed", "queue_id = q.id AND key > k.key"),
         ],
         "due_schedules" => &[("job_pkey", "queue_id = s.queue_id AND id = s.last_job")],
         "running_attempts" => &[
@@ -145,7 +146,6 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         | "list_queues"
         | "changed_queues"
         | "job_pages"
-        | "count_dead"
         | "tell_loads"
         | "follow_queues"
         | "list_brokers"

@@ -99,7 +99,7 @@ async fn bad_tokens_are_refused_by_field_and_their_number_is_bounded() {
     for (bad, field, limit) in [
         (CreateTokenRequest { name: String::new(), ..good() }, "name", "1 to 128"),
         (CreateTokenRequest { name: "x".repeat(129), ..good() }, "name", "at most 128"),
-        (CreateTokenRequest { scopes: vec![], ..good() }, "scopes", "1 to 4; this has 0"),
+        (CreateTokenRequest { scopes: vec![], ..good() }, "scopes", "1 to 5; this has 0"),
         (CreateTokenRequest { scopes: vec![0], ..good() }, "scopes[0]", "a scope"),
         (CreateTokenRequest { scopes: vec![9], ..good() }, "scopes[0]", "a scope"),
         (CreateTokenRequest { queues: vec![], ..good() }, "queues", "1 to 100; this has 0"),

@@ -57,6 +57,8 @@ enum ScopeArg {
     Enqueue,
     /// To work on them
     Work,
+    /// To look, but not at what jobs carry
+    View,
     /// To look
     Read,
     /// To change
@@ -68,6 +70,7 @@ impl ScopeArg {
         match self {
             ScopeArg::Enqueue => Scope::Enqueue,
             ScopeArg::Work => Scope::Work,
+            ScopeArg::View => Scope::View,
             ScopeArg::Read => Scope::Read,
             ScopeArg::Admin => Scope::Admin,
         }

@@ -26,6 +26,7 @@ fn name(scope: Scope) -> &'static str {
     match scope {
         Scope::Enqueue => "enqueue",
         Scope::Work => "work",
+        Scope::View => "view",
         Scope::Read => "read",
         Scope::Admin => "admin",
         _ => "unknown",

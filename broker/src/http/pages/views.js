@@ -270,6 +270,7 @@ export async function job(page, queueName, id) {
         ['Time-out', it.timeout ? span(ms(it.timeout)) : null], ['Trace', it.traceparent ? h('code', {}, it.traceparent) : null],
       ]),
       h('h2', {}, 'What happened'), line(it, state, failedAttempts),
+      it.hidden ? h('p', { class: 'soft', 'data-key': 'hidden' }, 'Payload, result and errors are hidden: the token has the scope view, not read.') : null,
       it.payload ? [h('h2', {}, 'Payload'), h('pre', { tabindex: 0 }, bytes(it.payload, it.contentType))] : null,
       it.result ? [h('h2', {}, 'Result'), h('pre', { tabindex: 0 }, bytes(it.result))] : null,
     );

@@ -31,6 +31,8 @@ pub(crate) struct Due {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     pub(crate) start_ns: u64,
+    /// The number of the first job.
+    pub(crate) first: u64,
     pub(crate) jobs: u64,
     pub(crate) batch: u32,
     /// Jobs per second.
@@ -39,11 +41,12 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     fn due(&self, call: u64) -> Option<Due> {
-        let first = call * u64::from(self.batch);
-        let left = self.jobs.checked_sub(first).filter(|left| *left > 0)?;
+        let before = call * u64::from(self.batch);
+        let left = self.jobs.checked_sub(before).filter(|left| *left > 0)?;
         // From the number, not by adding up: rounding must not slow the rate.
-        let offset = u128::from(first) * 1_000_000_000 / u128::from(self.rate);
+        let offset = u128::from(before) * 1_000_000_000 / u128::from(self.rate);
         let count = left.min(self.batch.into()) as u32;
+        let first = self.first + before;
         Some(Due { call, first, count, intended_ns: self.start_ns + offset as u64 })
     }
 
@@ -91,18 +94,19 @@ mod tests {
 
     #[test]
     fn intended_times_keep_the_rate_without_drift() {
-        let schedule = Schedule { start_ns: 7, jobs: 10, batch: 4, rate: 3 };
+        let schedule = Schedule { start_ns: 7, first: 100, jobs: 10, batch: 4, rate: 3 };
         let calls: Vec<_> = (0..).map_while(|call| schedule.due(call)).collect();
         let times: Vec<_> = calls.iter().map(|due| due.intended_ns - 7).collect();
         assert_eq!(times, [0, 1_333_333_333, 2_666_666_666]);
         let counts: Vec<_> = calls.iter().map(|due| (due.first, due.count)).collect();
-        assert_eq!(counts, [(0, 4), (4, 4), (8, 2)]);
+        assert_eq!(counts, [(100, 4), (104, 4), (108, 2)]);
     }
 
     #[test]
     fn calls_come_when_they_are_due() {
         let clock = Clock::start();
-        let schedule = Schedule { start_ns: clock.now_ns(), jobs: 20, batch: 1, rate: 2000 };
+        let schedule =
+            Schedule { start_ns: clock.now_ns(), first: 0, jobs: 20, batch: 1, rate: 2000 };
         let mut receiver = start(clock, schedule).unwrap();
         for call in 0..20 {
             let due = receiver.blocking_recv().unwrap();

@@ -24,7 +24,9 @@ pub(crate) struct Sender {
     client: Client,
     recorder: Arc<Recorder>,
     queues: Arc<[&'static str]>,
-    /// How many the jobs have in turns.
+    /// Jobs with smaller numbers have a key of their own.
+    backlog: u64,
+    /// How many the others have in turns.
     keys: u32,
     payload_bytes: u32,
 }
@@ -53,6 +55,7 @@ impl Sender {
                 client: client(producer)?,
                 recorder: Arc::clone(recorder),
                 queues: Arc::clone(&queues),
+                backlog: settings.backlog,
                 keys: settings.keys,
                 payload_bytes: settings.payload_bytes,
             })
@@ -67,6 +70,9 @@ impl Sender {
         let numbered = (first..).zip(payloads);
         let jobs = numbered.map(|(number, payload)| {
             let job = NewJob::raw(queue, KIND, payload);
+            if number < self.backlog {
+                return job.key("backlog");
+            }
             match number.checked_rem(self.keys.into()) {
                 Some(key) => job.key(format!("key {key}")),
                 None => job,

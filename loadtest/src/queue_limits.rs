@@ -17,16 +17,33 @@ pub(crate) async fn set(settings: &Settings, endpoint: &str, queues: &[String]) 
     if !are_wanted(settings) {
         return Ok(());
     }
+    let limits = QueueSettings {
+        concurrency_max: settings.queue_concurrency_max,
+        rate: settings.queue_rate.map(RateLimit::per_second),
+        key_concurrency_max: settings.key_concurrency_max,
+        ..QueueSettings::default()
+    };
+    configure(settings, endpoint, queues, &limits).await
+}
+
+/// Takes the limits away, while jobs run and wait.
+pub(crate) async fn lift(settings: &Settings, endpoint: &str, queues: &[String]) -> Result<()> {
+    if !are_wanted(settings) {
+        return Ok(());
+    }
+    configure(settings, endpoint, queues, &QueueSettings::default()).await
+}
+
+async fn configure(
+    settings: &Settings,
+    endpoint: &str,
+    queues: &[String],
+    to: &QueueSettings,
+) -> Result<()> {
     let client = client(settings, endpoint).await?;
     for queue in queues {
-        let limits = QueueSettings {
-            concurrency_max: settings.queue_concurrency_max,
-            rate: settings.queue_rate.map(RateLimit::per_second),
-            key_concurrency_max: settings.key_concurrency_max,
-            ..QueueSettings::default()
-        };
-        let configured = client.configure_queue(queue.clone(), limits).await;
-        configured.with_context(|| format!("{queue} can't be limited"))?;
+        let configured = client.configure_queue(queue.clone(), to.clone()).await;
+        configured.with_context(|| format!("{queue} can't be configured"))?;
     }
     Ok(())
 }

@@ -63,6 +63,8 @@ pub(crate) struct Settings {
     /// 0: jobs have none.
     pub(crate) keys: u32,
     pub(crate) key_concurrency_max: Option<u32>,
+    /// Of one further key, stored before the workers come: `latency`.
+    pub(crate) backlog: u64,
     pub(crate) producers: u32,
     pub(crate) in_flight: u32,
     pub(crate) batch: u32,
@@ -96,6 +98,8 @@ pub(crate) struct Settings {
 const JOBS_PER_SECOND_MAX: u64 = 1_000_000;
 /// Jobs that `mixed` enqueues beside each of its backlog, at most.
 const DIRECT_TO_BACKLOG_MAX: u64 = 20;
+/// Jobs a call of those that `latency` stores before.
+pub(crate) const BACKLOG_BATCH: u32 = 1000;
 /// A broker's default limits: credit of one session, bytes of one message.
 const CREDIT_MAX: u32 = 10_000;
 const MESSAGE_BYTES_MAX: u64 = 4 << 20;
@@ -105,6 +109,10 @@ const JOB_OVERHEAD_BYTES: u64 = 64;
 impl Settings {
     /// Fills in the defaults of the mode and checks what the options say together.
     pub(crate) fn resolve(cli: Cli) -> Result<(Settings, Options)> {
+        let backlog = match &cli.command {
+            Some(Command::Latency(latency)) => latency.backlog,
+            _ => 0,
+        };
         let (mode, options, sql, points) = match cli.command {
             None => (Mode::Run, cli.options, false, Vec::new()),
             Some(Command::Run(o)) => (Mode::Run, o, false, Vec::new()),
@@ -127,7 +135,7 @@ impl Settings {
                 bail!("not a measurement of its own")
             }
         };
-        let settings = Settings::with_defaults(mode, &options, sql, points);
+        let settings = Settings { backlog, ..Settings::with_defaults(mode, &options, sql, points) };
         settings.check()?;
         Ok((settings, options))
     }
@@ -161,6 +169,7 @@ impl Settings {
             queue_rate: o.queue_rate,
             keys: o.keys.unwrap_or(0),
             key_concurrency_max: o.key_concurrency_max,
+            backlog: 0,
             producers: o.producers.unwrap_or(2),
             in_flight: o.in_flight.unwrap_or(2),
             batch: o.batch.unwrap_or(match mode {
@@ -190,13 +199,12 @@ impl Settings {
             self.concurrency + self.prefetch <= CREDIT_MAX,
             "--concurrency and --prefetch together: at most {CREDIT_MAX}, the credit of a session"
         );
-        let call_bytes =
-            u64::from(self.batch) * (u64::from(self.payload_bytes) + JOB_OVERHEAD_BYTES);
+        let batch = if self.backlog > 0 { self.batch.max(BACKLOG_BATCH) } else { self.batch };
+        let call_bytes = u64::from(batch) * (u64::from(self.payload_bytes) + JOB_OVERHEAD_BYTES);
         ensure!(
             call_bytes <= MESSAGE_BYTES_MAX || self.mode == Mode::Limit,
-            "--batch {} of --payload-bytes {} would be a message of about {call_bytes} bytes; at \
+            "{batch} jobs of --payload-bytes {} would be a message of about {call_bytes} bytes; at \
              most {MESSAGE_BYTES_MAX}",
-            self.batch,
             self.payload_bytes
         );
         ensure!(
@@ -223,12 +231,13 @@ impl Settings {
     pub(crate) fn numbers(&self) -> u64 {
         match self.mode {
             Mode::Mixed => self.jobs * (1 + DIRECT_TO_BACKLOG_MAX),
-            _ => self.jobs,
+            _ => self.backlog + self.jobs,
         }
     }
 
     /// The first job that counts, where the number of jobs is known: the warm-up share, rounded up
-    /// to whole calls. 0 when that would be all of them. In `mixed` it is the first behind the backlog.
+    /// to whole calls; none when that would be all of them. Jobs of a backlog don't count; in `mixed` all
+    /// others do.
     pub(crate) fn warmup_jobs(&self) -> u64 {
         let batch = u64::from(self.batch);
         if self.mode == Mode::Mixed {
@@ -236,7 +245,7 @@ impl Settings {
         }
         let share = self.jobs * u64::from(self.warmup_percent);
         let jobs = share.div_ceil(100).div_ceil(batch) * batch;
-        if jobs >= self.jobs { 0 } else { jobs }
+        self.backlog + if jobs >= self.jobs { 0 } else { jobs }
     }
 }
 
@@ -266,6 +275,8 @@ mod tests {
         let latency = settings("latency --rate 20000 --batch 20 --duration 30").unwrap();
         assert_eq!((latency.jobs, latency.rate), (600_000, Some(20_000)));
         assert_eq!(settings("latency").unwrap().batch, 1);
+        let behind = settings("latency --backlog 2000 --keys 1").unwrap();
+        assert_eq!((behind.numbers(), behind.warmup_jobs()), (3000, 2050));
     }
 
     #[test]
@@ -293,6 +304,8 @@ mod tests {
             "--database-url postgres://localhost",
             "--key-concurrency-max 3",
             "latency --sql --keys 3",
+            "latency --backlog 3",
+            "latency --backlog 3 --keys 1 --payload-bytes 10000",
             "--payload-bytes 15",
             "--token currant_1_00",
             "--ca-file ca.pem",

@@ -196,7 +196,9 @@ impl Trial {
                 (seconds > 0.0 && counted > 0).then(|| counted as f64 / seconds)
             };
             figures.enqueue_jobs_per_s = rate(recorder.last_acknowledged_ns());
-            figures.end_to_end_jobs_per_s = rate(recorder.last_finished_ns());
+            // A backlog ends later than what counts.
+            let alone = self.settings.backlog == 0;
+            figures.end_to_end_jobs_per_s = rate(recorder.last_finished_ns()).filter(|_| alone);
         }
         if let Some(from_ns) = self.timed_from_ns {
             let seconds = recorder.last_finished_ns().saturating_sub(from_ns) as f64 / 1e9;

@@ -136,7 +136,7 @@ fn bar(settings: &Settings, goal: Goal) -> ProgressBar {
     let (bar, template) = if by_time {
         (ProgressBar::no_length(), "{prefix} {spinner} {human_pos} jobs  {elapsed}  {per_sec}")
     } else {
-        let bar = ProgressBar::new(settings.jobs);
+        let bar = ProgressBar::new(settings.backlog + settings.jobs);
         (bar, "{prefix} [{bar:40}] {human_pos}/{human_len} jobs  {elapsed}  {per_sec}")
     };
     let style = ProgressStyle::with_template(template).expect("the template is a valid constant");

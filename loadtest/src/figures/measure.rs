@@ -118,8 +118,10 @@ fn expected(settings: &Settings) -> Duration {
         let by_bytes = seconds(jobs * u64::from(settings.payload_bytes), BYTES_PER_S);
         by_jobs.max(by_calls).max(by_bytes)
     };
+    // Stored before, and drained after it.
+    let load = load + 3 * seconds(settings.backlog, JOBS_PER_S);
     // The check reads every row, and Postgres writes out what it has before it ends.
-    let check = seconds(jobs, JOBS_PER_S * 6);
+    let check = seconds(jobs + settings.backlog, JOBS_PER_S * 6);
     let history = seconds(settings.history, ROWS_PER_S);
     let limits = if settings.limit { LIMITS } else { Duration::ZERO };
     STACK + history + load + check + limits

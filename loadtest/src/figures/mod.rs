@@ -9,6 +9,7 @@ mod measure;
 mod outcome;
 mod row;
 mod rows;
+mod values;
 
 use std::time::Duration;
 
@@ -131,6 +132,6 @@ mod tests {
     fn three_runs_of_everything_take_about_an_hour() {
         let expected = ROWS.iter().map(|row| measure::expected_for(row, &FULL, 3).unwrap());
         let minutes = expected.sum::<Duration>().as_secs() / 60;
-        assert!((45..=80).contains(&minutes), "{minutes} minutes");
+        assert!((45..=85).contains(&minutes), "{minutes} minutes");
     }
 }

@@ -3,15 +3,21 @@
 //! A row's commands are ordinary ones, which anybody can run alone. Where a figure is a ratio, both of
 //! its sides are measured in turns, and the ratio is that of one repetition.
 
-use super::row::{
-    Figure, Row, Sizes,
-    Target::{self, AtLeast, AtMost, Below},
-    Unit::{
-        self, Jobs, JobsPerS, Kibibytes, Mebibytes, Millis, PerS, Percent, Ratio, Rows, Seconds,
-        Sessions,
+use super::{
+    row::{
+        Figure, Row, Sizes,
+        Target::{self, AtLeast, AtMost, Below},
+        Unit::{
+            self, Jobs, JobsPerS, Kibibytes, Mebibytes, Millis, PerS, Percent, Ratio, Rows,
+            Seconds, Sessions,
+        },
+    },
+    values::{
+        drain, end_to_end, enqueue, insert, last_to_first, mebibytes, of_ideal, of_limit, ratio,
+        spread, start,
     },
 };
-use crate::{histogram::Percentiles, report::Report};
+use crate::report::Report;
 
 const fn figure(
     what: &'static str,
@@ -23,7 +29,7 @@ const fn figure(
 }
 
 /// In the order of the table.
-pub(super) static ROWS: [Row; 16] = [
+pub(super) static ROWS: [Row; 17] = [
     Row {
         name: "end-to-end",
         steps: &[
@@ -297,6 +303,23 @@ pub(super) static ROWS: [Row; 16] = [
         ],
     },
     Row {
+        name: "keys-p99",
+        steps: &[|s, _| behind(s, 0), |s, _| behind(s, s.jobs(1_000_000))],
+        figures: &[
+            figure("100/s of a key, to handler start, p50", Millis, Target::None, |r| {
+                start(r, 0).map(|p| p.p50)
+            }),
+            figure("… p99", Millis, Target::None, |r| start(r, 0).map(|p| p.p99)),
+            figure("beside 1M jobs of a full key, p50", Millis, Target::None, |r| {
+                start(r, 1).map(|p| p.p50)
+            }),
+            figure("… p99", Millis, Target::None, |r| start(r, 1).map(|p| p.p99)),
+            figure("… p99 to that without them", Ratio, AtMost(1.25), |r| {
+                ratio(start(r, 1).map(|p| p.p99), start(r, 0).map(|p| p.p99))
+            }),
+        ],
+    },
+    Row {
         name: "large-payloads",
         steps: &[|s, _| {
             format!("run --payload-bytes 10000 --batch 100 --jobs {} --limit", s.jobs(50_000))
@@ -330,60 +353,19 @@ fn long_drain(s: &Sizes, found: &[Report], snapshot: &str) -> String {
     format!("drain --jobs {jobs} --window {window} {snapshot}")
 }
 
+/// The first key never has a place free: sixty of its jobs run, and the others wait. Of the second about twenty
+/// do, so that its own limit isn't in their way. At the end, without limits, 5,000 run.
+fn behind(s: &Sizes, backlog: u64) -> String {
+    format!(
+        "latency --rate 100 --duration {} --keys 1 --key-concurrency-max 60 --work-ms 200 --concurrency \
+         1000 --backlog {backlog}",
+        s.seconds(30)
+    )
+}
+
 fn ten_ms(concurrency: u32, prefetch: u32, jobs: u64) -> String {
     format!(
         "run --workers 100 --work-ms 10 --concurrency {concurrency} --prefetch {prefetch} --jobs {jobs} \
          --warmup-percent 0"
     )
-}
-
-fn end_to_end(reports: &[Report], step: usize) -> Option<f64> {
-    reports.get(step)?.figures.end_to_end_jobs_per_s
-}
-
-fn of_limit(reports: &[Report], step: usize) -> Option<f64> {
-    reports.get(step)?.figures.fraction_of_limit
-}
-
-fn drain(reports: &[Report], step: usize) -> Option<f64> {
-    reports.get(step)?.figures.drain_jobs_per_s
-}
-
-fn enqueue(reports: &[Report], step: usize) -> Option<f64> {
-    reports.get(step)?.figures.enqueue_jobs_per_s
-}
-
-fn insert(reports: &[Report], step: usize) -> Option<Percentiles> {
-    reports.get(step)?.figures.insert_latency_ms
-}
-
-fn start(reports: &[Report], step: usize) -> Option<Percentiles> {
-    reports.get(step)?.figures.start_latency_ms
-}
-
-fn last_to_first(reports: &[Report], step: usize) -> Option<f64> {
-    reports.get(step)?.windows.as_ref()?.last_to_first
-}
-
-fn spread(reports: &[Report], step: usize) -> Option<f64> {
-    let details = &reports.get(step)?.details;
-    let of = |jobs: Option<u32>| jobs.map(f64::from);
-    ratio(of(details.busiest_worker_jobs), of(details.idlest_worker_jobs))
-}
-
-/// Ideal: every handler slot is always busy. With the time that handlers took by the clock, since a timer
-/// rounds 10 ms up.
-fn of_ideal(reports: &[Report], step: usize) -> Option<f64> {
-    let report = reports.get(step)?;
-    let slots = f64::from(report.settings.workers) * f64::from(report.settings.concurrency);
-    let ideal = slots * 1000.0 / report.details.handler_ms?;
-    ratio(report.figures.end_to_end_jobs_per_s, Some(ideal))
-}
-
-fn ratio(part: Option<f64>, whole: Option<f64>) -> Option<f64> {
-    whole.filter(|whole| *whole > 0.0).and_then(|whole| Some(part? / whole))
-}
-
-fn mebibytes(bytes: i64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }

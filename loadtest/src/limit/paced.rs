@@ -53,7 +53,8 @@ async fn measure(settings: &Settings) -> Result<Histogram<u32>> {
     let latencies = Arc::new(Latencies::new(settings.load_threads as usize));
     let clock = Clock::start();
     let start_ns = clock.now_ns() + HEAD_START.as_nanos() as u64;
-    let mut due = pacer::start(clock, Schedule { start_ns, jobs, batch: settings.batch, rate })?;
+    let schedule = Schedule { start_ns, first: 0, jobs, batch: settings.batch, rate };
+    let mut due = pacer::start(clock, schedule)?;
     let mut ids = own.ids();
     let mut calls = JoinSet::new();
     while let Some(call) = due.recv().await {

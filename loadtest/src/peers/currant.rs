@@ -33,6 +33,7 @@ pub(super) fn settings(measure: Measure, jobs: u64, payload_bytes: u32) -> Resul
         Measure::Light => Command::Latency(LatencyOptions {
             options: Options { rate: Some(LIGHT_RATE), ..options },
             sql: false,
+            backlog: 0,
         }),
     };
     let cli = Cli { command: Some(command), options: Options::default() };

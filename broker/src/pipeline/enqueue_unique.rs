@@ -54,7 +54,12 @@ impl Core {
             }
         }
         // Others hear of it from the database, and this broker where it listens.
-        let ready = jobs.iter().map(|job| ReadyIn { queue: job.queue, keyed: job.key.is_some() });
+        let ready = jobs.iter().zip(&stored).flat_map(|(job, (_, verdict))| {
+            // What was replaced may have held up others of the key that it had.
+            let replaced = *verdict == UniqueVerdict::Replaced;
+            let noted = move |ready: &ReadyIn| replaced || ready.keyed == job.key.is_some();
+            ReadyIn::either(job.queue).into_iter().filter(noted)
+        });
         for ready in ready.collect::<BTreeSet<_>>() {
             self.notified(ready);
         }

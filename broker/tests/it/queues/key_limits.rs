@@ -6,8 +6,9 @@ use std::{
 
 use currant_broker::clock::Stopwatch;
 use currant_proto::v1::{
-    CancelVerdict, DeleteVerdict, JobState, NewJob, QueueSettings, RateLimit, Verdict,
-    new_job::Expiry,
+    CancelVerdict, DeleteVerdict, JobState, NewJob, QueueSettings, RateLimit, Unique,
+    UniqueConflict, Verdict,
+    new_job::{Expiry, Start},
 };
 use currant_worker_sdk::{Bytes, HandlerError, Running, Worker};
 
@@ -126,6 +127,54 @@ async fn a_job_that_holds_up_its_key_lets_it_go_when_it_is_cancelled_deleted_or_
     let expired = get(&a, first).await;
     assert_eq!((expired.state(), expired.failures), (JobState::Cancelled, 1));
     assert!(expired.error.starts_with("x; ") && expired.error.contains("expires"), "{expired:?}");
+}
+
+#[tokio::test]
+async fn a_job_that_holds_up_its_key_lets_it_go_when_it_is_replaced_by_one_of_another() {
+    let database = Database::fresh().await;
+    let [a, b] =
+        [Broker::start_with(&database, QUICK).await, Broker::start_with(&database, QUICK).await];
+    configure(&a, "q", ordered()).await.unwrap();
+    let unique = |job: NewJob| {
+        let conflict = UniqueConflict::Replace.into();
+        let unique = Unique { key: "u".to_owned(), conflict, ..Unique::default() };
+        NewJob { unique: Some(unique), retry: every(600_000), ..job }
+    };
+    let holds_up = async |broker: &Broker, worker: &mut TestWorker| {
+        let first = broker.enqueue([unique(of("a"))]).await[0];
+        let second = broker.enqueue([of("a")]).await[0];
+        let came = worker.job().await;
+        assert_eq!(came.job_id, first);
+        worker.report([&came], failed("x")).await;
+        worker.no_job_for(A_WHILE).await;
+        [first, second]
+    };
+    let later = |job| NewJob { start: Some(Start::Delay(ms(600_000))), ..unique(job) };
+    let mut worker = TestWorker::subscribe(&a, &["q"], 20).await;
+    // By the broker that owns the queue, and by another.
+    for broker in [&a, &b] {
+        for other in [later(of("b")), later(job("q", b""))] {
+            let [first, second] = holds_up(&a, &mut worker).await;
+            assert_eq!(broker.enqueue([other]).await, [first]);
+            comes(&mut worker, second).await;
+            assert_eq!(delete(broker, &[first]).await, [DeleteVerdict::Deleted]);
+        }
+    }
+    // By SQL.
+    let [first, second] = holds_up(&a, &mut worker).await;
+    let sql = "SELECT id FROM currant.enqueue_unique(
+        currant.new_job('q', 'test', delay => '10 minutes'), 'u', conflict => 'replace')";
+    assert_eq!(database.number(sql).await, first);
+    comes(&mut worker, second).await;
+    delete(&a, &[first]).await;
+    drop((a, b, worker));
+    // At a broker that hears no notification.
+    let deaf = [("DATABASE__LISTEN_URL", ""), ("DISPATCH__POLL_INTERVAL_MS", "60000")];
+    let c = Broker::start_with(&database, &[QUICK, &deaf].concat()).await;
+    let mut worker = TestWorker::subscribe(&c, &["q"], 20).await;
+    let [first, second] = holds_up(&c, &mut worker).await;
+    assert_eq!(c.enqueue([later(of("b"))]).await, [first]);
+    comes(&mut worker, second).await;
 }
 
 /// Of a key: how many jobs run, and ran at most; which succeeded, in order.

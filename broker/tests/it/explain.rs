@@ -10,6 +10,7 @@ use tonic::Code;
 
 use crate::{
     outcomes::{every, failed, ms},
+    queues::stats,
     support::{Broker, Database, TestWorker, eventually, job},
 };
 
@@ -48,6 +49,10 @@ async fn jobs_that_wait_for_their_time_and_those_that_are_over() {
     let told = explain(&broker, id).await;
     assert_eq!(told.reason(), ExplainReason::Scheduled);
     assert!(told.until.is_some() && told.message.contains("scheduled"), "{told:?}");
+    // Before its broker looks again.
+    let sql = "UPDATE currant.job SET run_at = now() - interval '1 s'";
+    database.connect().await.batch_execute(sql).await.unwrap();
+    assert_eq!(explain(&broker, id).await.reason(), ExplainReason::Due);
     let mut worker = TestWorker::subscribe(&broker, &["q"], 1).await;
     let id = broker.enqueue([NewJob { retry: every(60_000), ..job("q", b"") }]).await[0];
     let held = worker.job().await;
@@ -85,6 +90,45 @@ async fn jobs_that_wait_for_workers_and_for_each_other() {
     assert_reason(&b, ids[9], ExplainReason::QueuePaused).await;
     b.kill();
     assert_reason(&a, ids[0], ExplainReason::BrokerLost).await;
+}
+
+#[tokio::test]
+async fn jobs_that_nothing_stands_before_but_others() {
+    let database = Database::fresh().await;
+    let [a, b] =
+        [Broker::start_with(&database, QUICK).await, Broker::start_with(&database, QUICK).await];
+    let mut worker = TestWorker::subscribe(&b, &["q"], 5).await;
+    eventually("b has told of its worker", async || stats(&a, "q").await.sessions == 1).await;
+    // The only broker with workers for them doesn't get to it, and isn't dead yet.
+    b.signal("STOP");
+    let ids = a.enqueue((0..3).map(|_| job("q", b""))).await;
+    assert_eq!(explain(&a, ids[0]).await.reason(), ExplainReason::Next);
+    let told = explain(&a, ids[2]).await;
+    assert_eq!((told.reason(), told.jobs_ahead), (ExplainReason::Behind, 2));
+    b.signal("CONT");
+    worker.take(3).await;
+}
+
+#[tokio::test]
+async fn jobs_that_wait_for_the_owner_of_their_queue() {
+    let database = Database::fresh().await;
+    let [a, b] =
+        [Broker::start_with(&database, QUICK).await, Broker::start_with(&database, QUICK).await];
+    let mut at_a = TestWorker::subscribe(&a, &["q"], 5).await;
+    eventually("a has told of its worker", async || stats(&a, "q").await.sessions == 1).await;
+    // Nobody owns it until all that live know that it is limited.
+    b.signal("STOP");
+    configure(&a, QueueSettings { concurrency_max: 1, ..QueueSettings::default() }).await;
+    let id = a.enqueue([job("q", b"")]).await[0];
+    assert_eq!(explain(&a, id).await.reason(), ExplainReason::NoOwner);
+    b.signal("CONT");
+    let held = at_a.job().await;
+    assert_eq!(held.job_id, id);
+    let id = b.enqueue([job("q", b"")]).await[0];
+    assert_reason(&b, id, ExplainReason::ConcurrencyFull).await;
+    a.signal("STOP");
+    let told = assert_reason(&b, id, ExplainReason::OwnerLost).await;
+    assert!(!told.broker.is_empty() && told.message.contains(&told.broker), "{told:?}");
 }
 
 #[tokio::test]
@@ -140,6 +184,20 @@ async fn jobs_that_wait_for_a_limit_of_their_key() {
     assert_reason(&a, id, ExplainReason::KeyConcurrencyFull).await;
     let told = assert_reason(&b, id, ExplainReason::KeyLimited).await;
     assert!(!told.broker.is_empty() && told.message.contains(&told.broker), "{told:?}");
+}
+
+#[tokio::test]
+async fn jobs_whose_key_the_owner_cannot_count() {
+    let database = Database::fresh().await;
+    let settings = [QUICK, &[("DISPATCH__LIMITED_KEYS_MAX", "1")]].concat();
+    let broker = Broker::start_with(&database, &settings).await;
+    configure(&broker, QueueSettings { key_concurrency_max: 2, ..QueueSettings::default() }).await;
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 10).await;
+    broker.enqueue([of("k")]).await;
+    worker.job().await;
+    let id = broker.enqueue([of("l")]).await[0];
+    let told = assert_reason(&broker, id, ExplainReason::KeyLimited).await;
+    assert!(told.message.contains("maximum of keys"), "{told:?}");
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ mod memory;
 mod metrics;
 mod order;
 mod outcomes;
+mod pages;
 mod plans;
 mod pooler;
 mod progress;

@@ -269,7 +269,8 @@ async fn a_role_needs_the_right_to_call_and_no_other() {
     owner
         .batch_execute(&format!(
             "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA currant TO {role};
-             GRANT EXECUTE ON FUNCTION currant.enqueue, currant.enqueue_bytes, currant.enqueue_many TO {role}"
+             GRANT EXECUTE ON FUNCTION currant.enqueue, currant.enqueue_bytes, currant.enqueue_many,
+                                       currant.enqueue_unique TO {role}"
         ))
         .await
         .unwrap();
@@ -284,9 +285,16 @@ async fn a_role_needs_the_right_to_call_and_no_other() {
                 currant.enqueue_bytes('q', 'k', 'x'), currant.enqueue_many(ARRAY[currant.new_job('r', 'k')])"
     );
     client.query_one(&sql, &[]).await.unwrap();
-    assert_eq!(database.number(JOBS).await, 3);
+    // Stores one, and replaces it.
+    for _ in 0..2 {
+        let sql =
+            "SELECT currant.enqueue_unique(currant.new_job('q', 'k'), 'u', conflict => 'replace')";
+        client.query_one(sql, &[]).await.unwrap();
+    }
+    assert_eq!(database.number(JOBS).await, 4);
     for sql in [
         "SELECT FROM currant.job",
+        "SELECT FROM currant.unique_key",
         "SELECT FROM currant.jobs",
         "SELECT FROM currant.queue",
         "SELECT FROM currant.tag",

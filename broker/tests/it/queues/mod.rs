@@ -5,6 +5,7 @@ mod key_limits;
 mod keys;
 mod limits;
 mod named;
+mod owners;
 mod pause;
 mod settings;
 mod stats;
@@ -51,7 +52,7 @@ pub(super) async fn drain(broker: &Broker, queue: &str, wait_ms: i64) -> DrainQu
     broker.queues().drain(request).await.unwrap().into_inner()
 }
 
-pub(super) async fn stats(broker: &Broker, queue: &str) -> QueueStatsResponse {
+pub(crate) async fn stats(broker: &Broker, queue: &str) -> QueueStatsResponse {
     let request = QueueStatsRequest { queue: queue.to_owned() };
     broker.queues().stats(request).await.unwrap().into_inner()
 }

@@ -16,6 +16,8 @@ const CONNECT_MS: u64 = 1000;
 pub(super) const RETRY_MAX_MS: u64 = 1000;
 /// Between the looks after writes whose fate is unknown, and for one of these.
 const ORPHANS_MS: u64 = 1500;
+/// What has gathered meanwhile is worked off.
+const GATHERED_MS: u64 = 2000;
 
 /// As in production, but for the times: leases end after seconds. No job dies of its workers.
 pub(super) const BROKER_SETTINGS: [(&str, u64); 15] = [
@@ -50,6 +52,7 @@ fn bound_ms(kind: Kind) -> u64 {
         Kind::DrainBroker => DEAD_AFTER_MS,
         Kind::KillWorker => GRACE_MS + RETRY_MAX_MS,
         Kind::LockTable => STATEMENT_MS,
+        Kind::SlowDisk => GATHERED_MS,
         Kind::StopBroker => DEAD_AFTER_MS + ADOPTION_GRACE_MS + 2 * HEARTBEAT_MS,
         Kind::StopWorker => SILENCE_MS + GRACE_MS + RETRY_MAX_MS,
         // A write under way when its connection was lost may have taken jobs.

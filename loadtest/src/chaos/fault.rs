@@ -34,6 +34,8 @@ pub(super) enum Kind {
     LockTable,
     /// A broker with the smallest statement timeout, while locks come and go.
     TinyTimeout,
+    /// What Postgres writes is on disk late.
+    SlowDisk,
     /// Everything on a link comes late.
     Latency,
     /// The connections of a link are reset, several times a second.
@@ -58,6 +60,7 @@ pub(super) enum Fault {
     StopWorker { worker: usize },
     LockTable,
     TinyTimeout { broker: usize },
+    SlowDisk,
     Link { link: Link, trouble: Trouble },
 }
 
@@ -104,6 +107,7 @@ impl Fault {
             Fault::StopWorker { .. } => Kind::StopWorker,
             Fault::LockTable => Kind::LockTable,
             Fault::TinyTimeout { .. } => Kind::TinyTimeout,
+            Fault::SlowDisk => Kind::SlowDisk,
             Fault::Link { trouble: Trouble::Latency(_), .. } => Kind::Latency,
             Fault::Link { trouble: Trouble::Resets, .. } => Kind::Resets,
             Fault::Link { trouble: Trouble::BlackHole(_), .. } => Kind::BlackHole,

@@ -22,6 +22,14 @@ const RESET_PAUSE: Duration = Duration::from_millis(250);
 const TINY_TIMEOUT: [(&str, &str); 1] = [("database.statement_timeout_ms", "100")];
 const LOCK_PULSE: Duration = Duration::from_millis(180);
 
+/// Each commit waits for so long before it goes to the disk, and those that come meanwhile wait for it: the
+/// most that Postgres takes.
+const SLOW: [&str; 2] =
+    ["ALTER SYSTEM SET commit_delay = 100000", "ALTER SYSTEM SET commit_siblings = 0"];
+const AS_FAST_AS_IT_IS: [&str; 2] =
+    ["ALTER SYSTEM RESET commit_delay", "ALTER SYSTEM RESET commit_siblings"];
+const LOOK_AT_SETTINGS: &str = "SELECT pg_reload_conf()";
+
 const CUT: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE application_name LIKE 'currant-broker%'";
 const LOCK: &str = "BEGIN; SET LOCAL lock_timeout = '2s';
@@ -107,6 +115,11 @@ async fn disturb(cluster: &mut Cluster, fault: Fault, lasts: Duration) -> Result
             cluster.kill_broker(broker, false);
             cluster.start_broker(broker, &[]).await
         }
+        Fault::SlowDisk => {
+            set(cluster, SLOW).await?;
+            sleep(lasts).await;
+            set(cluster, AS_FAST_AS_IT_IS).await
+        }
         Fault::Link { link, trouble } => {
             let proxy = match link {
                 Link::Client(broker) => cluster.clients_link(broker),
@@ -171,6 +184,16 @@ async fn fill(cluster: &Cluster, idle: &mut Vec<Client>) -> Result<()> {
 fn is_full(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<tokio_postgres::Error>();
     error.is_some_and(|error| error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS))
+}
+
+/// Settings of Postgres. Each statement has to be a transaction of its own.
+async fn set(cluster: &Cluster, statements: [&str; 2]) -> Result<()> {
+    let client = cluster.connect().await?;
+    for statement in statements {
+        client.batch_execute(statement).await?;
+    }
+    client.batch_execute(LOOK_AT_SETTINGS).await?;
+    Ok(())
 }
 
 async fn hold_lock(cluster: &Cluster, lasts: Duration) -> Result<()> {

@@ -43,7 +43,8 @@ const BURST_LONG_JOBS: u32 = 20;
 const BURST_LONG_MS: u64 = 2500;
 
 const ENQUEUE: &str =
-    "SELECT currant.enqueue_bytes($1, $2, $3, priority => $4, max_attempts => $5, key => $6)";
+    "SELECT currant.enqueue_bytes($1, $2, $3, priority => $4, max_attempts => $5, key => $6,
+    expire_after => make_interval(secs => $7::float8))";
 const ENQUEUE_UNIQUE: &str = "SELECT id FROM currant.enqueue_unique(
     currant.new_job_bytes($1, $2, $3, priority => $4, max_attempts => $5), $6::text, scope => $6::text,
     period => CASE $6::text WHEN 'period' THEN make_interval(secs => $7::float8) END,
@@ -105,7 +106,6 @@ struct Job {
     payload: Payload,
     priority: i32,
     max_attempts: u32,
-    /// Not by SQL.
     expires: Option<Duration>,
 }
 
@@ -299,8 +299,12 @@ async fn insert(client: &mut tokio_postgres::Client, call: &Call) -> Result<Vec<
                     .await?
             }
             None => {
+                let expires = job.expires.map(|after| after.as_secs_f64());
                 transaction
-                    .query_one(ENQUEUE, &[queue, &KIND, &payload, priority, &attempts, &call.key])
+                    .query_one(
+                        ENQUEUE,
+                        &[queue, &KIND, &payload, priority, &attempts, &call.key, &expires],
+                    )
                     .await?
             }
         };

@@ -83,6 +83,7 @@ fn draw(rng: &mut Rng, kind: Kind, targets: Targets) -> (Fault, Duration) {
         Kind::StopWorker => (Fault::StopWorker { worker }, either),
         Kind::LockTable => (Fault::LockTable, 500..3000),
         Kind::TinyTimeout => (Fault::TinyTimeout { broker }, 1500..3000),
+        Kind::SlowDisk => (Fault::SlowDisk, 1000..4000),
         Kind::Latency => {
             let late = Duration::from_millis(rng.u64(20..200));
             (link(rng, broker, worker, Trouble::Latency(late)), 1000..4000)

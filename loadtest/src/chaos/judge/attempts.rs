@@ -82,6 +82,7 @@ fn may_end_leases(kind: Kind) -> bool {
         | Kind::PostgresFast
         | Kind::PostgresImmediate
         | Kind::CutConnections
+        | Kind::SlowDisk
         | Kind::Latency => false,
         Kind::KillWorker
         | Kind::ExhaustConnections

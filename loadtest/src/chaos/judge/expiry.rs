@@ -56,6 +56,7 @@ fn delays(fault: &FaultSpan<'_>) -> bool {
         | Kind::PostgresFast
         | Kind::PostgresImmediate
         | Kind::CutConnections
-        | Kind::ExhaustConnections => false,
+        | Kind::ExhaustConnections
+        | Kind::SlowDisk => false,
     }
 }

@@ -12,6 +12,7 @@ mod outcomes;
 mod pauses;
 mod quiet;
 mod recovery;
+mod room;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -64,7 +65,7 @@ pub(super) enum Wrong {
     MiscountedFailures,
     /// A job was run again while a living worker that nothing had happened to was running it.
     RerunOfTheLiving,
-    /// Without faults: it waited for long though workers had room.
+    /// Without faults: it waited for long though workers had room, and its limit too.
     Late,
     /// Without faults: an attempt more than it needed.
     RerunInQuiet,

@@ -61,7 +61,11 @@ fn pauses(case: &Case) -> Vec<(&str, i64, i64)> {
 /// Whether a broker may not hear what the database says meanwhile.
 fn keeps_apart(fault: &FaultSpan<'_>) -> bool {
     match fault.kind {
-        Kind::KillBroker | Kind::DrainBroker | Kind::KillWorker | Kind::StopWorker => false,
+        Kind::KillBroker
+        | Kind::DrainBroker
+        | Kind::KillWorker
+        | Kind::StopWorker
+        | Kind::SlowDisk => false,
         _ => *fault.touches == Touches::All,
     }
 }

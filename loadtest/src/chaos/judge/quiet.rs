@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use super::{Case, Violation, Wrong, job::JobView, phase_at, rows::CANCELLED};
+use super::{Case, Violation, Wrong, job::JobView, phase_at, room::Rooms, rows::CANCELLED};
 use crate::chaos::{
     history::{Event, Phase},
     queues::{ORDER, is_limited},
@@ -11,27 +11,34 @@ use crate::chaos::{
 /// From the acknowledgement to the start, with workers that have room: far below the pauses between
 /// the looks that would find a job of which nobody was told, and far above what a busy machine takes.
 const LATE_MICROS: i64 = 3_000_000;
+/// The same where there are limits: a broker has to come to own the queue before.
+const LATE_LIMITED_MICROS: i64 = 5_000_000;
 
 pub(super) fn check(case: &Case, jobs: &BTreeMap<i64, JobView<'_>>, found: &mut Vec<Violation>) {
     let Some(begins) = phase_at(&case.history, Phase::Quiet) else { return };
     let Some(ends) = phase_at(&case.history, Phase::QuietOver) else { return };
+    let rooms = Rooms::of(jobs);
     for job in jobs.values() {
         if job.acknowledged_at.is_some_and(|at| (begins..ends).contains(&at)) {
-            check_job(job, found);
+            check_job(job, &rooms, found);
         }
     }
     check_order(case, found);
 }
 
-fn check_job(job: &JobView<'_>, found: &mut Vec<Violation>) {
+fn check_job(job: &JobView<'_>, rooms: &Rooms<'_>, found: &mut Vec<Violation>) {
     let (Some(acknowledged), Some(row)) = (job.acknowledged_at, job.row) else { return };
-    let waited = job.runs.first().map(|run| run.started_at - acknowledged);
+    let begins_at = job.runs.first().map(|run| run.started_at);
+    let idle = rooms.idle(job, acknowledged, begins_at.unwrap_or(i64::MAX));
     let cancelled = row.outcome == Some(CANCELLED);
-    // Where there are limits others may have to be over first.
-    let prompt = !cancelled && !is_limited(&row.queue);
-    if prompt && waited.is_none_or(|waited| waited > LATE_MICROS) {
-        let what = match waited {
-            Some(waited) => format!("it began {} ms after it was stored", waited / 1000),
+    let most = if is_limited(&row.queue) { LATE_LIMITED_MICROS } else { LATE_MICROS };
+    if !cancelled && idle > most {
+        let what = match begins_at {
+            Some(at) => format!(
+                "it began {} ms after it was stored, {} of which it might have begun in",
+                (at - acknowledged) / 1000,
+                idle / 1000
+            ),
             None => "it never began".to_owned(),
         };
         found.push(Violation::of(Wrong::Late, job, what));

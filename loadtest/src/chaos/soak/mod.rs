@@ -43,7 +43,7 @@ const KEPT: Duration = Duration::from_secs(60);
 const SAMPLE: Duration = Duration::from_secs(1);
 
 /// What a broker outlives.
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 12] = [
     Kind::KillWorker,
     Kind::PostgresFast,
     Kind::PostgresImmediate,
@@ -52,6 +52,7 @@ const KINDS: [Kind; 11] = [
     Kind::StopBroker,
     Kind::StopWorker,
     Kind::LockTable,
+    Kind::SlowDisk,
     Kind::Latency,
     Kind::Resets,
     Kind::BlackHole,

@@ -208,3 +208,39 @@ fn a_job_that_begins_in_a_paused_queue_is_found() {
     assert_eq!(found(Kind::BlackHole, Touches::Clients), [Wrong::BegunInPause]);
     assert_eq!(found(Kind::KillBroker, Touches::All), [Wrong::BegunInPause]);
 }
+
+#[test]
+fn a_job_that_waits_though_its_limit_has_room_is_found() {
+    let quiet = |case: Case| {
+        wrong(case, |case| {
+            case.history.extend([phase(0, Phase::Quiet), phase(60_000, Phase::QuietOver)]);
+        })
+    };
+    // The last one is stored at the second 1, and begins so late.
+    let waits = |row: &dyn Fn(i64) -> Row, before: &[(i64, i64)], begins_ms: i64| {
+        quiet(runs(row, &[before, &[(begins_ms, begins_ms + 10)]].concat()))
+    };
+    let limited = |id| of(LIMITED, id);
+    let long = [(1500, 20_000); 3];
+    assert_eq!(waits(&limited, &[], 5900), []);
+    assert_eq!(waits(&limited, &[], 6100), [Wrong::Late]);
+    assert_eq!(waits(&limited, &long, 24_000), []);
+    assert_eq!(waits(&limited, &long, 25_000), [Wrong::Late]);
+    assert_eq!(waits(&limited, &long[1..], 7000), [Wrong::Late]);
+
+    let of_one = |id| of_key(KEYED, "north", id);
+    let of_each = |id| of_key(KEYED, ["north", "east"][id as usize % 2], id);
+    assert_eq!(waits(&of_one, &long[1..], 24_000), []);
+    assert_eq!(waits(&of_one, &long[2..], 7000), [Wrong::Late]);
+    assert_eq!(waits(&of_each, &long[1..], 7000), [Wrong::Late]);
+    // One after the other, as fast as the rate lets them.
+    let steps: Vec<_> = (6..60).map(|n| (n * 200, n * 200 + 5)).collect();
+    assert_eq!(waits(&of_one, &steps, 12_000), []);
+    assert_eq!(waits(&of_one, &steps, 18_000), [Wrong::Late]);
+
+    let ordered = |id| of_key(ORDERED, "north", id);
+    let of_each = |id| of_key(ORDERED, ["north", "east"][id as usize % 2], id);
+    assert_eq!(waits(&ordered, &long[2..], 24_000), []);
+    assert_eq!(waits(&ordered, &long[2..], 25_500), [Wrong::Late]);
+    assert_eq!(waits(&of_each, &long[2..], 7000), [Wrong::Late]);
+}

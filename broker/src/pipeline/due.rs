@@ -1,10 +1,6 @@
-use std::{
-    sync::atomic::{AtomicI64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use tokio::sync::Notify;
-
+use super::sync::{AtomicI64, Notify, Ordering, timeout};
 use crate::clock::Clock;
 
 /// When something is due next, as far as is known, in microseconds since 1970.
@@ -53,9 +49,9 @@ impl Due {
                 if micros == 0 {
                     return;
                 }
-                let _ = tokio::time::timeout(Duration::from_micros(micros), earlier).await;
+                let _ = timeout(Duration::from_micros(micros), earlier).await;
             }
         };
-        let _ = tokio::time::timeout(most, wait).await;
+        let _ = timeout(most, wait).await;
     }
 }

@@ -38,7 +38,9 @@ mod settle;
 mod settle_call;
 mod stats;
 mod subscribe;
+mod sync;
 mod tokens;
+mod untold;
 mod wakeup;
 mod watch;
 

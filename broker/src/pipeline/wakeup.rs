@@ -1,16 +1,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
-use parking_lot::Mutex;
-use tokio::sync::Notify;
-
-use super::{Core, due::Due, error::log};
+use super::{Core, due::Due, error::log, sync::Notify, untold::Untold};
 use crate::{
     domain::{JobId, QueueId, ReadyIn},
     engine::Hungry,
@@ -21,32 +15,13 @@ use crate::{
 const NOTIFY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Who has to be woken: other brokers, and the promoter of this one.
+#[derive(Default)]
 pub(super) struct Wakeup {
-    /// Whether other brokers are there.
-    others: AtomicBool,
-    /// Of what they have to be told; while there are none, of what somebody who comes would have to be told:
-    /// at most twice as much as there are queues.
-    untold: Mutex<BTreeSet<ReadyIn>>,
-    /// Whether they have to be told that attempts were cancelled which they hold.
-    untold_cancels: AtomicBool,
-    telling: AtomicBool,
+    untold: Untold,
     /// Wakes the look for cancelled attempts of this broker.
     cancels: Notify,
     /// When the next scheduled job is due.
     due: Due,
-}
-
-impl Default for Wakeup {
-    fn default() -> Self {
-        Self {
-            others: AtomicBool::new(false),
-            untold: Mutex::new(BTreeSet::new()),
-            untold_cancels: AtomicBool::new(false),
-            telling: AtomicBool::new(false),
-            cancels: Notify::new(),
-            due: Due::default(),
-        }
-    }
 }
 
 impl Core {
@@ -114,15 +89,12 @@ impl Core {
     /// one that it finds hasn't been told. What became ready before the look, one that
     /// comes after it finds by itself.
     pub fn untold(&self) -> BTreeSet<ReadyIn> {
-        if self.wakeup.others.load(Ordering::Relaxed) {
-            return BTreeSet::new();
-        }
-        std::mem::take(&mut *self.wakeup.untold.lock())
+        self.wakeup.untold.gathered_alone()
     }
 
     /// Whether there are other brokers to be told.
     pub fn set_others(self: &Arc<Self>, others: bool, untold: BTreeSet<ReadyIn>) {
-        self.wakeup.others.store(others, Ordering::Relaxed);
+        self.wakeup.untold.set_others(others);
         if others {
             self.tell_others(untold);
         }
@@ -130,48 +102,20 @@ impl Core {
 
     /// Tells the other brokers, if there are any, in one transaction for all that gathers meanwhile.
     pub fn tell_others(self: &Arc<Self>, ready: impl IntoIterator<Item = ReadyIn>) {
-        {
-            let mut untold = self.wakeup.untold.lock();
-            let mut last = None;
-            // A batch is of few queues, mostly in runs.
-            for one in ready {
-                if last.replace(one) != Some(one) {
-                    untold.insert(one);
-                }
-            }
-        }
-        if self.wakeup.others.load(Ordering::Relaxed) {
-            self.start_telling();
+        if self.wakeup.untold.add(ready) {
+            self.tasks.spawn(Arc::clone(self).tell());
         }
     }
 
     /// Attempts were cancelled that other brokers hold.
     pub(super) fn tell_others_of_cancels(self: &Arc<Self>) {
-        self.wakeup.untold_cancels.store(true, Ordering::Release);
-        self.start_telling();
-    }
-
-    fn start_telling(self: &Arc<Self>) {
-        if !self.wakeup.telling.swap(true, Ordering::AcqRel) {
+        if self.wakeup.untold.add_cancels() {
             self.tasks.spawn(Arc::clone(self).tell());
         }
     }
 
     async fn tell(self: Arc<Self>) {
-        loop {
-            let ready: Vec<ReadyIn> =
-                std::mem::take(&mut *self.wakeup.untold.lock()).into_iter().collect();
-            let cancels = self.wakeup.untold_cancels.swap(false, Ordering::AcqRel);
-            if ready.is_empty() && !cancels {
-                self.wakeup.telling.store(false, Ordering::Release);
-                // Somebody may have come between the look and the store.
-                let nothing = self.wakeup.untold.lock().is_empty()
-                    && !self.wakeup.untold_cancels.load(Ordering::Acquire);
-                if nothing || self.wakeup.telling.swap(true, Ordering::AcqRel) {
-                    return;
-                }
-                continue;
-            }
+        while let Some((ready, cancels)) = self.wakeup.untold.next() {
             let told = async {
                 let client = self.store.client().await?;
                 if cancels {

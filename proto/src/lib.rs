@@ -5,7 +5,7 @@
 
 mod codec;
 
-pub use codec::{Codec, RoomyEncoder};
+pub use codec::{BoundedDecoder, Codec, RoomyEncoder, limit_fields};
 
 /// Package `currant.v1`.
 #[allow(missing_docs, clippy::all)]

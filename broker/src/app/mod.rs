@@ -313,6 +313,7 @@ fn core_limits(config: &Config) -> CoreLimits {
             tokens_max: config.access.tokens_max,
         },
         watches_max: config.grpc.watches_max,
+        reading_bytes_max: config.grpc.reading_bytes_max,
         drain_deadline: ms(config.broker.drain_deadline_ms),
         dead_after: ms(config.broker.dead_after_ms),
         statement_timeout: ms(config.database.statement_timeout_ms),

@@ -153,6 +153,8 @@ impl Config {
         let checkpoint = 2 * session.checkpoint_bytes_max as u64;
         let why = "a message must hold twice session.checkpoint_bytes_max";
         at_least("grpc.message_bytes_max", message, checkpoint, why);
+        let why = "half of it must hold one message (grpc.message_bytes_max)";
+        at_least("grpc.reading_bytes_max", grpc.reading_bytes_max as u64, 2 * message, why);
         let why = "one message (grpc.message_bytes_max) must fit";
         at_least("enqueue.pending_bytes_max", enqueue.pending_bytes_max as u64, message, why);
         at_least("complete.pending_bytes_max", complete.pending_bytes_max as u64, message, why);

@@ -113,6 +113,11 @@ pub struct Grpc {
     /// RESOURCE_EXHAUSTED and a time to wait. Workers' calls are always taken.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub concurrent_requests_max: usize,
+    /// Bytes of messages that have come and aren't whole yet, of all calls. Beyond half of it producers'
+    /// calls are refused with RESOURCE_EXHAUSTED and a time to wait, beyond it all. At least twice
+    /// `message_bytes_max`.
+    #[schemars(range(min = 131_072, max = 17_179_869_184_u64))]
+    pub reading_bytes_max: usize,
     /// Watch calls that wait for jobs at once. A further one is refused with RESOURCE_EXHAUSTED.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub watches_max: usize,
@@ -138,6 +143,7 @@ impl Default for Grpc {
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             message_bytes_max: 4 << 20,
             concurrent_requests_max: 4096,
+            reading_bytes_max: 256 << 20,
             watches_max: 10_000,
             connections_max: 20_000,
             opening_ms_max: 10_000,

@@ -61,7 +61,7 @@ const fn family(
 
 /// All that a broker measures, in the order of the reference.
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 70] = [
+pub const FAMILIES: [Family; 73] = [
     // By queue; written by `text`.
     family("currant_jobs_enqueued_total", Counter, "jobs", BY_QUEUE,
         "Stored by a call of a client, scheduled ones among them. Jobs that SQL stores aren't counted."),
@@ -94,6 +94,12 @@ pub const FAMILIES: [Family; 70] = [
     // What jobs go through.
     family("currant_requests_refused_total", Counter, "calls", &[],
         "Producers' calls beyond `grpc.concurrent_requests_max`."),
+    family("currant_messages_refused_total", Counter, "messages", &[],
+        "That came while as much was being read as `grpc.reading_bytes_max` allows."),
+    family("currant_reading_bytes", Gauge, "bytes", &[],
+        "That have come of messages which aren't whole yet."),
+    family("currant_reading_bytes_max", Gauge, "bytes", &[],
+        "`grpc.reading_bytes_max`; beyond half of it producers' calls are refused, beyond it all."),
     family("currant_enqueues_held_total", Counter, "calls", &[],
         "Held back for a moment until memory had room."),
     family("currant_jobs_claimed_total", Counter, "jobs", &[Label { name: "by", values: &["cursor", "sweep", "keys"] }],

@@ -24,6 +24,9 @@ impl Core {
         count("currant_buffered_bytes_max", limits.buffered_bytes_max);
         count("currant_tokens", self.access.tokens());
         count("currant_draining", usize::from(self.is_draining()));
+        let (bytes, bytes_max) = self.reading.bytes();
+        count("currant_reading_bytes", bytes);
+        count("currant_reading_bytes_max", bytes_max);
         for budget in [&self.enqueue_budget, &self.complete_budget, &self.progress_budget] {
             let count = |name: &'static str, value: usize| {
                 metrics::gauge!(name, "budget" => budget.what).set(value as f64);

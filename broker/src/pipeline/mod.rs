@@ -31,6 +31,7 @@ mod metrics;
 mod orphans;
 mod persist;
 mod queues;
+mod reading;
 mod report_progress;
 mod retry;
 mod schedules;
@@ -57,6 +58,7 @@ pub use self::{
     list::Page,
     orphans::Suspect,
     queues::QueueRegistry,
+    reading::{Room, Share},
     schedules::Written,
     stats::WatchStats,
     subscribe::{Subscription, SubscriptionRequest},

@@ -88,7 +88,22 @@ impl AccessLayer {
         Self { core, needs: Arc::new(HashMap::from(ACCESS)) }
     }
 
-    /// Who calls, if he may.
+    /// Who calls, if he may; `None` where everybody may.
+    pub(super) fn check<B>(&self, request: &http::Request<B>) -> Result<Option<Caller>, Status> {
+        if !self.core.access.is_required() {
+            return Ok(None);
+        }
+        let caller = self.caller(request).inspect_err(|refusal| {
+            let code = match refusal.code() {
+                Code::Unauthenticated => "unauthenticated",
+                Code::PermissionDenied => "permission_denied",
+                _ => "unimplemented",
+            };
+            metrics::counter!("currant_callers_refused_total", "code" => code).increment(1);
+        });
+        caller.map(Some)
+    }
+
     fn caller<B>(&self, request: &http::Request<B>) -> Result<Caller, Status> {
         let needs = self.needs.get(request.uri().path()).copied();
         if needs == Some(Needs::Nothing) {
@@ -143,23 +158,14 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
-        if !self.layer.core.access.is_required() {
-            return Either::Left(self.inner.call(request));
-        }
-        match self.layer.caller(&request) {
+        match self.layer.check(&request) {
             Ok(caller) => {
-                request.extensions_mut().insert(caller);
+                if let Some(caller) = caller {
+                    request.extensions_mut().insert(caller);
+                }
                 Either::Left(self.inner.call(request))
             }
-            Err(refusal) => {
-                let code = match refusal.code() {
-                    Code::Unauthenticated => "unauthenticated",
-                    Code::PermissionDenied => "permission_denied",
-                    _ => "unimplemented",
-                };
-                metrics::counter!("currant_callers_refused_total", "code" => code).increment(1);
-                Either::Right(ready(Ok(refusal.into_http())))
-            }
+            Err(refusal) => Either::Right(ready(Ok(refusal.into_http()))),
         }
     }
 }

@@ -6,11 +6,14 @@
 //! that answers with a stream answers with server-sent events, a message each, and ends with an event `end`
 //! or `error`.
 
-use std::{convert::Infallible, sync::LazyLock};
+use std::{
+    convert::Infallible,
+    sync::{Arc, LazyLock},
+};
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::Body,
     extract::{ConnectInfo, Path, State},
     http::{
         HeaderMap, HeaderValue, StatusCode, Uri,
@@ -21,7 +24,7 @@ use axum::{
 };
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use http_body_util::{BodyExt, BodyStream};
+use http_body_util::{BodyExt, BodyStream, Limited};
 use prost_reflect::{
     DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions,
     prost::Message,
@@ -31,7 +34,11 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
-use crate::port::Peer;
+use super::{access::AccessLayer, status};
+use crate::{
+    pipeline::{Core, Room, Share},
+    port::Peer,
+};
 
 /// All calls of the port, with all that stands before them.
 pub(super) type Calls = BoxCloneSyncService<
@@ -41,12 +48,12 @@ pub(super) type Calls = BoxCloneSyncService<
 >;
 
 #[derive(Clone)]
-struct Gateway {
-    calls: Calls,
-    message_bytes_max: usize,
-    /// Whether callers need a token: if not, a browser is only let in by an address that no other site can
-    /// have taken.
-    needs_token: bool,
+pub(super) struct Gateway {
+    pub(super) calls: Calls,
+    /// Before a body is read: no stranger's is.
+    pub(super) access: AccessLayer,
+    pub(super) core: Arc<Core>,
+    pub(super) message_bytes_max: usize,
 }
 
 /// Payloads are a third longer in JSON.
@@ -56,8 +63,7 @@ static CONTRACT: LazyLock<Option<DescriptorPool>> =
     LazyLock::new(|| DescriptorPool::decode(currant_proto::DESCRIPTORS).ok());
 
 /// The routes; for the HTTP port.
-pub(super) fn routes(calls: Calls, message_bytes_max: usize, needs_token: bool) -> Router {
-    let gateway = Gateway { calls, message_bytes_max, needs_token };
+pub(super) fn routes(gateway: Gateway) -> Router {
     Router::new().route("/api/{service}/{method}", post(answer)).with_state(gateway)
 }
 
@@ -89,13 +95,7 @@ impl Gateway {
         if method.is_client_streaming() {
             return Err(Status::unimplemented("a stream of requests needs gRPC"));
         }
-        let most = self.message_bytes_max * JSON_FACTOR;
-        let body = to_bytes(body, most).await.map_err(|_| {
-            Status::out_of_range(format!("the body is larger than {most} bytes, or broke off"))
-        })?;
-        let message = parse(method.input(), &body)?;
-        let mut request =
-            http::Request::new(tonic::body::Body::new(http_body_util::Full::new(framed(&message))));
+        let mut request = http::Request::new(());
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = format!("/{}/{}", method.parent_service().full_name(), method.name())
             .parse::<Uri>()
@@ -106,6 +106,12 @@ impl Gateway {
         if let Some(token) = headers.get(AUTHORIZATION) {
             to.insert(AUTHORIZATION, token.clone());
         }
+        self.access.check(&request)?;
+        let message = {
+            let mut room = self.core.room_to_read(Share::Half);
+            framed(&parse(method.input(), &self.read(body, &mut room).await?)?)
+        };
+        let request = request.map(|()| tonic::body::Body::new(http_body_util::Full::new(message)));
         let Ok(response) = self.calls.oneshot(request).await;
         let (parts, body) = response.into_parts();
         if let Some(status) = Status::from_header_map(&parts.headers)
@@ -128,6 +134,20 @@ impl Gateway {
         Ok((headers, text).into_response())
     }
 
+    async fn read(&self, body: Body, room: &mut Room) -> Result<Bytes, Status> {
+        let most = self.message_bytes_max * JSON_FACTOR;
+        let mut pieces = Limited::new(body, most).into_data_stream();
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|_| {
+                Status::out_of_range(format!("the body is larger than {most} bytes, or broke off"))
+            })?;
+            room.take(piece.len()).map_err(|error| status::of(&error))?;
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes.freeze())
+    }
+
     /// Another site's page can make a browser send requests here, and a name that it owns may lead here.
     /// The first can't send JSON without being asked for leave, which nobody gives; nor can it hide where it
     /// comes from. Against the second there is the token, or else an address.
@@ -144,7 +164,8 @@ impl Gateway {
         if text(ORIGIN).is_some_and(|origin| !own(origin)) {
             return Err(Status::permission_denied("a page of another site may not call"));
         }
-        if !self.needs_token && !is_address(host) {
+        // An address no other site can have taken.
+        if !self.core.access.is_required() && !is_address(host) {
             return Err(Status::permission_denied(
                 "without tokens (access.required) this port answers by an IP address or localhost only",
             ));

@@ -30,6 +30,7 @@ mod jobs;
 mod json;
 mod list;
 mod queues;
+mod reading;
 mod report_progress;
 mod retry;
 mod route;
@@ -70,6 +71,21 @@ pub struct RpcSettings {
     pub keep_alive_interval: Duration,
     pub session_timeout: Duration,
     pub reconnect_grace: Duration,
+}
+
+/// A message may have besides its longest list.
+const FIELDS: usize = 100;
+
+impl RpcSettings {
+    /// No call takes a message of more fields and elements of lists.
+    fn fields_max(&self) -> usize {
+        let lists = [
+            self.jobs_per_request_max,
+            self.completions_per_request_max,
+            self.max_in_flight_max as usize,
+        ];
+        lists.into_iter().fold(0, usize::max) + FIELDS
+    }
 }
 
 /// What every service has.

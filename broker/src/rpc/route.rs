@@ -1,5 +1,6 @@
 use std::{
     convert::Infallible,
+    sync::Arc,
     task::{self, Poll},
     time::Duration,
 };
@@ -11,7 +12,8 @@ use futures_util::future::BoxFuture;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-use super::Context;
+use super::{Context, reading::Counted};
+use crate::pipeline::{Core, Share};
 
 pub(super) const JOBS: &str = "/currant.v1.JobService/";
 const WORKERS: &str = "/currant.v1.WorkerService/";
@@ -21,9 +23,10 @@ const HEALTH_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Leads calls of our own services straight to them. The router beneath, which serves everything else on
 /// the port, takes a call's path to pieces and wraps its request and its answer several times, which a
-/// call of a single job feels.
+/// call of a single job feels. Whatever is called, its messages count while they come in.
 #[derive(Clone)]
 pub(super) struct RouteLayer {
+    pub(super) core: Arc<Core>,
     pub(super) jobs: JobServiceServer<Context>,
     pub(super) workers: WorkerServiceServer<Context>,
 }
@@ -58,11 +61,19 @@ where
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let path = request.uri().path();
-        if path.starts_with(JOBS) {
-            self.services.jobs.call(request)
-        } else if path.starts_with(WORKERS) {
-            self.services.workers.call(request)
-        } else if path.starts_with(HEALTH) {
+        let (jobs, workers) = (path.starts_with(JOBS), path.starts_with(WORKERS));
+        let health = path.starts_with(HEALTH);
+        let share = if jobs { Share::Half } else { Share::All };
+        let room = self.services.core.room_to_read(share);
+        let request = request.map(|body| Counted::new(body, room));
+        if jobs {
+            return self.services.jobs.call(request);
+        }
+        if workers {
+            return self.services.workers.call(request);
+        }
+        let request = request.map(Body::new);
+        if health {
             let answer = tokio::time::timeout(HEALTH_TIME_MAX, self.others.call(request));
             Box::pin(async move {
                 let late = || Status::deadline_exceeded("the call has no message").into_http();

@@ -1,10 +1,13 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use currant_proto::v1::{
-    broker_service_server::BrokerServiceServer, job_service_server::JobServiceServer,
-    queue_service_server::QueueServiceServer, schedule_service_server::ScheduleServiceServer,
-    token_service_server::TokenServiceServer, worker_service_server::WorkerServiceServer,
+use currant_proto::{
+    limit_fields,
+    v1::{
+        broker_service_server::BrokerServiceServer, job_service_server::JobServiceServer,
+        queue_service_server::QueueServiceServer, schedule_service_server::ScheduleServiceServer,
+        token_service_server::TokenServiceServer, worker_service_server::WorkerServiceServer,
+    },
 };
 use futures_util::stream;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +18,11 @@ use tonic::{
 use tower::{Layer, util::BoxCloneSyncService};
 
 use super::{
-    Context, RpcSettings, access::AccessLayer, admission::AdmissionLayer, json, route::RouteLayer,
+    Context, RpcSettings,
+    access::AccessLayer,
+    admission::AdmissionLayer,
+    json::{self, Gateway},
+    route::RouteLayer,
 };
 use crate::{
     pipeline::Core,
@@ -39,7 +46,6 @@ const RESET_BY_ERROR_MAX: usize = 1024;
 /// Every call, and what stands before them.
 #[derive(Clone)]
 pub struct Services {
-    needs_token: bool,
     message_bytes_max: usize,
     streams_max: u32,
     ping_interval: Duration,
@@ -51,18 +57,19 @@ pub struct Services {
 
 impl Services {
     pub fn new(core: Arc<Core>, settings: RpcSettings, traces: Option<Arc<Traces>>) -> Self {
+        limit_fields(settings.fields_max());
         let most = settings.message_bytes_max;
         let streams_max = settings.streams_per_connection_max;
         let ping_interval = settings.ping_interval;
-        let needs_token = core.access.is_required();
         let admission = AdmissionLayer::new(settings.concurrent_requests_max);
         let access = AccessLayer::new(Arc::clone(&core));
-        let context = Context { core, settings: Arc::new(settings), traces };
+        let context = Context { core: Arc::clone(&core), settings: Arc::new(settings), traces };
         let queues = QueueServiceServer::new(context.clone()).max_decoding_message_size(most);
         let schedules = ScheduleServiceServer::new(context.clone()).max_decoding_message_size(most);
         let brokers = BrokerServiceServer::new(context.clone());
         let tokens = TokenServiceServer::new(context.clone());
         let route = RouteLayer {
+            core,
             jobs: JobServiceServer::new(context.clone()).max_decoding_message_size(most),
             workers: WorkerServiceServer::new(context).max_decoding_message_size(most),
         };
@@ -72,7 +79,6 @@ impl Services {
             .add_service(tokens)
             .prepare();
         Self {
-            needs_token,
             message_bytes_max: most,
             streams_max,
             ping_interval,
@@ -87,7 +93,12 @@ impl Services {
     pub fn json(&self) -> axum::Router {
         let others = self.others.clone();
         let calls = self.access.layer(self.admission.layer(self.route.layer(others)));
-        json::routes(BoxCloneSyncService::new(calls), self.message_bytes_max, self.needs_token)
+        json::routes(Gateway {
+            calls: BoxCloneSyncService::new(calls),
+            access: self.access.clone(),
+            core: Arc::clone(&self.route.core),
+            message_bytes_max: self.message_bytes_max,
+        })
     }
 }
 

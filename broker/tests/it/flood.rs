@@ -6,12 +6,17 @@ use currant_proto::v1::{
     CompleteRequest, Completion, CreateScheduleRequest, EnqueueRequest, NewJob, Schedule,
     SubscribeRequest, Succeeded, Verdict, completion::Outcome,
 };
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tonic::Status;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::support::{Broker, Database, TestWorker, assert_full, eventually, job};
+use crate::support::{
+    Broker, Database, TestWorker, assert_full, eventually,
+    frames::{DATA, END_HEADERS, HEADERS, beginning, frame, headers, stream},
+    job,
+};
 
 /// Sends the calls while the database stands still, and returns the ids of those that were taken.
 /// The others have to be refused as too many, at once.
@@ -98,6 +103,50 @@ async fn calls_beyond_those_that_may_be_under_way_are_refused() {
     let requests = (0..50).map(|_| request(vec![job("q", b"")]));
     let ids = flood(&database, &broker, requests).await;
     check_after(&database, &broker, ids).await;
+}
+
+#[tokio::test]
+async fn messages_beyond_those_that_may_be_read_are_refused_and_workers_go_on() {
+    const PIECE: usize = 16 << 10;
+    let database = Database::fresh().await;
+    let settings = [
+        ("GRPC__MESSAGE_BYTES_MAX", "65536"),
+        ("GRPC__READING_BYTES_MAX", "131072"),
+        ("ENQUEUE__PAYLOAD_BYTES_MAX", "30000"),
+        ("COMPLETE__RESULT_BYTES_MAX", "30000"),
+    ];
+    let broker = Broker::start_with(&database, &settings).await;
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 1).await;
+    broker.enqueue([job("q", b"")]).await;
+    let held = worker.job().await;
+    // Messages of which the last byte doesn't come: half of what may be read.
+    let (answers, mut slow) = TcpStream::connect(&broker.grpc).await.unwrap().into_split();
+    slow.write_all(&beginning()).await.unwrap();
+    for number in 0..4 {
+        let mut piece = vec![7; PIECE - 100];
+        piece[..5].copy_from_slice(&[0, 0, 0, 0xff, 0]);
+        let path = headers("/currant.v1.JobService/Enqueue");
+        let call = frame(HEADERS, END_HEADERS, stream(number), &path);
+        slow.write_all(&[call, frame(DATA, 0, stream(number), &piece)].concat()).await.unwrap();
+    }
+    let bytes = async || broker.metric("currant_reading_bytes").await.unwrap();
+    eventually("they are there", async || bytes().await as usize == 4 * (PIECE - 100)).await;
+    let large = || request(vec![NewJob { payload: vec![7; 20_000].into(), ..job("q", b"") }]);
+    assert_full(&broker.jobs().enqueue(large()).await.unwrap_err());
+    assert_eq!(broker.metric("currant_messages_refused_total").await, Some(1.0));
+    let completion = Completion {
+        job_id: held.job_id,
+        attempt: held.attempt,
+        outcome: Some(Outcome::Succeeded(Succeeded { result: vec![7; 20_000].into() })),
+    };
+    let session_id = worker.welcome.session_id.clone();
+    let completions = vec![completion];
+    let report = CompleteRequest { session_id, completions, ..CompleteRequest::default() };
+    let answer = broker.workers().complete(report).await.unwrap().into_inner();
+    assert_eq!(answer.verdicts().next(), Some(Verdict::Applied));
+    drop((slow, answers));
+    eventually("there is room again", async || bytes().await == 0.0).await;
+    broker.jobs().enqueue(large()).await.unwrap();
 }
 
 #[tokio::test]

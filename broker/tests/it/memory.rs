@@ -2,20 +2,27 @@
 
 use std::{fs, time::Duration};
 
+use bytes::Bytes;
 use currant_proto::v1::{
     CompleteRequest, EnqueueRequest, NewJob, SubscribeRequest, Succeeded, completion::Outcome,
     job_service_client::JobServiceClient, worker_service_client::WorkerServiceClient,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
 
-use crate::support::{Broker, Database, TestWorker, eventually, job, success};
+use crate::{
+    garbage::call,
+    support::{Broker, Database, TestWorker, eventually, job, success},
+};
 
 const MIB: usize = 1 << 20;
 /// Of a payload and of a result.
 const LARGE: usize = 256 << 10;
 
 const MESSAGE: usize = MIB;
-const CALLS: usize = 16;
+const READING: usize = 16 * MIB;
 const BUFFERED: usize = 32 * MIB;
 const PENDING: usize = 8 * MIB;
 const UNACKNOWLEDGED: usize = 2 * MIB;
@@ -34,15 +41,20 @@ const LOOKS: usize = 15;
 fn formula() -> usize {
     48 * MIB
         + 2 * (BUFFERED + 2 * PENDING)
-        + 2 * CALLS * MESSAGE
+        + READING
+        + 32 * MESSAGE
         + SENDERS * 16 * MIB
         + SESSIONS * (64 << 10)
         + STALLED * UNACKNOWLEDGED
 }
 
 fn resident(broker: &Broker) -> usize {
+    process(broker, "VmRSS:")
+}
+
+fn process(broker: &Broker, name: &str) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", broker.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().strip_suffix("kB").unwrap().trim().parse::<usize>().unwrap() << 10
 }
 
@@ -80,7 +92,7 @@ async fn the_worst_of_all_bounds_at_once_stays_within_the_stated_memory() {
     let number = |number: usize| number.to_string();
     let settings = [
         ("GRPC__MESSAGE_BYTES_MAX", number(MESSAGE)),
-        ("GRPC__CONCURRENT_REQUESTS_MAX", number(CALLS)),
+        ("GRPC__READING_BYTES_MAX", number(READING)),
         ("ENQUEUE__PAYLOAD_BYTES_MAX", number(LARGE)),
         ("ENQUEUE__PENDING_BYTES_MAX", number(PENDING)),
         ("COMPLETE__RESULT_BYTES_MAX", number(LARGE)),
@@ -167,4 +179,25 @@ async fn the_worst_of_all_bounds_at_once_stays_within_the_stated_memory() {
     let formula = formula();
     assert!(most < formula, "{} MiB, more than {} MiB", most / MIB, formula / MIB);
     drop((sessions, stalled));
+}
+
+#[tokio::test]
+async fn a_message_of_a_million_empty_jobs_is_refused_before_it_takes_memory() {
+    const MOST: &str = "VmHWM:";
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    broker.enqueue([job("q", b"")]).await;
+    let before = process(&broker, MOST);
+    for (path, list) in [
+        ("/currant.v1.JobService/Enqueue", b"\x0a\x00"),
+        ("/currant.v1.WorkerService/Complete", b"\x12\x00"),
+    ] {
+        let message = Bytes::from(list.repeat(MIB));
+        let status = call(&broker, path, vec![message]).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{path}: {status:?}");
+        assert!(status.message().contains("10100"), "{path}: {status:?}");
+    }
+    let after = process(&broker, MOST);
+    println!("{} MiB, and {} MiB at most", before / MIB, after / MIB);
+    assert!(after < before + 32 * MIB);
 }

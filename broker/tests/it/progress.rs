@@ -12,7 +12,8 @@ use crate::{
     outcomes::{failed, retried},
     retry::delete,
     support::{
-        Broker, Database, PATIENCE, TestWorker, assert_invalid, attempt, eventually, get, job,
+        Broker, Database, PATIENCE, TestWorker, assert_full, assert_invalid, attempt, eventually,
+        get, job,
     },
 };
 
@@ -171,7 +172,7 @@ async fn a_killed_worker_and_a_killed_broker_leave_the_checkpoint() {
     let database = Database::fresh().await;
     let settings = [
         ("BROKER__NAME", "same"),
-        ("BROKER__ADOPTION_GRACE_MS", "100"),
+        ("BROKER__ADOPTION_GRACE_MS", "2000"),
         ("SESSION__RECONNECT_GRACE_MS", "100"),
     ];
     let broker = Broker::start_with(&database, &settings).await;
@@ -209,6 +210,43 @@ async fn many_reports_of_a_moment_are_few_statements() {
     let count = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     let statements: u32 = count.parse().unwrap();
     assert!(statements <= 100, "{statements} statements for 1000 calls");
+}
+
+#[tokio::test]
+async fn reports_beyond_those_that_may_wait_are_refused() {
+    const STATE: &[u8] = &[7; 32_768];
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 100).await;
+    broker_jobs(&broker, 100).await;
+    let held = worker.take(100).await;
+    let client = database.connect().await;
+    let lock = "BEGIN; LOCK TABLE currant.progress IN EXCLUSIVE MODE";
+    client.batch_execute(lock).await.unwrap();
+    // 3 MiB each, of 64.
+    let calls: Vec<_> = (0..30)
+        .map(|_| {
+            let mut client = worker.client.clone();
+            let session_id = worker.welcome.session_id.clone();
+            let reports = held.iter().map(|job| checkpoint(job, STATE)).collect();
+            let request = ReportProgressRequest { session_id, reports };
+            tokio::spawn(async move { client.report_progress(request).await })
+        })
+        .collect();
+    let refused = async || calls.iter().any(tokio::task::JoinHandle::is_finished);
+    eventually("a report is refused while others wait", refused).await;
+    client.batch_execute("COMMIT").await.unwrap();
+    let (mut stored, mut refused) = (0, 0);
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(answer) => stored += usize::from(answer.into_inner().lost.is_empty()),
+            Err(status) => {
+                assert_full(&status);
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0 && stored >= 20, "{refused} refused, {stored} stored");
 }
 
 #[tokio::test]

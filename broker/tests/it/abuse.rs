@@ -2,19 +2,17 @@
 
 use std::{fs, time::Duration};
 
-use currant_broker::{clock::Stopwatch, port::raise_descriptors};
+use currant_broker::port::raise_descriptors;
 use currant_proto::v1::{EnqueueRequest, GetRequest};
 use prost::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, tcp::OwnedReadHalf},
-    sync::oneshot,
-    task::JoinHandle,
 };
 use tonic::{Code, Request};
 
 use crate::support::{
-    Broker, Database, PATIENCE, cut, eventually,
+    Broker, Bystander, Database, PATIENCE, cut, eventually,
     frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, GO_AWAY, HEADERS, PING, RESET, SETTINGS,
         WINDOW_UPDATE, beginning, frame, frames, headers, stream,
@@ -63,47 +61,7 @@ async fn nothing_is_left(broker: &Broker, before: Holds, more_kib: usize) {
     assert!(after.resident_kib < before.resident_kib + more_kib, "{before:?}, {after:?}");
 }
 
-/// A client that behaves, and how long its calls take.
-struct Bystander {
-    stop: oneshot::Sender<()>,
-    calls: JoinHandle<Vec<Duration>>,
-}
-
-impl Bystander {
-    fn beside(broker: &Broker) -> Self {
-        let mut client = broker.jobs();
-        let (stop, mut stopped) = oneshot::channel();
-        let calls = tokio::spawn(async move {
-            let mut took = Vec::new();
-            while stopped.try_recv().is_err() {
-                let watch = Stopwatch::start();
-                let jobs = vec![job("beside", b"")];
-                client.enqueue(EnqueueRequest { jobs, ..Default::default() }).await.unwrap();
-                took.push(watch.elapsed());
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-            took
-        });
-        Self { stop, calls }
-    }
-
-    /// Its p99.
-    async fn end(self) -> Duration {
-        self.stop.send(()).unwrap();
-        let mut took = self.calls.await.unwrap();
-        took.sort_unstable();
-        took[took.len() * 99 / 100]
-    }
-
-    /// Its p99 while nothing else happens.
-    async fn alone(broker: &Broker) -> Duration {
-        let bystander = Self::beside(broker);
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        bystander.end().await
-    }
-}
-
-/// Three times what it is alone; the rest is for what else this machine does.
+/// Three times what it is alone; the rest is for what else this machine does. `beside` has no rest.
 fn assert_served(alone: Duration, beside: Duration) {
     println!("p99 alone {alone:?}, beside {beside:?}");
     assert!(beside < 3 * alone + Duration::from_millis(250), "{alone:?} alone, {beside:?} beside");

@@ -7,6 +7,7 @@
 
 mod abuse;
 mod access;
+mod beside;
 mod brokers;
 mod cancel;
 mod change_all;

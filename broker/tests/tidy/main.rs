@@ -25,7 +25,7 @@ struct Source<'a> {
 /// Answers what is wrong, a line each, beginning with the place.
 type Rule = fn(&Source<'_>) -> Vec<String>;
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     layers::no_upward_use,
     layers::pure_layers_stay_pure,
     layers::generated_types_stay_in_rpc,
@@ -34,6 +34,7 @@ const RULES: [Rule; 10] = [
     places::sql_files_are_migrations,
     places::no_file_outgrows_its_room,
     places::nothing_is_left_to_do,
+    places::no_build_is_broken_by_default,
     places::words_of_the_vocabulary,
     metrics::metrics_are_in_the_reference,
 ];

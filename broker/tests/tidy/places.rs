@@ -92,6 +92,19 @@ pub(crate) fn nothing_is_left_to_do(source: &Source<'_>) -> Vec<String> {
     each.map(|(word, line)| format!("{}:{line}: {word}", source.path)).collect()
 }
 
+/// A broker that is broken on purpose is built by who asks for one.
+pub(crate) fn no_build_is_broken_by_default(source: &Source<'_>) -> Vec<String> {
+    const FEATURES: [&str; 2] = ["mutations = []", "mutations = [\"currant-broker/mutations\"]"];
+    if !(source.path.ends_with("Cargo.toml") || source.path.starts_with("deploy/")) {
+        return Vec::new();
+    }
+    let lines = source.text.lines().enumerate();
+    let wrong = lines.filter(|(_, line)| {
+        line.contains("mutations") && !line.starts_with('#') && !FEATURES.contains(line)
+    });
+    wrong.map(|(at, _)| format!("{}:{}: mutations by default", source.path, at + 1)).collect()
+}
+
 pub(crate) fn words_of_the_vocabulary(source: &Source<'_>) -> Vec<String> {
     if source.path == "broker/tests/tidy/places.rs" || source.path == "Cargo.lock" {
         return Vec::new();
@@ -165,6 +178,19 @@ mod tests {
         assert_eq!(say(nothing_is_left_to_do, "broker/src/a.rs", "fn a() { todo!() }").len(), 1);
         assert_eq!(say(nothing_is_left_to_do, "a/tests/b.rs", "unimplemented!(\"x\")").len(), 1);
         assert!(say(nothing_is_left_to_do, "broker/src/a.rs", "// todo!()").is_empty());
+    }
+
+    #[test]
+    fn a_build_with_mutations_is_found() {
+        let rule = no_build_is_broken_by_default;
+        let manifest = "loadtest/Cargo.toml";
+        assert_eq!(say(rule, manifest, "default = [\"mutations\"]").len(), 1);
+        let broker = "currant-broker = { workspace = true, features = [\"mutations\"] }";
+        assert_eq!(say(rule, manifest, broker).len(), 1);
+        let build = "RUN cargo build --release --features mutations";
+        assert_eq!(say(rule, "deploy/Dockerfile", build).len(), 1);
+        assert!(say(rule, "broker/Cargo.toml", "[features]\nmutations = []").is_empty());
+        assert!(say(rule, "docs/chaos.md", build).is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What every test needs: a database, a broker, a worker.
 
 mod broker;
+mod bystander;
 mod database;
 pub(crate) mod frames;
 mod load;
@@ -20,6 +21,7 @@ use tokio::{
 
 pub(crate) use self::{
     broker::{Broker, value},
+    bystander::Bystander,
     database::{Database, connect, cut},
     load::{Clients, Ledger, progress, start_worker},
     pooler::Pooler,

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cancel;
+mod cases;
 mod claim;
 mod limit;
 mod model;
@@ -20,13 +21,11 @@ use std::{
     time::Duration,
 };
 
-use proptest::prelude::*;
-
 pub(super) use self::model::{LIMITS, nothing_is_ready, taken};
 use self::{
     claim::Claiming,
     model::{Phase, Row, Worker, expires_at, taken_row},
-    steps::{Step, steps},
+    steps::Step,
 };
 use super::{Action, Completing, Dispatcher, Hungry, SessionId, Storing};
 use crate::domain::{Attempt, JobId, JobKey, QueueId, QueueRules};
@@ -54,6 +53,7 @@ struct World {
     elsewhere: BTreeSet<(QueueId, Attempt)>,
     /// For which queues are owned.
     terms: BTreeMap<QueueId, i64>,
+    steps: usize,
 }
 
 impl World {
@@ -75,10 +75,12 @@ impl World {
             owned: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
             terms: BTreeMap::new(),
+            steps: 0,
         }
     }
 
     fn step(&mut self, step: Step) {
+        self.steps += 1;
         let mut actions = Vec::new();
         match step {
             Step::Insert { jobs, commits, cancels } => {
@@ -346,55 +348,4 @@ impl World {
         self.look_elsewhere(&mut Vec::new());
         assert_eq!(self.dispatcher.placed(), 0, "a key has a place for nothing");
     }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
-    #[test]
-    fn nothing_is_lost_under_random_events(steps in steps()) {
-        let mut world = World::new();
-        for step in steps {
-            world.step(step);
-        }
-        world.finish();
-    }
-}
-
-#[test]
-fn a_cancelled_job_that_is_retried_may_come_back_before_its_cancel_is_heard_of() {
-    let claim = || Step::Claim { which: 0, commits: true, cancels: false };
-    let mut world = World::new();
-    for step in [
-        Step::Subscribe { session: 1, queues: vec![0], credit: 2, keeps: false },
-        claim(),
-        claim(),
-        Step::Insert { jobs: vec![(0, 0, 0)], commits: true, cancels: false },
-        Step::Cancel { which: 0, tells: false },
-        Step::Retry { which: 0 },
-        claim(),
-    ] {
-        world.step(step);
-    }
-    let held: Vec<i32> = world.workers[&1].held.values().copied().collect();
-    assert_eq!(held, [3], "to the worker that has the first attempt");
-    world.finish();
-}
-
-#[test]
-fn a_key_beyond_those_that_are_counted_is_not_claimed_again_and_again() {
-    let mut world = World::new();
-    for step in [
-        Step::LimitKeys { queue: 0, concurrency: Some(2), ordered: false, tells: true },
-        Step::Own { queue: 0, owned: true, elsewhere: false },
-        Step::Subscribe { session: 1, queues: vec![0], credit: 5, keeps: false },
-        Step::Insert { jobs: vec![(0, 0, 1), (0, 0, 2), (0, 0, 3)], commits: true, cancels: false },
-    ] {
-        world.step(step);
-    }
-    for _ in 0..10 {
-        world.step(Step::Claim { which: 0, commits: true, cancels: false });
-    }
-    assert!(world.claims.is_empty(), "{:?}", world.claims);
-    assert_eq!(world.workers[&1].held.len(), 2);
-    world.finish();
 }

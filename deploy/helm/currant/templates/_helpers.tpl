@@ -55,6 +55,10 @@ capabilities: { drop: [ALL] }
 {{ if .Values.tls.existingSecret }}HTTPS{{ else }}HTTP{{ end }}
 {{- end }}
 
+{{- define "currant.grpcProtocol" -}}
+appProtocol: {{ if .Values.tls.existingSecret }}https{{ else }}kubernetes.io/h2c{{ end }}
+{{- end }}
+
 {{- define "currant.databaseEnv" -}}
 {{- $secret := required "database.existingSecret is not set" .Values.database.existingSecret -}}
 - name: CURRANT_DATABASE__URL

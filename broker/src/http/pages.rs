@@ -29,6 +29,7 @@ pub fn pages() -> Router {
         .route("/ui/app.js", file(SCRIPT, include_str!("pages/app.js")))
         .route("/ui/api.js", file(SCRIPT, include_str!("pages/api.js")))
         .route("/ui/views.js", file(SCRIPT, include_str!("pages/views.js")))
+        .route("/ui/latency.js", file(SCRIPT, include_str!("pages/latency.js")))
         .route("/ui/limits.js", file(SCRIPT, include_str!("pages/limits.js")))
         .route("/ui/parts.js", file(SCRIPT, include_str!("pages/parts.js")))
         .route("/ui/style.css", file("text/css; charset=utf-8", include_str!("pages/style.css")))

@@ -2,9 +2,11 @@
 
 import base64
 import contextlib
+import glob
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,6 +29,7 @@ class Broker:
 
     def __init__(self, binary, directory, http_port, settings=()):
         self.url = f"http://127.0.0.1:{http_port}"
+        self.directory = directory
         self.log = open(pathlib.Path(directory) / "broker.log", "ab")
         command = [
             binary, "dev", "--data-dir", f"{directory}/data", "--grpc-listen", "127.0.0.1:0",
@@ -62,6 +65,18 @@ class Broker:
         job = {"queue": queue, "kind": "send_email", "payload": payload, "contentType": "application/json", **job}
         return self.call("JobService/Enqueue", {"jobs": [job] * count})["jobIds"]
 
+    def database_url(self, name="currant"):
+        return f"host={self.directory}/data port=5432 user=postgres dbname='{name}'"
+
+    def let_in(self, allowed):
+        """Whether its database takes connections; if not, those that are there end."""
+        psql = shutil.which("psql") or max(glob.glob("/usr/lib/postgresql/*/bin/psql"))
+        sql = [f"ALTER DATABASE currant ALLOW_CONNECTIONS {allowed}"]
+        if not allowed:
+            sql.append("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'currant'")
+        command = [psql, "-q", "-d", self.database_url("postgres")] + [word for one in sql for word in ("-c", one)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
     def stop(self):
         self.process.send_signal(signal.SIGINT)
         self.process.wait(PATIENCE_S)
@@ -90,7 +105,7 @@ class Worker(threading.Thread):
                 continue
             message = json.loads(line[6:])
             if message.get("welcome"):
-                session = message["welcome"]["sessionId"]
+                self.session = message["welcome"]["sessionId"]
                 threading.Thread(target=self.beat, args=[message["welcome"]], daemon=True).start()
             assignments = message.get("assignments") or {}
             for job in assignments.get("jobs", []):
@@ -99,8 +114,13 @@ class Worker(threading.Thread):
                     self.held.append({"jobId": job["jobId"], "attempt": job["attempt"]})
                     continue
                 completion = {"jobId": job["jobId"], "attempt": job["attempt"], **outcome}
-                self.broker.call("WorkerService/Complete", {"sessionId": session, "completions": [completion]})
+                self.broker.call("WorkerService/Complete", {"sessionId": self.session, "completions": [completion]})
             self.received = assignments.get("seq", self.received)
+
+    def report(self, percent, message):
+        """How far it is with the first job that it holds."""
+        report = {**self.held[0], "percent": percent, "message": message}
+        self.broker.call("WorkerService/ReportProgress", {"sessionId": self.session, "reports": [report]})
 
     def beat(self, welcome):
         """Shows life until the broker is gone."""

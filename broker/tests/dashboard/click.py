@@ -17,6 +17,7 @@ import tempfile
 from playwright.sync_api import expect, sync_playwright
 
 from broker import PATIENCE_S, Broker, Worker, free_port
+from gone import broker_gone, database_gone
 
 SUCCEEDED = {"succeeded": {"result": base64.b64encode(b'{"sent":true}').decode()}}
 FAILED = {"failed": {"error": "mailbox full", "class": "SmtpError", "details": "at send (mail.rs:42)", "discard": True}}
@@ -91,6 +92,10 @@ def overview(clicks):
     expect(clicks.row("bounces").get_by_role("link", name="12")).to_be_visible()
     expect(clicks.page.get_by_role("status")).to_contain_text("live")
     clicks.page.wait_for_timeout(5000)
+    clicks.broker.enqueue("emails", 5)
+    for name in ["Starts within", "Runs for"]:
+        card = clicks.page.locator("dl").filter(has_text=name)
+        expect(card).to_contain_text("ms", timeout=PATIENCE_S * 1000)
     clicks.picture("overview")
     clicks.button("Theme: auto").click()
     clicks.button("Theme: light").click()
@@ -114,6 +119,10 @@ def queues(clicks):
     clicks.says("Resume of emails: done")
     clicks.row("emails").get_by_role("link", name="emails").click()
     expect(clicks.page.get_by_role("heading", name="emails")).to_be_visible()
+    clicks.button("Pause emails").click()
+    expect(clicks.page.get_by_text("paused", exact=True)).to_be_visible()
+    clicks.button("Resume emails").click()
+    expect(clicks.button("Pause emails")).to_be_visible()
     group = lambda name: clicks.page.get_by_role("group", name=name)
     group("Of the queue").get_by_label("Jobs at a time").fill("5")
     group("Of the queue").get_by_label("Jobs", exact=True).fill("100")
@@ -159,7 +168,7 @@ def keys(clicks):
     """A job of an ordered key waits for the one before, and says for which."""
     first, second = clicks.broker.enqueue("tenants", 2, key="acme")
     clicks.broker.call("QueueService/Configure", {"queue": "tenants", "settings": {"keyOrdered": True}})
-    Worker(clicks.broker, "tenant-1", "tenants", 5, lambda job: None)
+    worker = Worker(clicks.broker, "tenant-1", "tenants", 5, lambda job: None)
     explain = lambda: clicks.broker.call("JobService/Explain", {"jobId": second})
     clicks.broker.eventually(lambda: explain()["heldUpBy"] == first)
     clicks.page.goto(f"{clicks.broker.url}/ui/#/job/tenants/{second}")
@@ -169,6 +178,11 @@ def keys(clicks):
     clicks.page.get_by_role("link", name="That job").click()
     expect(clicks.page.get_by_role("heading", level=1)).to_contain_text(first)
     expect(clicks.page.get_by_text("tenant-1")).to_be_visible()
+    worker.report(40, "page 4 of 10")
+    reported = lambda: clicks.broker.call("JobService/Get", {"jobId": first})["job"].get("progress")
+    clicks.broker.eventually(reported)
+    clicks.page.reload()
+    expect(clicks.page.get_by_text("40 % page 4 of 10")).to_be_visible()
 
 
 def jobs(clicks):
@@ -178,6 +192,14 @@ def jobs(clicks):
     clicks.page.get_by_label("State").select_option("succeeded")
     expect(clicks.page.get_by_role("row")).to_have_count(41)
     clicks.picture("jobs")
+    # By each of the other fields, which only the button looks at.
+    for field, value in [("Kind", "no_such"), ("Error contains", "no such"), ("Created before", "2020-01-01T00:00")]:
+        clicks.page.get_by_label(field).fill(value)
+        clicks.button("Find").click()
+        expect(clicks.page.get_by_text("No jobs like this.")).to_be_visible()
+        clicks.page.get_by_label(field).fill("")
+        clicks.button("Find").click()
+        expect(clicks.page.get_by_role("row")).to_have_count(41)
     clicks.page.get_by_role("table").get_by_role("link").first.click()
     expect(clicks.page.get_by_text('"ada@example.com"')).to_be_visible()
     expect(clicks.page.get_by_text('"sent": true')).to_be_visible()
@@ -210,6 +232,36 @@ def jobs(clicks):
     clicks.button("Cancel all").click()
     clicks.confirm("Cancel")
     clicks.says("Cancel all: 2 of 2 jobs")
+    clicks.button("Retry all").click()
+    clicks.confirm("Retry")
+    clicks.says("Retry all: 2 of 2 jobs")
+    clicks.button("Delete all").click()
+    clicks.confirm("Delete")
+    clicks.says("Delete all: 2 of 2 jobs")
+    expect(clicks.page.get_by_text("No jobs like this.")).to_be_visible()
+
+
+def pages(clicks):
+    """To the next page and back, where there is one."""
+    clicks.broker.enqueue("many", 60)
+    clicks.go("Jobs")
+    clicks.page.get_by_label("Queue").select_option("many")
+    rows = clicks.page.get_by_role("row")
+    expect(rows).to_have_count(51)
+    expect(clicks.button("Newer")).to_be_disabled()
+    clicks.button("Older").click()
+    expect(rows).to_have_count(11)
+    expect(clicks.button("Older")).to_be_disabled()
+    clicks.button("Newer").click()
+    expect(rows).to_have_count(51)
+    for number in range(60):
+        clicks.broker.enqueue(f"of-many-{number}", 1)
+    clicks.go("Queues")
+    link = lambda name: clicks.page.get_by_role("link", name=name, exact=True)
+    link("Next page").click()
+    expect(clicks.row("tenants")).to_be_visible()
+    link("From the first").click()
+    expect(clicks.row("bounces")).to_be_visible()
 
 
 def dead_letters(clicks):
@@ -262,17 +314,7 @@ def workers_and_brokers(clicks):
     clicks.picture("brokers")
 
 
-def broker_gone(clicks):
-    """Says so when the broker is gone, and goes on by itself when it is back."""
-    clicks.go("Queues")
-    expect(clicks.row("emails")).to_be_visible()
-    clicks.broker.stop()
-    clicks.says("broker")
-    expect(clicks.page.get_by_role("status")).to_contain_text("no connection")
-    clicks.picture("broken")
-
-
-def signed_in(browser, broker, pictures, binary, directory):
+def signed_in(browser, broker, pictures, binary):
     """With tokens: nothing without one, not everything with one for reading."""
     clicks = Clicks(browser, broker, pictures)
     dialog = clicks.page.get_by_role("dialog")
@@ -281,9 +323,9 @@ def signed_in(browser, broker, pictures, binary, directory):
     clicks.page.get_by_label("Token", exact=True).fill("wrong")
     clicks.button("Sign in").click()
     expect(dialog.get_by_role("alert")).not_to_be_empty()
-    url = f"host={directory}/data port=5432 user=postgres dbname='currant'"
     command = [binary, "token", "create", "--name", "reader", "--scope", "read"]
-    made = subprocess.run(command, env={**os.environ, "CURRANT_DATABASE__URL": url}, capture_output=True, text=True)
+    environment = {**os.environ, "CURRANT_DATABASE__URL": broker.database_url()}
+    made = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     token = made.stdout.strip()
     clicks.page.get_by_label("Token", exact=True).fill(token)
@@ -307,7 +349,8 @@ def main():
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         broker = Broker(binary, directory, port)
         clicks = Clicks(browser, broker, pictures)
-        steps = [empty, overview, queues, keys, jobs, dead_letters, schedules, workers_and_brokers, broker_gone]
+        steps = [empty, overview, queues, keys, jobs, dead_letters, schedules, workers_and_brokers]
+        steps += [pages, database_gone, broker_gone]
         try:
             for step in steps:
                 if step is overview:
@@ -317,7 +360,7 @@ def main():
                 print(f"{step.__name__}: as it should be", flush=True)
             again = Broker(binary, directory, port, {"CURRANT_ACCESS__REQUIRED": "true"}.items())
             broker = again
-            signed_in(browser, again, pictures, binary, directory)
+            signed_in(browser, again, pictures, binary)
             print("signed_in: as it should be", flush=True)
         except BaseException:
             clicks.picture("failed")

@@ -150,6 +150,7 @@ async fn the_dashboard_is_served_unless_it_is_switched_off() {
         "/ui/",
         "/ui/app.js",
         "/ui/api.js",
+        "/ui/latency.js",
         "/ui/limits.js",
         "/ui/parts.js",
         "/ui/views.js",

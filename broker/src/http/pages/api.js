@@ -17,11 +17,15 @@ export const signIn = (token) => sessionStorage.setItem(KEY, token);
 /** `ask` returns when there is a new token to try; it is given what was wrong with the last. */
 export const onTokenNeeded = (ask) => { askForToken = ask; };
 
+function authorized(headers) {
+  const token = sessionStorage.getItem(KEY);
+  return token ? { ...headers, authorization: `Bearer ${token}` } : headers;
+}
+
 async function send(call, body, signal) {
   for (;;) {
-    const headers = { 'content-type': 'application/json' };
     const token = sessionStorage.getItem(KEY);
-    if (token) headers.authorization = `Bearer ${token}`;
+    const headers = authorized({ 'content-type': 'application/json' });
     let response;
     try {
       const url = `../api/currant.v1.${call}`;
@@ -40,6 +44,12 @@ async function send(call, body, signal) {
 /** Makes a call and returns its answer. */
 export async function call(name, body = {}, signal = undefined) {
   return (await send(name, body, signal)).json();
+}
+
+/** What the port shows at a path as text; null to who may not see it. */
+export async function text(path, signal) {
+  const response = await fetch(`../${path}`, { headers: authorized({}), signal });
+  return response.ok ? response.text() : null;
 }
 
 /** Makes a call that answers with a stream; `each` is given every message. Returns when it has ended. */

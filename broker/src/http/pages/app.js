@@ -24,26 +24,35 @@ function route(parts) {
   return known ? [known[1], known[2], rest] : ['', views.overview, []];
 }
 
+/** `null`: nothing is known yet. */
 function live(ok, text) {
-  at('live').className = `live ${ok ? 'on' : 'off'}`;
-  at('live').textContent = text ?? (ok ? 'live' : 'no connection');
+  at('live').className = `live ${ok ? 'on' : ok === null ? '' : 'off'}`;
+  at('live').textContent = text ?? (ok ? 'live' : '');
 }
 
 let noticeEnds;
-function notice(text, done = false) {
+/** `kind`: `away` while there is no answer; `done` for what went well, which goes by itself. */
+function notice(text, kind = '') {
   at('notice').hidden = !text;
-  at('notice').className = `notice${done ? ' done' : ''}`;
+  at('notice').className = `notice ${kind}`;
   at('notice').textContent = text;
   clearTimeout(noticeEnds);
-  if (done) noticeEnds = setTimeout(() => notice(''), 6000);
+  if (kind === 'done') noticeEnds = setTimeout(() => notice(''), 6000);
+}
+
+const isAway = () => at('notice').classList.contains('away');
+
+function answered() {
+  live(true);
+  if (isAway()) notice('');
 }
 
 /** Draws anew without taking the focus from what has the same key afterwards. */
 function update(into, ...children) {
   const key = into.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-  const open = new Set([...into.querySelectorAll('details[open] summary')].map((one) => one.textContent));
+  const open = new Set([...into.querySelectorAll('details[open] summary')].map((one) => one.dataset.key));
   into.replaceChildren(...children.flat(Infinity).filter(Boolean));
-  for (const summary of into.querySelectorAll('summary')) if (open.has(summary.textContent)) summary.parentElement.open = true;
+  for (const summary of into.querySelectorAll('summary')) if (open.has(summary.dataset.key)) summary.parentElement.open = true;
   if (key) into.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
 
@@ -62,7 +71,11 @@ function makePage(signal) {
   const page = {
     signal,
     live,
-    draw: (...children) => { if (!signal.aborted) update(at('view'), ...children); },
+    draw: (...children) => {
+      if (signal.aborted) return;
+      delete at('view').dataset.waits;
+      update(at('view'), ...children);
+    },
     update,
     confirm: confirmed,
     /** Asks until there is an answer: a broker that is away comes back. */
@@ -70,8 +83,7 @@ function makePage(signal) {
       for (;;) {
         try {
           const answer = await call(name, body, signal);
-          live(true);
-          if (at('notice').dataset.away) { notice(''); delete at('notice').dataset.away; }
+          answered();
           return answer;
         } catch (error) {
           await page.away(error);
@@ -83,8 +95,7 @@ function makePage(signal) {
       for (;;) {
         try {
           await stream(name, body, (message) => {
-            live(true);
-            if (at('notice').dataset.away) { notice(''); delete at('notice').dataset.away; }
+            answered();
             each(message);
           }, signal);
           return;
@@ -96,9 +107,9 @@ function makePage(signal) {
     /** Waits, if the error may pass; else throws it. */
     away: async (error) => {
       if (!['unreachable', 'unavailable'].includes(error.code)) throw error;
-      live(false);
-      notice(error.message);
-      at('notice').dataset.away = 'yes';
+      live(false, error.code === 'unreachable' ? 'no connection' : 'waiting');
+      // What became of an action isn't overwritten.
+      if (at('notice').hidden || isAway()) notice(error.message, 'away');
       await new Promise((done) => { setTimeout(done, RETRY_MS); });
       signal.throwIfAborted();
     },
@@ -106,7 +117,7 @@ function makePage(signal) {
     act: async (what, doIt) => {
       try {
         const more = await doIt();
-        notice(`${what}: ${more || 'done'}`, true);
+        notice(`${what}: ${more || 'done'}`, 'done');
       } catch (error) {
         if (error.name !== 'AbortError') notice(`${what}: ${error.message}`);
       }
@@ -119,8 +130,9 @@ function makePage(signal) {
 function failed(error, page) {
   if (error.name === 'AbortError' || page.signal.aborted) return;
   if (error instanceof Refused) {
-    if (!at('view').childElementCount || error.code === 'not_found') page.draw(h('h1', {}, 'Not shown'), h('p', { class: 'empty' }, error.message));
-    notice(error.message);
+    live(true, '');
+    if (at('view').dataset.waits || error.code === 'not_found') page.draw(h('h1', {}, 'Not shown'), h('p', { class: 'empty' }, error.message));
+    else notice(error.message);
   } else {
     notice(`The page failed: ${error.message}`);
     throw error;
@@ -131,7 +143,7 @@ function show() {
   current.abort();
   current = new AbortController();
   notice('');
-  delete at('notice').dataset.away;
+  live(null);
   let parts;
   try {
     parts = location.hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
@@ -142,8 +154,10 @@ function show() {
   at('nav').replaceChildren(...PAGES.map(([name, path]) => (
     h('a', { href: `#/${path}`, 'aria-current': path === active ? 'page' : null }, name)
   )));
-  document.title = `${[PAGES.find(([, path]) => path === active)[0], ...rest].join(' · ')} – Currant`;
-  at('view').replaceChildren();
+  const name = PAGES.find(([, path]) => path === active)[0];
+  document.title = `${[name, ...rest].join(' · ')} – Currant`;
+  at('view').dataset.waits = 'yes';
+  at('view').replaceChildren(h('h1', {}, name), h('p', { class: 'empty late' }, 'Waiting for an answer…'));
   at('view').focus({ preventScroll: true });
   const page = makePage(current.signal);
   page.guard(view(page, ...rest));

@@ -1,6 +1,7 @@
 // A page each: given where to draw, what the address says, and what ends it.
 
 import { call, stream } from './api.js';
+import { watchLatency } from './latency.js';
 import { limitForm } from './limits.js';
 import {
   badge, bytes, cards, chart, count, facts, h, moment, ms, number, rate, span, stateName, table, time,
@@ -60,21 +61,26 @@ function pauseButton(page, queue) {
 }
 
 export async function overview(page) {
+  const latency = watchLatency(page);
   await page.follow('QueueService/WatchStats', { pageSize: 100 }, ({ queues, more }) => {
     remember(queues);
     const sum = (of) => queues.reduce((total, { stats }) => total + Number(of(stats)), 0);
-    const inexact = queues.some(({ stats }) => !stats.ready.exact) ? '≈ ' : '';
+    const jobs = (state) => count({
+      jobs: sum((it) => it[state].jobs), exact: queues.every(({ stats }) => stats[state].exact),
+    });
     const oldest = Math.max(0, ...queues.map(({ stats }) => ms(stats.oldestReady) || 0));
     page.draw(
       h('h1', {}, 'Overview'),
       cards([
-        ['Ready', inexact + number(sum((it) => it.ready.jobs))],
+        ['Ready', jobs('ready')],
         ['Oldest ready', oldest ? span(oldest) : '–'],
         ['Running', number(sum((it) => it.running))],
-        ['Scheduled', number(sum((it) => it.scheduled.jobs))],
-        ['Dead', number(sum((it) => it.dead.jobs))],
+        ['Scheduled', jobs('scheduled')],
+        ['Dead', jobs('dead')],
         ['In', rate(sum((it) => it.enqueuedPerSecond)), '/s'],
         ['Out', rate(sum((it) => it.completedPerSecond)), '/s'],
+        latency('Starts within', 'start'),
+        latency('Runs for', 'run'),
       ]),
       chart(samples),
       table('Queues', queueColumns(page), queues, 'No queue yet: the first job or worker that names one makes it.'),
@@ -95,7 +101,7 @@ export async function queues(page, after = '') {
 
 export async function queue(page, name) {
   const settings = h('div');
-  const head = h('div');
+  const head = h('div', {}, h('h1', {}, name));
   page.draw(head, settings);
   const draw = async () => {
     const { queue: it } = await page.ask('QueueService/Get', { queue: name });
@@ -172,8 +178,8 @@ export async function jobs(page, queueName = '', only = '') {
     h('label', {}, 'Queue', h('select', { name: 'queue' }, names.map((name) => option(name, name, name === chosen)))),
     dead ? null : h('label', {}, 'State', h('select', { name: 'state' }, option('', 'any'), STATES.map((one) => option(one, one)))),
     h('label', {}, 'Kind', h('input', { name: 'kind', size: 12 })),
-    h('label', {}, 'Tag', h('input', { name: 'tag', size: 12, placeholder: 'name or name=value' })),
-    h('label', {}, 'Error contains', h('input', { name: 'error', size: 14 })),
+    h('label', {}, 'Tag', h('input', { name: 'tag', size: 15, placeholder: 'name or name=value' })),
+    h('label', {}, 'Error contains', h('input', { name: 'error', size: 12 })),
     h('label', {}, 'Created before', h('input', { name: 'before', type: 'datetime-local' })),
     h('button', { class: 'main' }, 'Find'));
   const read = () => {
@@ -187,6 +193,7 @@ export async function jobs(page, queueName = '', only = '') {
   const show = async () => {
     const pageToken = state.tokens.at(-1);
     const found = await page.ask('JobService/List', { filter: state.filter, newestFirst: true, pageSize: 50, pageToken });
+    page.live(true, `as of ${new Date().toLocaleTimeString()}`);
     const more = found.nextPageToken;
     const go = (doIt) => () => { doIt(); page.guard(show()); };
     list.replaceChildren(
@@ -292,7 +299,7 @@ function line(it, state, failed) {
     event('plain', 'Enqueued', it.createdAt),
     failed.map((one) => event('dead', `Attempt ${one.attempt} failed`, one.failedAt,
       h('div', {}, one.class ? `${one.class}: ` : '', one.error, one.worker ? h('span', { class: 'soft' }, ` (worker ${one.worker})`) : null),
-      one.details ? h('details', {}, h('summary', {}, 'Details'), h('pre', {}, one.details)) : null)),
+      one.details ? h('details', {}, h('summary', { 'data-key': `details ${one.attempt}` }, 'Details'), h('pre', {}, one.details)) : null)),
     it.attempt > failed.length && it.claimedAt ? event('running', `Attempt ${it.attempt} taken`, it.claimedAt) : null,
     state === 'scheduled' ? event('scheduled', 'Starts', it.runAt) : null,
     it.finishedAt ? event(state, `Is ${state}`, it.finishedAt) : null);
@@ -306,37 +313,38 @@ export async function schedules(page) {
     if (ask && !await page.confirm(`${verb} the schedule ${name}?`, 'It fires no more. Its jobs stay.', verb)) return;
     await page.act(`${verb} ${name}`, async () => {
       const answer = await call(`ScheduleService/${verb}`, { name });
-      await draw();
+      all(await call(all.call, all.body));
       return answer.jobId ? `job ${answer.jobId}` : undefined;
     });
   };
   const button = (name, verb, text, ask) => h('button', { type: 'button', class: ask ? 'danger' : null, onclick: act(name, verb, ask), 'data-key': `${verb} ${name}`, 'aria-label': `${text} ${name}` }, text);
+  // Those of the last look stay until the new ones are there.
+  const known = new Map();
+  const lines = (name) => (known.get(name) || []).map((at) => h('div', { class: 'nowrap' }, moment(at)));
   const fires = async (name, into) => {
-    const { fires: next } = await page.ask('ScheduleService/NextFires', { name, count: 5 });
-    into.replaceChildren(...next.map((at) => h('div', { class: 'nowrap' }, moment(at))));
+    known.set(name, (await page.ask('ScheduleService/NextFires', { name, count: 5 })).fires);
+    into.replaceChildren(...lines(name));
   };
-  const draw = async () => {
-    const { schedules: found } = await page.ask('ScheduleService/List', { pageSize: 1000 });
+  const all = asked('ScheduleService/List', { pageSize: 1000 }, ({ schedules: found }) => {
     page.draw(h('h1', {}, 'Schedules'), table('Schedules', [
-      ['Name', ({ schedule }) => schedule.name],
+      ['Name', ({ schedule }) => schedule.name, 'nowrap'],
       ['', (it) => (it.pausedAt ? badge('paused') : it.fromFile ? badge('from file', 'plain') : '')],
-      ['Pattern', ({ schedule }) => h('code', {}, schedule.cron), 'nowrap'],
-      ['Time zone', ({ schedule }) => schedule.timeZone || 'UTC'],
+      ['Pattern', ({ schedule }) => [h('code', {}, schedule.cron), h('div', { class: 'soft' }, schedule.timeZone || 'UTC')], 'nowrap'],
       ['Job', ({ schedule }) => `${schedule.job.queue} / ${schedule.job.kind}`],
       ['Next', (it) => {
-        const into = h('div');
+        const into = h('div', {}, lines(it.schedule.name));
         return h('details', { ontoggle: (event) => event.target.open && page.guard(fires(it.schedule.name, into)) },
-          h('summary', {}, it.pausedAt ? '–' : time(it.nextFire)), into);
+          h('summary', { class: 'nowrap', 'data-key': `next ${it.schedule.name}` }, it.pausedAt ? '–' : time(it.nextFire)), into);
       }],
       ['Last', (it) => (it.lastFire ? h('a', { href: link('job', it.schedule.job.queue, it.lastJobId) }, time(it.lastFire)) : '–')],
       ['Missed', ({ schedule }) => word(schedule.catchUp, 'CATCH_UP_')],
       ['Overlap', ({ schedule }) => word(schedule.overlap, 'OVERLAP_')],
-      ['', (it) => h('span', { class: 'row' },
+      ['', (it) => h('span', { class: 'row whole' },
         it.pausedAt ? button(it.schedule.name, 'Resume', 'Resume') : button(it.schedule.name, 'Pause', 'Pause'),
         button(it.schedule.name, 'RunNow', 'Run now'), button(it.schedule.name, 'Delete', 'Delete', true))],
     ], found, 'No schedules.'));
-  };
-  await draw();
+  });
+  await poll(page, all);
 }
 
 export async function workers(page, pageToken = '') {

@@ -26,9 +26,10 @@ const BUCKETS_ROWS: [f64; 13] =
 /// payloads among them.
 const NO_PARAMETERS: &str = "tokio_postgres::query=info";
 
-/// These warn of whoever breaks the rules of HTTP/2 or of TLS, so that any stranger could fill the log. They
-/// do so where the settings name them.
-const QUIET: [(&str, &str); 2] = [("h2", "h2=error"), ("rustls", "rustls=error")];
+/// The first two warn of whoever breaks the rules of HTTP/2 or of TLS, so that any stranger could fill the log;
+/// the third tells of each migration, as we do. They do so where the settings name them.
+const QUIET: [(&str, &str); 3] =
+    [("h2", "h2=error"), ("rustls", "rustls=error"), ("refinery_core", "refinery_core=warn")];
 
 /// Sends log lines to standard error, and panics into the log.
 ///

@@ -78,11 +78,12 @@ fn greeting(addresses: Addresses, postgres: &PrivatePostgres) -> String {
 Currant with a Postgres of its own; the data stays in {data}
 
   producers and workers   http://{grpc}
+  dashboard               http://{http}/ui/
   metrics and health      http://{http}/metrics, http://{http}/health/ready
   database                psql \"{dsn}\"
 
 Next:
-  store a job             psql \"{dsn}\" -c \"SELECT currant.enqueue('emails', 'send_email', jsonb_build_object('to', 'ada@example.com'))\"
+  store a job             psql \"{dsn}\" -c \"SELECT currant.enqueue('emails', 'send_email', jsonb_build_object('to', 'ada@example.com', 'body', 'hello'))\"
   write a worker          worker-sdk/examples
   all settings            currant-broker config reference
 

@@ -14,7 +14,7 @@ use self::ports::Ports;
 use crate::{
     causes::causes,
     clock::Clock,
-    config::{self, Config},
+    config::{self, Config, Telemetry},
     domain::{Queue, QueueId, QueueSettings, Retention, RetryPolicy, Scope, first_id_at_ms},
     engine,
     http::{self, Metrics, Readiness},
@@ -129,9 +129,14 @@ pub async fn serve(
 
 /// What takes the broker's spans, and what sends them, if somebody wants them.
 fn traces(config: &Config, port: u16) -> anyhow::Result<Option<(Arc<Traces>, Exporter)>> {
-    let endpoint = &config.telemetry.otlp_endpoint;
-    let wanted = (!endpoint.is_empty()).then(|| Traces::new(endpoint, &config.broker_name(port)));
-    wanted.transpose().context("telemetry.otlp_endpoint")
+    let Telemetry { otlp_endpoint: endpoint, otlp_ca_file: ca_file } = &config.telemetry;
+    if endpoint.is_empty() {
+        return Ok(None);
+    }
+    let ca = (!ca_file.is_empty()).then(|| std::fs::read(ca_file)).transpose();
+    let ca = ca.with_context(|| format!("telemetry.otlp_ca_file: {ca_file}"))?;
+    let traces = Traces::new(endpoint, ca.as_deref(), &config.broker_name(port));
+    traces.map(Some).context("telemetry.otlp_endpoint")
 }
 
 /// Applies what the database's schema lacks and says what that was. Where nothing leads to Postgres itself

@@ -105,10 +105,16 @@ impl Config {
 
     fn check_telemetry(&self, problems: &mut Vec<String>) {
         let endpoint = &self.telemetry.otlp_endpoint;
-        let is_address = |uri: http::Uri| uri.scheme_str() == Some("http") && uri.host().is_some();
+        let is_address = |uri: http::Uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+        };
         if !endpoint.is_empty() && !http::Uri::from_str(endpoint).is_ok_and(is_address) {
             let what = "it must be like http://127.0.0.1:4317";
             problems.push(format!("telemetry.otlp_endpoint is {endpoint:?}; {what}"));
+        }
+        if !self.telemetry.otlp_ca_file.is_empty() && !endpoint.starts_with("https://") {
+            let what = "telemetry.otlp_endpoint isn't by TLS";
+            problems.push(format!("telemetry.otlp_ca_file is set, but {what}"));
         }
     }
 
@@ -273,12 +279,22 @@ mod tests {
     }
 
     #[test]
-    fn a_collector_has_an_address_without_tls() {
+    fn a_collector_has_an_address_and_authorities_only_with_tls() {
         let told = |endpoint: &str| problems(|c| c.telemetry.otlp_endpoint = endpoint.to_owned());
-        assert_eq!(told("http://collector:4317"), Vec::<String>::new());
-        for wrong in ["collector:4317", "https://collector:4317", "http://", "no address"] {
+        for right in ["http://collector:4317", "https://collector:4317"] {
+            assert_eq!(told(right), Vec::<String>::new());
+        }
+        for wrong in ["collector:4317", "ftp://collector:4317", "http://", "no address"] {
             assert!(told(wrong)[0].starts_with("telemetry.otlp_endpoint"), "{wrong}");
         }
+        let told = |endpoint: &str| {
+            problems(|c| {
+                c.telemetry.otlp_endpoint = endpoint.to_owned();
+                c.telemetry.otlp_ca_file = "ca.pem".to_owned();
+            })
+        };
+        assert_eq!(told("https://collector:4317"), Vec::<String>::new());
+        assert!(told("http://collector:4317")[0].starts_with("telemetry.otlp_ca_file is set"));
     }
 
     #[test]

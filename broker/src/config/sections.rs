@@ -612,8 +612,9 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
-    /// Where OTLP is taken over gRPC, such as `http://127.0.0.1:4317`: a collector near by, since TLS isn't
-    /// supported. Empty: no spans, and nothing is paid for them. Only jobs whose `traceparent` says that the
-    /// trace is recorded have some.
+    /// Where OTLP is taken over gRPC, such as `http://127.0.0.1:4317`; by TLS with `https://`. Empty: no spans,
+    /// and nothing is paid for them. Only jobs whose `traceparent` says that the trace is recorded have some.
     pub otlp_endpoint: String,
+    /// Authorities that the collector's certificate may be of, in PEM. Empty: the system's.
+    pub otlp_ca_file: String,
 }

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::{
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint, Error};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error};
 
 /// Of one call.
 const SPANS_MAX: usize = 1000;
@@ -29,12 +29,20 @@ pub struct Exporter {
 impl Exporter {
     pub(super) fn new(
         endpoint: &str,
+        ca: Option<&[u8]>,
         broker: &str,
         spans: mpsc::Receiver<Span>,
     ) -> Result<Self, Error> {
-        let channel = Endpoint::from_shared(endpoint.to_owned())?
-            .connect_timeout(CALL_TIME_MAX)
-            .connect_lazy();
+        let mut endpoint =
+            Endpoint::from_shared(endpoint.to_owned())?.connect_timeout(CALL_TIME_MAX);
+        if endpoint.uri().scheme_str() == Some("https") {
+            let tls = ClientTlsConfig::new();
+            endpoint = endpoint.tls_config(match ca {
+                Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+                None => tls.with_native_roots(),
+            })?;
+        }
+        let channel = endpoint.connect_lazy();
         let attributes = vec![
             text("service.name", "currant-broker"),
             text("service.version", env!("CARGO_PKG_VERSION")),

@@ -51,16 +51,18 @@ pub struct Traced {
 }
 
 impl Traces {
-    /// With what sends the spans, which is yet to be run.
+    /// With what sends the spans, which is yet to be run. `ca`: authorities in PEM instead of the system's,
+    /// for an endpoint of `https://`.
     ///
     /// # Errors
-    /// When that is no address.
+    /// When that is no address, or these are no certificates.
     pub fn new(
         endpoint: &str,
+        ca: Option<&[u8]>,
         broker: &str,
     ) -> Result<(Arc<Self>, Exporter), tonic::transport::Error> {
         let (spans, receiver) = mpsc::channel(WAITING_MAX);
-        let exporter = Exporter::new(endpoint, broker, receiver)?;
+        let exporter = Exporter::new(endpoint, ca, broker, receiver)?;
         Ok((Arc::new(Self { spans, delivered: Mutex::default() }), exporter))
     }
 

@@ -16,7 +16,10 @@ use opentelemetry_proto::tonic::{
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{
+    Request, Response, Status,
+    transport::{Identity, Server, ServerTlsConfig},
+};
 use tracing::Instrument;
 
 use super::{client, in_state, traces::Spans, worker};
@@ -42,13 +45,17 @@ impl TraceService for Receiver {
 impl Receiver {
     /// One on a port of its own, and where it is.
     async fn start() -> (Receiver, String) {
+        let (receiver, port) = Self::start_on(Server::builder()).await;
+        (receiver, format!("http://127.0.0.1:{port}"))
+    }
+
+    async fn start_on(mut server: Server) -> (Receiver, u16) {
         let receiver = Receiver::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let service = TraceServiceServer::new(receiver.clone());
-        let serve = Server::builder().add_service(service);
+        let port = listener.local_addr().unwrap().port();
+        let serve = server.add_service(TraceServiceServer::new(receiver.clone()));
         tokio::spawn(serve.serve_with_incoming(TcpListenerStream::new(listener)));
-        (receiver, address)
+        (receiver, port)
     }
 
     /// Those that have come, in the order of their ends.
@@ -146,4 +153,36 @@ async fn a_collector_that_is_away_harms_no_job_and_is_told_once() {
     assert_eq!(told, 1);
     running.shutdown().await.unwrap();
     assert!(broker.terminate().await.success());
+}
+
+#[tokio::test]
+async fn spans_go_by_tls_to_a_collector_whose_certificate_is_known() {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let identity = Identity::from_pem(cert.pem(), signing_key.serialize_pem());
+    let tls = ServerTlsConfig::new().identity(identity);
+    let server = Server::builder().tls_config(tls).unwrap();
+    let (receiver, port) = Receiver::start_on(server).await;
+    let endpoint = format!("https://localhost:{port}");
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), cert.pem()).unwrap();
+    let database = Database::fresh().await;
+    let known = [
+        ("TELEMETRY__OTLP_ENDPOINT", &*endpoint),
+        ("TELEMETRY__OTLP_CA_FILE", ca.path().to_str().unwrap()),
+    ];
+    let recorded = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let job = || NewJob::json("emails", "order", &()).unwrap().traceparent(recorded);
+    let spans = async |broker: &Broker, result: &str| {
+        broker.metric(&format!("currant_spans_total{{result=\"{result}\"}}")).await
+    };
+    let broker = Broker::start_with(&database, &known).await;
+    client(&broker).await.enqueue(job()).await.unwrap();
+    eventually("it is sent", async || spans(&broker, "sent").await == Some(1.0)).await;
+    assert_eq!(receiver.spans()[0].name, "enqueue emails");
+    // Nobody has signed it that the system knows.
+    let broker = Broker::start_with(&database, &known[..1]).await;
+    client(&broker).await.enqueue(job()).await.unwrap();
+    eventually("it is dropped", async || spans(&broker, "dropped").await == Some(1.0)).await;
+    assert_eq!(receiver.spans().len(), 1);
 }

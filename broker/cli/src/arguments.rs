@@ -217,6 +217,50 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
+    /// As a shell would, as far as the pages need it: quotes, comments, pipes.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+        for sign in line.chars() {
+            match (quote, sign) {
+                (Some(open), _) if sign == open => quote = None,
+                (Some(_), _) => word.get_or_insert_default().push(sign),
+                (None, '\'' | '"') => {
+                    quote = Some(sign);
+                    word.get_or_insert_default();
+                }
+                (None, '#') if word.is_none() => break,
+                (None, '|') => break,
+                (None, ' ') => words.extend(word.take()),
+                (None, _) => word.get_or_insert_default().push(sign),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    #[test]
+    fn what_the_pages_show_can_be_typed() {
+        let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+        let mut typed = 0;
+        for page in std::fs::read_dir(docs).expect("the pages are there") {
+            let page = page.expect("it has a name").path();
+            if page.extension().is_none_or(|extension| extension != "md") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&page).expect("text").replace("\\\n", " ");
+            for line in text.lines().map(|line| line.trim_start_matches("$ ")) {
+                let built = line.strip_prefix("target/release/").unwrap_or(line);
+                let Some(line) = built.strip_prefix("currant ") else { continue };
+                let arguments = std::iter::once("currant".to_owned()).chain(words(line));
+                let read = Arguments::try_parse_from(arguments);
+                let refused = read.err().map(|error| format!("{}: {error}", page.display()));
+                assert_eq!(refused, None, "{line}");
+                typed += 1;
+            }
+        }
+        assert!(typed >= 40, "{typed}");
+    }
+
     #[test]
     fn a_secret_is_not_shown_by_the_help() {
         let help = Arguments::command().render_long_help().to_string();

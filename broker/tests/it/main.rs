@@ -43,6 +43,7 @@ mod reflection;
 mod refusals;
 mod retry;
 mod roles;
+mod samples;
 mod schedule;
 mod schema;
 mod sdk;

@@ -31,7 +31,6 @@ mod memory;
 mod metrics;
 mod order;
 mod outcomes;
-mod pages;
 mod plans;
 mod pooler;
 mod progress;

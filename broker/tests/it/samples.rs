@@ -1,12 +1,13 @@
 //! What the pages show to be typed can be typed: SQL, settings, calls as JSON; and the chart's statements. Rust is
 //! compiled with the SDK's documentation, lines of `currant` are read in its own tests.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
-use currant_broker::config::{Config, load_schedules};
+use currant_broker::config::Config;
+use currant_worker_sdk::{CatchUp, Client, Overlap};
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
-use crate::support::Database;
+use crate::support::{Broker, Database};
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
@@ -38,8 +39,10 @@ async fn sql_of_the_pages_runs_on_the_schema() {
         }
     }
     assert!(ran >= 9, "{ran}");
-    // One a page, and a newsletter to both customers.
-    assert_eq!(database.number("SELECT count(*) FROM currant.jobs").await, 5);
+    // One of README, of sql.md one and one for each of two customers, one of jobs.md.
+    let kinds = "SELECT string_agg(kind, ' ' ORDER BY kind) FROM currant.jobs";
+    let kinds: String = client.query_one(kinds, &[]).await.unwrap().get(0);
+    assert_eq!(kinds, "account newsletter newsletter send_email welcome");
 }
 
 #[test]
@@ -55,9 +58,22 @@ fn settings_of_the_pages_can_be_read() {
         }
     }
     assert!(read >= 2, "{read}");
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), &blocks("docs/schedules.md", "toml")[0]).unwrap();
-    assert_eq!(load_schedules(file.path()).unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_broker_takes_the_schedules_of_the_page() {
+    let database = Database::fresh().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("schedules.toml");
+    fs::write(&path, blocks("docs/schedules.md", "toml").concat()).unwrap();
+    let settings = [("SCHEDULES__FILE", path.to_str().unwrap())];
+    let broker = Broker::start_with(&database, &settings).await;
+    let client = Client::connect(broker.endpoint()).await.unwrap();
+    let daily = client.schedule("daily-report").await.unwrap();
+    assert!(daily.from_file && daily.next_fire.is_some(), "{daily:?}");
+    assert_eq!((&*daily.queue, &*daily.payload), ("reports", &b"[\"sales\", \"stock\"]"[..]));
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!((daily.catch_up, daily.overlap), (CatchUp::All(day), Overlap::QueueOne));
 }
 
 /// The call and its message, of each line that has one: `-d '{…}' … currant.v1.JobService/Get`, in any order.

@@ -52,7 +52,7 @@ fn bound_ms(kind: Kind) -> u64 {
         Kind::DrainBroker => DEAD_AFTER_MS,
         Kind::KillWorker => GRACE_MS + RETRY_MAX_MS,
         Kind::LockTable => STATEMENT_MS,
-        Kind::SlowDisk => GATHERED_MS,
+        Kind::SlowDisk | Kind::JumpClock => GATHERED_MS,
         Kind::StopBroker => DEAD_AFTER_MS + ADOPTION_GRACE_MS + 2 * HEARTBEAT_MS,
         Kind::StopWorker => SILENCE_MS + GRACE_MS + RETRY_MAX_MS,
         // A write under way when its connection was lost may have taken jobs.

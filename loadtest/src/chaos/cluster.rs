@@ -54,6 +54,8 @@ pub(super) struct Setup<'a> {
     pub(super) mutation: Option<&'static str>,
     /// Whether workers write down what they see.
     pub(super) records: bool,
+    /// The library by which their clocks are set.
+    pub(super) clock: Option<&'a Path>,
 }
 
 pub(super) struct Cluster {
@@ -81,7 +83,7 @@ struct Broker {
 impl Cluster {
     /// Starts all of it.
     pub(super) async fn start(setup: Setup<'_>, control: Writer) -> Result<Cluster> {
-        let Setup { directory, python, secure, previous, mutation, records } = setup;
+        let Setup { directory, python, secure, previous, mutation, records, clock } = setup;
         let postgres = stack::start_postgres(&POSTGRES_SETTINGS).await?;
         let database_url = postgres.dsn();
         let credentials = match secure {
@@ -111,6 +113,7 @@ impl Cluster {
             python: python.to_owned(),
             credentials: credentials.clone(),
             records,
+            clock: clock.map(Path::to_owned),
         };
         let crew = Crew::new(equipment, &WORKERS).await?;
         let postgres = Arc::new(Mutex::new(postgres));
@@ -125,8 +128,10 @@ impl Cluster {
         Ok(cluster)
     }
 
-    pub(super) fn targets() -> Targets {
-        Targets { brokers: BROKERS, workers: WORKERS.len() }
+    pub(super) fn targets(clock: Option<&Path>) -> Targets {
+        let rust = WORKERS.iter().filter(|program| **program == Program::Rust).count();
+        let clocks = if clock.is_some() { rust } else { 0 };
+        Targets { brokers: BROKERS, workers: WORKERS.len(), clocks }
     }
 
     /// Where producers find the brokers.

@@ -30,6 +30,10 @@ const PYTHON_CONCURRENCY: &str = "10";
 const PYTHON_WORKER: &str = include_str!("worker.py");
 /// From the repository's root.
 const EXAMPLE: &str = "../worker-sdk/examples/python/worker.py";
+/// What a clock is set by.
+pub(super) const RIGHT: &str = "+0";
+pub(super) const AHEAD: &str = "+1h";
+pub(super) const BACK: &str = "-1h";
 const PYTHON: &str = "CURRANT_TEST_PYTHON";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,8 @@ pub(super) struct Equipment {
     pub(super) credentials: Credentials,
     /// Whether they write down what they see.
     pub(super) records: bool,
+    /// The library by which the clocks of those in Rust are set. Python can't sleep with it.
+    pub(super) clock: Option<PathBuf>,
 }
 
 struct Member {
@@ -96,7 +102,7 @@ impl Crew {
 
     pub(super) fn start(&mut self, worker: usize) -> Result<()> {
         let member = &self.members[worker];
-        let Equipment { directory, python, credentials, records } = &self.equipment;
+        let Equipment { directory, python, credentials, records, clock } = &self.equipment;
         let history = match records {
             true => directory.join(file_name(&member.name)),
             false => PathBuf::from("/dev/null"),
@@ -105,7 +111,16 @@ impl Crew {
             Program::Rust => {
                 let url = credentials.url(member.link.address());
                 let queues = [&SERVED[..], &[BULK]].concat();
-                rust(&url, &member.name, &history, RUST_CONCURRENCY, &queues)?
+                let mut command = rust(&url, &member.name, &history, RUST_CONCURRENCY, &queues)?;
+                if let Some(library) = clock {
+                    self.set_clock(worker, RIGHT)?;
+                    command.env("LD_PRELOAD", library);
+                    command.env("FAKETIME_TIMESTAMP_FILE", self.clock_of(worker));
+                    command.env("FAKETIME_CACHE_DURATION", "1");
+                    // Only the time of day.
+                    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+                }
+                command
             }
             Program::Python => {
                 let example = Path::new(env!("CARGO_MANIFEST_DIR")).join(EXAMPLE);
@@ -120,6 +135,15 @@ impl Crew {
         let process = spawn(&mut command, directory, &member.name)?;
         self.members[worker].process = Some(process);
         Ok(())
+    }
+
+    /// Heard of within a second.
+    pub(super) fn set_clock(&self, worker: usize, by: &str) -> Result<()> {
+        fs::write(self.clock_of(worker), by).context("can't set a worker's clock")
+    }
+
+    fn clock_of(&self, worker: usize) -> PathBuf {
+        self.equipment.directory.join(format!("{}.clock", self.members[worker].name))
     }
 
     /// SIGKILL.
@@ -232,6 +256,17 @@ async fn until_ended(process: &mut Child, name: &str) -> Result<()> {
         sleep(POLL).await;
     }
     Ok(())
+}
+
+/// Debian's libfaketime, if it is there.
+pub(super) fn clock() -> Option<PathBuf> {
+    let arch = std::env::consts::ARCH;
+    let path = PathBuf::from(format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketimeMT.so.1"));
+    let found = path.exists();
+    if !found {
+        eprintln!("no clock jumps: Debian's package libfaketime isn't installed");
+    }
+    found.then_some(path)
 }
 
 /// A Python with grpcio and grpcio-tools.

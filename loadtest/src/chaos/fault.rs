@@ -36,6 +36,8 @@ pub(super) enum Kind {
     TinyTimeout,
     /// What Postgres writes is on disk late.
     SlowDisk,
+    /// A worker's clock is an hour ahead, or back, for a while.
+    JumpClock,
     /// Everything on a link comes late.
     Latency,
     /// The connections of a link are reset, several times a second.
@@ -61,6 +63,7 @@ pub(super) enum Fault {
     LockTable,
     TinyTimeout { broker: usize },
     SlowDisk,
+    JumpClock { worker: usize, ahead: bool },
     Link { link: Link, trouble: Trouble },
 }
 
@@ -108,6 +111,7 @@ impl Fault {
             Fault::LockTable => Kind::LockTable,
             Fault::TinyTimeout { .. } => Kind::TinyTimeout,
             Fault::SlowDisk => Kind::SlowDisk,
+            Fault::JumpClock { .. } => Kind::JumpClock,
             Fault::Link { trouble: Trouble::Latency(_), .. } => Kind::Latency,
             Fault::Link { trouble: Trouble::Resets, .. } => Kind::Resets,
             Fault::Link { trouble: Trouble::BlackHole(_), .. } => Kind::BlackHole,
@@ -138,6 +142,9 @@ impl fmt::Display for Fault {
             | Fault::TinyTimeout { broker } => write!(out, "{kind} {broker}"),
             Fault::KillWorker { worker } | Fault::StopWorker { worker } => {
                 write!(out, "{kind} {worker}")
+            }
+            Fault::JumpClock { worker, ahead } => {
+                write!(out, "{kind} {worker} {}", if *ahead { "ahead" } else { "back" })
             }
             Fault::Link { link, trouble } => {
                 let (from, number, to) = match link {

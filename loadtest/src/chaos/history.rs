@@ -7,7 +7,8 @@ use std::{
     io::Write,
     path::Path,
     sync::Arc,
-    time::SystemTime,
+    sync::LazyLock,
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
@@ -173,9 +174,14 @@ pub(super) fn file_name(who: &str) -> String {
     format!("{who}{SUFFIX}")
 }
 
+/// By the clock as it was when this was asked first: a worker's may be set meanwhile.
 pub(super) fn now_micros() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    since.as_micros() as i64
+    static BEGAN: LazyLock<(Instant, Duration)> = LazyLock::new(|| {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        (Instant::now(), since.unwrap_or_default())
+    });
+    let (at, since) = *BEGAN;
+    (since + at.elapsed()).as_micros() as i64
 }
 
 /// All files of a directory, in the order of time.

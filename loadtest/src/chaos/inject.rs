@@ -9,6 +9,7 @@ use tokio_postgres::{Client, error::SqlState};
 
 use super::{
     cluster::{BROKERS, Cluster, POSTGRES_CONNECTIONS, connect},
+    crew,
     fault::{Fault, Link, Trouble},
     history::{Event, Touches, Writer},
     producers,
@@ -44,6 +45,7 @@ pub(super) async fn carry_out(
     let touches = match fault {
         Fault::KillWorker { worker }
         | Fault::StopWorker { worker }
+        | Fault::JumpClock { worker, .. }
         | Fault::Link { link: Link::Worker(worker), .. } => {
             Touches::Worker(cluster.crew.name(worker).to_owned())
         }
@@ -119,6 +121,11 @@ async fn disturb(cluster: &mut Cluster, fault: Fault, lasts: Duration) -> Result
             set(cluster, SLOW).await?;
             sleep(lasts).await;
             set(cluster, AS_FAST_AS_IT_IS).await
+        }
+        Fault::JumpClock { worker, ahead } => {
+            cluster.crew.set_clock(worker, if ahead { crew::AHEAD } else { crew::BACK })?;
+            sleep(lasts).await;
+            cluster.crew.set_clock(worker, crew::RIGHT)
         }
         Fault::Link { link, trouble } => {
             let proxy = match link {

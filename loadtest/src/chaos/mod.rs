@@ -37,6 +37,7 @@ use tokio::time::{Instant, sleep, timeout};
 use self::{
     cluster::{Cluster, Setup},
     crew::Single,
+    fault::Kind,
     history::{Event, Phase, Producer, Writer, file_name},
     judge::{Case, Counters, Gauges},
     mutations::Mutation,
@@ -75,13 +76,17 @@ const ORDER_JOBS: u32 = 60;
 /// The subcommand. False: a promise was broken, or a mutation not found.
 pub(crate) async fn run(options: &Options) -> Result<bool> {
     let python = crew::python()?;
+    let clock = crew::clock();
+    let clock = clock.as_deref();
+    let impossible = clock.is_none() && options.only.contains(&Kind::JumpClock);
+    ensure!(!impossible, "jump-clock needs Debian's package libfaketime");
     let Some(name) = &options.mutation else {
-        return one(options, None, &python).await.map(|summary| summary.is_clean());
+        return one(options, None, &python, clock).await.map(|summary| summary.is_clean());
     };
     let mut missed = Vec::new();
     for mutation in mutations::named(name)? {
         println!("== {}", mutation.name);
-        let summary = one(options, Some(mutation), &python).await?;
+        let summary = one(options, Some(mutation), &python, clock).await?;
         let caught = summary.has(mutation.expected);
         let word = if caught { "caught as" } else { "NOT CAUGHT as" };
         println!("{} was {word} {}", mutation.name, mutation.expected);
@@ -92,12 +97,17 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
     Ok(missed.is_empty())
 }
 
-async fn one(options: &Options, mutation: Option<Mutation>, python: &Path) -> Result<Summary> {
+async fn one(
+    options: &Options,
+    mutation: Option<Mutation>,
+    python: &Path,
+    clock: Option<&Path>,
+) -> Result<Summary> {
     let (directory, temporary) = directory(options)?;
     let duration = Duration::from_secs(options.duration.into());
     let planned = match mutation {
         Some(mutation) => mutation.plan(),
-        None => plan(options.seed, duration, &options.only, Cluster::targets()),
+        None => plan(options.seed, duration, &options.only, Cluster::targets(clock)),
     };
     let control = Writer::open(&directory.join(file_name("control")))?;
     let name = mutation.map(|mutation| mutation.name);
@@ -111,6 +121,7 @@ async fn one(options: &Options, mutation: Option<Mutation>, python: &Path) -> Re
         previous: options.previous.as_deref(),
         mutation: name,
         records: true,
+        clock,
     };
     let cluster = Cluster::start(setup, run.control.clone()).await?;
     let (case, settled) = run.through(cluster, &planned).await.with_context(|| {

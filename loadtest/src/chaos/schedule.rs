@@ -23,6 +23,8 @@ pub(super) struct Planned {
 pub(super) struct Targets {
     pub(super) brokers: usize,
     pub(super) workers: usize,
+    /// The first workers, whose clocks can be set; 0: none of them.
+    pub(super) clocks: usize,
 }
 
 /// Between the end of a fault and the next: long enough to see the rate come back.
@@ -45,7 +47,8 @@ pub(super) fn plan(seed: u64, duration: Duration, only: &[Kind], targets: Target
     while planned_for < duration {
         let Some(kind) = round.pop() else {
             let all = if only.is_empty() { Kind::value_variants() } else { only };
-            round.extend(all);
+            let can = |kind: &&Kind| targets.clocks > 0 || **kind != Kind::JumpClock;
+            round.extend(all.iter().filter(can));
             rng.shuffle(&mut round);
             continue;
         };
@@ -84,6 +87,10 @@ fn draw(rng: &mut Rng, kind: Kind, targets: Targets) -> (Fault, Duration) {
         Kind::LockTable => (Fault::LockTable, 500..3000),
         Kind::TinyTimeout => (Fault::TinyTimeout { broker }, 1500..3000),
         Kind::SlowDisk => (Fault::SlowDisk, 1000..4000),
+        Kind::JumpClock => {
+            let worker = worker.min(targets.clocks.saturating_sub(1));
+            (Fault::JumpClock { worker, ahead: rng.bool() }, 2000..5000)
+        }
         Kind::Latency => {
             let late = Duration::from_millis(rng.u64(20..200));
             (link(rng, broker, worker, Trouble::Latency(late)), 1000..4000)
@@ -113,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    const TARGETS: Targets = Targets { brokers: 2, workers: 4 };
+    const TARGETS: Targets = Targets { brokers: 2, workers: 4, clocks: 3 };
 
     fn plan_of(seed: u64, seconds: u64) -> Vec<Planned> {
         plan(seed, Duration::from_secs(seconds), &[], TARGETS)
@@ -143,6 +150,14 @@ mod tests {
                 assert!(planned[at].rest >= bounds::calm(before.fault.kind()));
             }
         }
+    }
+
+    #[test]
+    fn clocks_that_can_not_be_set_are_left_alone() {
+        let targets = Targets { clocks: 0, ..TARGETS };
+        let planned = plan(1, Duration::from_secs(120), &[], targets);
+        let kinds: BTreeSet<Kind> = planned.iter().map(|one| one.fault.kind()).collect();
+        assert_eq!(kinds.len(), Kind::value_variants().len() - 1, "{kinds:?}");
     }
 
     #[test]

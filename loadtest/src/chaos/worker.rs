@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     credentials::Credentials,
-    history::{Event, Verdict, Writer},
+    history::{Event, Verdict, Writer, now_micros},
     payload::{BULK_KIND, KIND, Payload, result},
 };
 use crate::broker_process::end_with_the_load_test;
@@ -41,6 +41,8 @@ pub(crate) fn be_a_worker(args: WorkerArgs) -> ExitCode {
 
 #[tokio::main(flavor = "current_thread")]
 async fn work(args: WorkerArgs) -> Result<()> {
+    // While its clock is right.
+    now_micros();
     let history = Writer::open(&args.history)?;
     let answers = history.clone();
     let credentials = Credentials::of_environment()?;

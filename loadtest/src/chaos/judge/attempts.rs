@@ -83,6 +83,7 @@ fn may_end_leases(kind: Kind) -> bool {
         | Kind::PostgresImmediate
         | Kind::CutConnections
         | Kind::SlowDisk
+        | Kind::JumpClock
         | Kind::Latency => false,
         Kind::KillWorker
         | Kind::ExhaustConnections

@@ -57,6 +57,7 @@ fn delays(fault: &FaultSpan<'_>) -> bool {
         | Kind::PostgresImmediate
         | Kind::CutConnections
         | Kind::ExhaustConnections
-        | Kind::SlowDisk => false,
+        | Kind::SlowDisk
+        | Kind::JumpClock => false,
     }
 }

@@ -65,7 +65,8 @@ fn keeps_apart(fault: &FaultSpan<'_>) -> bool {
         | Kind::DrainBroker
         | Kind::KillWorker
         | Kind::StopWorker
-        | Kind::SlowDisk => false,
+        | Kind::SlowDisk
+        | Kind::JumpClock => false,
         _ => *fault.touches == Touches::All,
     }
 }

@@ -72,7 +72,15 @@ pub(crate) async fn soak(options: &SoakOptions) -> Result<bool> {
     let control = Writer::open(&directory.path().join(file_name("control")))?;
     let secure = is_secure(options.seed);
     let (directory, python) = (directory.path(), &*python);
-    let setup = Setup { directory, python, secure, previous: None, mutation: None, records: false };
+    let setup = Setup {
+        directory,
+        python,
+        secure,
+        previous: None,
+        mutation: None,
+        records: false,
+        clock: None,
+    };
     let mut cluster = Cluster::start(setup, control.clone()).await?;
     let keep = QueueSettings { keep_succeeded: Some(Keep::For(KEPT)), ..QueueSettings::default() };
     cluster.client(0).await?.configure_queue(BULK, keep).await?;
@@ -128,7 +136,7 @@ async fn disturb(
 ) -> Result<Samples> {
     let mut samples = Samples::new();
     let end = Instant::now() + duration;
-    let planned = plan(seed, duration, &KINDS, Cluster::targets());
+    let planned = plan(seed, duration, &KINDS, Cluster::targets(None));
     for planned in planned {
         let rest_until = (Instant::now() + REST).min(end);
         while Instant::now() < rest_until {

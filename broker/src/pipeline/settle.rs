@@ -216,7 +216,7 @@ impl Core {
                     None => failure = Outcome::Expired.failure(),
                 }
             }
-            if let (Some(before), Some(OUTCOME_DEAD), Some(failure)) =
+            if let (Some(before @ 1..), Some(OUTCOME_DEAD), Some(failure)) =
                 (budget.workers_lost, outcome, &mut failure)
             {
                 let _ = write!(failure.message, ", as were {before} before");

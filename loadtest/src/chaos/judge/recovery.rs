@@ -7,7 +7,7 @@ use super::{
     Case, Violation, Wrong,
     job::{FaultSpan, JobView},
     phase_at,
-    rows::CANCELLED,
+    rows::{CANCELLED, DEAD},
 };
 use crate::chaos::{
     bounds,
@@ -69,6 +69,10 @@ fn slow(job: &JobView<'_>, fault: &FaultSpan<'_>, bound: i64) -> Option<&'static
         return Some("it didn't begin in time");
     }
     let lost = job.runs.iter().find(|run| run.ended.is_none() && run.started_at < fault.ends)?;
+    if row.outcome == Some(DEAD) && row.attempt == lost.attempt {
+        // It was lost by its last attempt.
+        return None;
+    }
     let again = job.runs.iter().filter(|run| run.attempt > lost.attempt);
     let again_at = again.map(|run| run.started_at).min().unwrap_or(i64::MAX);
     (again_at > bound).then_some("it didn't run again in time")

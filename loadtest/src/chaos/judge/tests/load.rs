@@ -55,6 +55,18 @@ fn a_rerun_that_comes_later_than_the_bound_is_found() {
     };
     assert_eq!(again(bound - 500), []);
     assert_eq!(again(bound + 500), [Wrong::SlowRecovery]);
+    // One whose last attempt it was has nothing to run again.
+    let dead = |outcome| {
+        wrong(load(kill.clone(), 2000..2000, bound + 3000), |case| {
+            case.history.retain(|line| !matches!(line.event, Event::Ended { job: 1099, .. }));
+            let killed = fault(Kind::KillWorker, Touches::Worker("w".to_owned()), 1990, 1995);
+            case.history.extend(killed);
+            let (max_attempts, failures) = (Some(1), 1);
+            case.rows[99] = Row { outcome, max_attempts, failures, ..case.rows[99].clone() };
+        })
+    };
+    assert!(!dead(Some(DEAD)).contains(&Wrong::SlowRecovery));
+    assert!(dead(Some(SUCCEEDED)).contains(&Wrong::SlowRecovery));
 }
 
 #[test]

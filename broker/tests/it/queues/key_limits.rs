@@ -142,6 +142,8 @@ async fn a_job_that_holds_up_its_key_lets_it_go_when_it_is_replaced_by_one_of_an
     };
     let holds_up = async |broker: &Broker, worker: &mut TestWorker| {
         let first = broker.enqueue([unique(of("a"))]).await[0];
+        // The id of a unique job is made by the database's clock, the next one by the broker's.
+        tokio::time::sleep(Duration::from_millis(50)).await;
         let second = broker.enqueue([of("a")]).await[0];
         let came = worker.job().await;
         assert_eq!(came.job_id, first);

@@ -39,7 +39,7 @@ async fn a_call_that_names_a_queue_is_for_the_callers_queues_alone() {
     assert_eq!(refusal(&status).2, named("scope", "admin"));
     let watch = WatchRequest { job_id: email, ..WatchRequest::default() };
     let status = jobs(&broker, &producer).watch(watch).await.unwrap_err();
-    assert_eq!(refusal(&status).2, named("scope", "read"));
+    assert_eq!(refusal(&status).2, named("scope", "view"));
 
     // Whether or not there is such a queue.
     for name in ["other", "nowhere"] {

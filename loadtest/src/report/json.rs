@@ -44,7 +44,7 @@ mod tests {
         windows";
 
     const SETTINGS: &str = "
-        batch channels concurrency duration_seconds endpoint history in_flight jobs key_concurrency_max keys limit
+        backlog batch channels concurrency duration_seconds endpoint history in_flight jobs key_concurrency_max keys limit
         load_threads mode old_snapshot payload_bytes prefetch producers queue_concurrency_max queue_rate queues rate
         sql warmup_percent window_seconds work_ms workers";
 

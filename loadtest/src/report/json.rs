@@ -44,8 +44,8 @@ mod tests {
         windows";
 
     const SETTINGS: &str = "
-        backlog batch channels concurrency duration_seconds endpoint history in_flight jobs key_concurrency_max keys limit
-        load_threads mode old_snapshot payload_bytes prefetch producers queue_concurrency_max queue_rate queues rate
+        backlog batch channels concurrency duration_seconds endpoint history in_flight jobs key_concurrency_max keys
+        limit load_threads mode old_snapshot payload_bytes prefetch producers queue_concurrency_max queue_rate queues rate
         sql warmup_percent window_seconds work_ms workers";
 
     fn keys(value: &serde_json::Value) -> BTreeSet<&str> {

@@ -126,7 +126,8 @@ impl Core {
         let client = self.store.client().await?;
         // In this order: who follows has told what it has.
         let behind = store::brokers_behind(&client, queue.version).await?;
-        let load = store::queue_load(&client, queue.id).await?;
+        let loads = store::queue_loads(&client, &[queue.id]).await?;
+        let load = loads.get(&queue.id).copied().unwrap_or_default();
         Ok((load.held, behind == 0))
     }
 

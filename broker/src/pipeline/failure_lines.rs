@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::JobKey;
+use crate::store::Settlement;
 
 /// In a second.
 const LINES_MAX: u32 = 50;
@@ -13,16 +13,6 @@ pub(super) struct FailureLines {
     second: u64,
     lines: u32,
     left_out: u64,
-}
-
-/// What a line tells. Not the error's message: what a handler says may be a secret.
-pub(super) struct FailureLine {
-    pub(super) key: JobKey,
-    pub(super) attempt: i32,
-    pub(super) failures: u16,
-    pub(super) class: String,
-    /// The state that its job is in now.
-    pub(super) next: &'static str,
 }
 
 impl FailureLines {
@@ -39,14 +29,17 @@ impl FailureLines {
         Some(std::mem::take(&mut self.left_out))
     }
 
-    pub(super) fn write(&mut self, now: Duration, queue: &str, line: &FailureLine) {
+    /// `next`: the state that its job is in now. The error's message isn't told: what a handler says may be
+    /// a secret.
+    pub(super) fn write(&mut self, now: Duration, queue: &str, row: &Settlement, next: &str) {
+        let Some(failure) = &row.failure else { return };
         let Some(left_out) = self.take(now) else { return };
         if left_out > 0 {
             tracing::warn!(attempts = left_out, "more attempts failed than there are lines for");
         }
-        let FailureLine { key, attempt, failures, class, next } = line;
-        let job = key.id.0;
-        if *next == "dead" {
+        let Settlement { key, attempt, failures, .. } = row;
+        let (job, class) = (key.id.0, &failure.class);
+        if next == "dead" {
             tracing::warn!(queue, job, attempt, failures, class, "a job is dead");
         } else {
             tracing::info!(queue, job, attempt, failures, class, next, "an attempt failed");

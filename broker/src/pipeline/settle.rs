@@ -13,7 +13,6 @@ use super::{
     Core, PipelineError, Suspect,
     dispatch::Dispatch,
     error::log,
-    failure_lines::FailureLine,
     persist::Persistence,
     settle_call::{By, Holder, Item, SettleCall},
 };
@@ -263,15 +262,9 @@ impl Core {
             // Only a failure leaves an error, and what has expired.
             if row.failure.is_some() && row.outcome == Some(OUTCOME_CANCELLED) {
                 metrics::counter!("currant_jobs_expired_total").increment(1);
-            } else if let Some(failure) = &row.failure {
+            } else if row.failure.is_some() {
                 meter.failed += 1;
-                failures.push(FailureLine {
-                    key: row.key,
-                    attempt: row.attempt,
-                    failures: row.failures,
-                    class: failure.class.clone(),
-                    next: name,
-                });
+                failures.push((row, name));
                 meter.retried += u64::from(row.outcome.is_none());
             }
             match row.outcome {
@@ -282,9 +275,9 @@ impl Core {
         }
         drop(dispatch);
         let mut lines = self.failure_lines.lock();
-        for failure in failures {
-            let queue = self.queues.name(failure.key.queue);
-            lines.write(self.clock.now(), queue.as_deref().unwrap_or_default(), &failure);
+        for (row, next) in failures {
+            let queue = self.queues.name(row.key.queue);
+            lines.write(self.clock.now(), queue.as_deref().unwrap_or_default(), row, next);
         }
     }
 }

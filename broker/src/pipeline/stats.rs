@@ -106,13 +106,13 @@ impl Core {
         let depths = self.depths().await?;
         let client = self.store.client().await?;
         let standings = store::queue_standings(&client, queues, COUNTED_MAX).await?;
-        let mut stats = Vec::with_capacity(queues.len());
-        for queue in queues {
-            let load = store::queue_load(&client, *queue).await?;
+        let loads = store::queue_loads(&client, queues).await?;
+        let stats = |queue: &QueueId| {
             let standing = standings.get(queue).copied().unwrap_or_default();
-            stats.push(self.stats_of(*queue, &depths, standing, COUNTED_MAX, load));
-        }
-        Ok(stats)
+            let load = loads.get(queue).copied().unwrap_or_default();
+            self.stats_of(*queue, &depths, standing, COUNTED_MAX, load)
+        };
+        Ok(queues.iter().map(stats).collect())
     }
 
     /// `counted_max`: up to how many jobs were counted.

@@ -90,7 +90,7 @@ pub use notify::notify_ready;
 pub use promote_jobs::{next_due, promote_jobs};
 pub use prune_jobs::{next_jobs, prune_jobs};
 pub use queue_depths::{Standing, job_pages, next_scheduled, queue_standings, sample_jobs};
-pub use queue_loads::{Load, LoadRow, brokers_behind, follow_queues, queue_load, tell_loads};
+pub use queue_loads::{Load, LoadRow, brokers_behind, follow_queues, queue_loads, tell_loads};
 pub use queue_owners::{attempts_over, disown_queues, own_queues, running_attempts};
 pub use queues::{
     all_queues, changed_queues, count_queues, create_queues, find_queues, list_queues,

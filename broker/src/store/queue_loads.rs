@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use super::{Client, StoreError, statement::Statement};
 use crate::domain::QueueId;
 
@@ -41,12 +43,12 @@ const FOLLOW: Statement = Statement::new(
 );
 
 const SUM: Statement = Statement::new(
-    "queue_load",
-    "/* queue_load */
-SELECT coalesce(sum(l.sessions), 0)::bigint, coalesce(sum(l.held), 0)::bigint,
-       coalesce(sum(l.enqueued_per_s), 0)::float8, coalesce(sum(l.completed_per_s), 0)::float8
+    "queue_loads",
+    "/* queue_loads */
+SELECT l.queue_id, sum(l.sessions)::bigint, sum(l.held)::bigint,
+       sum(l.enqueued_per_s)::float8, sum(l.completed_per_s)::float8
 FROM currant.broker b JOIN currant.queue_load l ON l.owner = b.id
-WHERE b.dead_at IS NULL AND l.queue_id = $1::int",
+WHERE b.dead_at IS NULL AND l.queue_id = ANY ($1::int[]) GROUP BY l.queue_id",
 );
 
 /// Until a dead broker is rescued, some of its jobs may be with workers.
@@ -78,15 +80,20 @@ pub async fn follow_queues(client: &Client, owner: i32, version: i64) -> Result<
     Ok(())
 }
 
-/// A queue's load at all brokers.
-pub async fn queue_load(client: &Client, queue: QueueId) -> Result<Load, StoreError> {
-    let rows = SUM.query(client, &[&queue.0]).await?;
-    Ok(rows.first().map_or_else(Load::default, |row| Load {
-        sessions: row.get::<_, i64>(0).unsigned_abs(),
-        held: row.get::<_, i64>(1).unsigned_abs(),
-        enqueued_per_s: row.get(2),
-        completed_per_s: row.get(3),
-    }))
+/// The loads of queues at all brokers, of those that have some.
+pub async fn queue_loads(
+    client: &Client,
+    queues: &[QueueId],
+) -> Result<HashMap<QueueId, Load>, StoreError> {
+    let queues: Vec<i32> = queues.iter().map(|queue| queue.0).collect();
+    let rows = SUM.query(client, &[&queues]).await?;
+    let load = |row: &tokio_postgres::Row| Load {
+        sessions: row.get::<_, i64>(1).unsigned_abs(),
+        held: row.get::<_, i64>(2).unsigned_abs(),
+        enqueued_per_s: row.get(3),
+        completed_per_s: row.get(4),
+    };
+    Ok(rows.iter().map(|row| (QueueId(row.get(0)), load(row))).collect())
 }
 
 /// How many brokers may not act by this version yet, or are dead with jobs that nobody has rescued.

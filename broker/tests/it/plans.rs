@@ -153,7 +153,7 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         | "lost_workers"
         | "own_queues"
         | "disown_queues"
-        | "queue_load"
+        | "queue_loads"
         | "brokers_behind"
         | "examine_server"
         | "examine_rights"

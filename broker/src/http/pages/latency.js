@@ -1,7 +1,7 @@
 // How soon jobs started and how long they ran, by the histograms that this broker shows to Prometheus.
 
 import { text } from './api.js';
-import { ms, span } from './parts.js';
+import { ms, span, wait } from './parts.js';
 
 const POLL_MS = 5000;
 const WINDOW_MS = 60000;
@@ -46,7 +46,7 @@ export function watchLatency(page) {
         if (metrics) looks.push({ at: Date.now(), ...read(metrics) });
         while (looks.length > 2 && looks[1].at < Date.now() - WINDOW_MS) looks.shift();
       }
-      await new Promise((done) => { setTimeout(done, POLL_MS); page.signal.addEventListener('abort', done); });
+      await wait(POLL_MS, page.signal);
     }
   };
   look();

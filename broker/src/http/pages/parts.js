@@ -109,3 +109,14 @@ export function bytes(base64, contentType) {
     return raw.length > 512 ? `${hex} … ${number(raw.length)} bytes` : hex;
   }
 }
+
+/** Ends after so many milliseconds, or when the page is left. */
+export const wait = (time, signal) => new Promise((done) => {
+  const timer = setTimeout(over, time);
+  function over() {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', over);
+    done();
+  }
+  signal.addEventListener('abort', over);
+});

@@ -4,7 +4,7 @@ import { call, stream } from './api.js';
 import { watchLatency } from './latency.js';
 import { limitForm } from './limits.js';
 import {
-  badge, bytes, cards, chart, count, facts, h, moment, ms, number, rate, span, stateName, table, time,
+  badge, bytes, cards, chart, count, facts, h, moment, ms, number, rate, span, stateName, table, time, wait,
 } from './parts.js';
 
 const POLL_MS = 3000;
@@ -18,7 +18,7 @@ async function poll(page, draw) {
       draw(await page.ask(draw.call, draw.body));
       page.live(true);
     }
-    await new Promise((done) => { setTimeout(done, POLL_MS); page.signal.addEventListener('abort', done); });
+    await wait(POLL_MS, page.signal);
   }
 }
 

@@ -25,22 +25,12 @@ pub(super) struct Gate {
     /// What its keys have under way, where they are limited and this broker owns it.
     pub(super) places: Option<Places>,
     term: i64,
-    /// When the bucket, or one of a key, is looked at again.
-    pub(super) refill_at: Option<Duration>,
 }
 
 impl Gate {
     pub(super) fn new(now: Duration, limits: QueueLimits) -> Self {
         let bucket = limits.rate.map(|rate| Bucket::new(now, rate));
-        Self {
-            limits,
-            bucket,
-            owned: false,
-            elsewhere: HashSet::new(),
-            places: None,
-            term: 0,
-            refill_at: None,
-        }
+        Self { limits, bucket, owned: false, elsewhere: HashSet::new(), places: None, term: 0 }
     }
 
     /// Other limits hold from now on. Where they are other ones of keys, what these have under way has to be

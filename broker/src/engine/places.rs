@@ -22,6 +22,16 @@ pub(super) enum Place {
     Unsure,
 }
 
+/// What the end of an attempt changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freed {
+    /// It didn't count.
+    Nothing,
+    Place,
+    /// A place for which jobs wait, as far as is known.
+    Awaited,
+}
+
 #[derive(Debug)]
 struct Key {
     /// Its attempts under way.
@@ -31,6 +41,8 @@ struct Key {
     /// There was no room for the entry: it is there for what is being given back, and gets no place.
     beyond: bool,
     bucket: Option<Bucket>,
+    /// Jobs of it may be ready for which a claim found no place.
+    left_out: bool,
     /// When its bucket has a job again; or is full, so that nothing has to be known of it any more.
     event: Option<Duration>,
 }
@@ -95,6 +107,7 @@ impl Places {
             buffered: 0,
             beyond,
             bucket,
+            left_out: false,
             event: None,
         });
         if self.attempts.insert(attempt, (key, place)).is_none() {
@@ -123,6 +136,10 @@ impl Places {
         }
     }
 
+    pub(super) fn has_place(&mut self, now: Duration, key: &str) -> bool {
+        self.free(now, Some(key)) > 0
+    }
+
     /// Of keys behind `after`, in these turns.
     pub(super) fn shares(&mut self, now: Duration, after: &str, turns: &Turns) -> Shares {
         let behind = (Bound::Excluded(after), Bound::Unbounded);
@@ -138,12 +155,22 @@ impl Places {
         let of_each = turns.each.min(self.free(now, None));
         let mut known = BTreeMap::new();
         for key in names {
-            let share = turns.of(&key).min(self.free(now, Some(&key)));
+            let free = self.free(now, Some(&key));
+            let share = turns.of(&key).min(free);
+            if free == 0 {
+                self.leave_out(&key);
+            }
             if share != of_each {
                 known.insert(key, share);
             }
         }
         Shares { each: of_each, known, until }
+    }
+
+    fn leave_out(&mut self, key: &str) {
+        if let Some(key) = self.keys.get_mut(key) {
+            key.left_out = true;
+        }
     }
 
     /// Keys that have an entry.
@@ -182,6 +209,10 @@ impl Places {
             // Somebody knows better: until it is given back.
             self.insert(attempt, Arc::clone(key), Place::Unsure);
         }
+        // The claim may have seen more than it was to take.
+        if !self.has_place(now, key) {
+            self.leave_out(key);
+        }
         free
     }
 
@@ -205,15 +236,22 @@ impl Places {
         Some(Arc::clone(key))
     }
 
-    /// The database says that it is over. Returns whether it counted.
-    pub(super) fn over(&mut self, now: Duration, attempt: Attempt) -> bool {
-        let Some((key, place)) = self.attempts.remove(&attempt) else { return false };
+    /// The database says that it is over.
+    pub(super) fn over(&mut self, now: Duration, attempt: Attempt) -> Freed {
+        let Some((key, place)) = self.attempts.remove(&attempt) else { return Freed::Nothing };
+        let full = self.keys.len() >= self.keys_max;
+        let mut left_out = false;
         if let Some(entry) = self.keys.get_mut(&key) {
             entry.attempts -= 1;
             entry.buffered -= usize::from(place == Place::Buffered);
+            left_out = entry.left_out;
         }
         self.plan(now, &key);
-        true
+        left_out &= self.has_place(now, &key);
+        if let Some(entry) = self.keys.get_mut(&key).filter(|_| left_out) {
+            entry.left_out = false;
+        }
+        if left_out || full { Freed::Awaited } else { Freed::Place }
     }
 
     /// Those of which the database is asked.
@@ -303,15 +341,16 @@ mod tests {
         assert!(places.take(NOW, attempt(1), &a) && places.take(NOW, attempt(2), &a));
         assert!(!places.take(NOW, attempt(3), &a));
         assert_eq!(places.unsure().collect::<Vec<_>>(), [attempt(3)]);
-        assert!(places.over(NOW, attempt(3)));
+        assert_eq!(places.over(NOW, attempt(3)), Freed::Place, "it has none too many");
         assert_eq!(known(&places.shares(NOW, "", &each(5))), [("a", 0)]);
         assert_eq!(known(&places.shares(NOW, "a", &each(5))), []);
         places.deliver(NOW, attempt(1));
         places.move_to(attempt(1), Place::Unsure);
         assert_eq!(known(&places.shares(NOW, "", &each(5))), [("a", 0)]);
-        assert!(places.over(NOW, attempt(1)) && !places.over(NOW, attempt(1)));
+        assert_eq!(places.over(NOW, attempt(1)), Freed::Awaited);
+        assert_eq!(places.over(NOW, attempt(1)), Freed::Nothing);
         assert_eq!(known(&places.shares(NOW, "", &each(5))), [("a", 1)]);
-        places.over(NOW, attempt(2));
+        assert_eq!(places.over(NOW, attempt(2)), Freed::Place, "nobody was left out since");
         assert!(places.keys.is_empty() && places.attempts.is_empty());
     }
 
@@ -383,7 +422,8 @@ mod tests {
         assert!(!places.take(NOW, attempt(2), &"b".into()));
         let shares = places.shares(NOW, "", &each(5));
         assert_eq!((shares.each, known(&shares), places.keys()), (0, vec![("a", 1)], 2));
-        assert!(places.over(NOW, attempt(1)) && places.over(NOW, attempt(2)));
+        assert_eq!(places.over(NOW, attempt(1)), Freed::Awaited, "another key may have it");
+        assert_eq!(places.over(NOW, attempt(2)), Freed::Awaited);
         assert_eq!((places.keys(), places.shares(NOW, "", &each(5)).each), (0, 2));
     }
 

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{Dispatcher, Queue};
-use crate::{domain::Attempt, engine::places::Place};
+use crate::{
+    domain::{Attempt, QueueId},
+    engine::places::Place,
+};
 
 impl Queue {
     /// Jobs with keys in the buffer have a place each, where keys are limited, and nobody else has one there.
@@ -31,6 +34,11 @@ impl Dispatcher {
     pub(crate) fn placed(&self) -> usize {
         let gates = self.queues.values().filter_map(|queue| queue.gate.as_ref());
         gates.filter_map(|gate| gate.places.as_ref()).map(|places| places.attempts().count()).sum()
+    }
+
+    /// Whether jobs with keys are looked for, now or as soon as there is room and a rest is over.
+    pub(crate) fn looks_for_keys(&self, queue: QueueId) -> bool {
+        self.queues.get(&queue).is_some_and(|queue| queue.keys.look())
     }
 
     /// The invariants of the module's doc.

@@ -35,10 +35,12 @@ impl Dispatcher {
         if let Some(state) = self.queues.get_mut(&queue) {
             if keyed {
                 state.keys.note();
+                // It plans when to claim, if not now.
+                self.deliver_queue(now, queue, actions);
             } else {
                 state.backlog.notify();
+                self.claim_more(now, queue, actions);
             }
-            self.claim_more(now, queue, actions);
         }
     }
 
@@ -97,6 +99,7 @@ impl Dispatcher {
         jobs.sort_unstable_by_key(|job| (std::cmp::Reverse(job.priority), job.id));
         let rows: Vec<(i16, JobId)> = jobs.iter().map(|job| (job.priority, job.id)).collect();
         self.queue(queue).backlog.claimed(now, took, limit, &rows);
+        jobs.retain(|job| !self.is_cancelled(job.id, job.attempt));
         self.arrived(now, queue, limit, jobs, actions);
     }
 
@@ -110,7 +113,9 @@ impl Dispatcher {
         mut jobs: Vec<TakenJob>,
         actions: &mut Vec<Action>,
     ) {
-        let limit = self.queue(queue).keys.claimed(now, took, walked, &jobs);
+        let (limit, had_all) = self.queue(queue).keys.claimed(now, took, walked, &jobs);
+        jobs.retain(|job| !self.is_cancelled(job.id, job.attempt));
+        self.place_claimed(now, queue, &had_all, &mut jobs, actions);
         in_turns(&mut jobs, &self.queue(queue).keys.weights);
         self.arrived(now, queue, limit, jobs, actions);
     }
@@ -121,11 +126,9 @@ impl Dispatcher {
         now: Duration,
         queue: QueueId,
         limit: usize,
-        mut jobs: Vec<TakenJob>,
+        jobs: Vec<TakenJob>,
         actions: &mut Vec<Action>,
     ) {
-        jobs.retain(|job| !self.is_cancelled(job.id, job.attempt));
-        self.place_claimed(now, queue, &mut jobs, actions);
         let bytes: usize = jobs.iter().map(TakenJob::bytes).sum();
         let state = self.queue(queue);
         if let Some(mean) = bytes.checked_div(jobs.len()) {

@@ -24,9 +24,9 @@ impl Dispatcher {
             self.deliver_up_to(now, queue, true, actions);
             self.deliver_up_to(now, queue, false, actions);
         }
-        self.plan_refill(now, queue);
         self.give_back_excess(queue, actions);
         self.claim_more(now, queue, actions);
+        self.plan_wake(now, queue);
     }
 
     fn deliver_up_to(
@@ -173,7 +173,7 @@ impl Dispatcher {
         let timeout = state.rules.timeout_ms.map(Duration::from_millis);
         self.buffered_bytes -= jobs.iter().map(TakenJob::bytes).sum::<usize>();
         if limited {
-            self.plan_refill(now, queue);
+            self.plan_wake(now, queue);
         }
         while !jobs.is_empty() {
             let rest = self.split(&mut jobs);

@@ -30,7 +30,7 @@ impl Dispatcher {
         }
         self.expire_places(now);
         self.deliver_freed(now, actions);
-        self.refill(now, actions);
+        self.wake(now, actions);
         let queues: Vec<_> = self.queues.keys().copied().collect();
         for queue in queues {
             self.expire_buffered(now, queue, actions);

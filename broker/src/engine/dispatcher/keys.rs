@@ -7,7 +7,7 @@ use std::{
 use super::{Action, Dispatcher};
 use crate::{
     domain::{Attempt, JobKey, KeyStanding, QueueId, TakenJob},
-    engine::places::{Place, Places},
+    engine::places::{Freed, Place, Places},
 };
 
 // Where keys are limited, each attempt of a job with one has a place from its claim until the database has its
@@ -36,11 +36,13 @@ impl Dispatcher {
         Some(self.places(queue)?.standing(now, key))
     }
 
-    /// Jobs were claimed. Those for which there is no place are given back.
+    /// Jobs were claimed. Those for which there is no place are given back. `had_all`: keys that had all that they
+    /// might; if one has a place now it has become free meanwhile.
     pub(super) fn place_claimed(
         &mut self,
         now: Duration,
         queue: QueueId,
+        had_all: &[Arc<str>],
         jobs: &mut Vec<TakenJob>,
         actions: &mut Vec<Action>,
     ) {
@@ -54,6 +56,9 @@ impl Dispatcher {
             }
             placed
         });
+        if had_all.iter().any(|key| places.has_place(now, key)) {
+            self.queue(queue).keys.note();
+        }
         if !beyond.is_empty() {
             actions.push(Action::GiveBack { jobs: beyond });
         }
@@ -69,9 +74,11 @@ impl Dispatcher {
 
     /// The database says that the attempt is over.
     pub(super) fn key_over(&mut self, now: Duration, queue: QueueId, attempt: Attempt) {
-        let over = self.places(queue).is_some_and(|places| places.over(now, attempt));
-        if over && let Some(state) = self.queues.get_mut(&queue) {
-            state.keys.place_freed();
+        let freed = self.places(queue).map_or(Freed::Nothing, |places| places.over(now, attempt));
+        if freed == Freed::Awaited {
+            self.queue(queue).keys.note();
+        }
+        if freed != Freed::Nothing {
             self.freed(queue);
         }
     }

@@ -121,21 +121,25 @@ impl Dispatcher {
         }
     }
 
-    /// What was let through lets the next wait for time to pass, perhaps.
-    pub(super) fn plan_refill(&mut self, now: Duration, queue: QueueId) {
+    /// What was let through lets the next wait for time to pass, perhaps; so does a rest between claims.
+    pub(super) fn plan_wake(&mut self, now: Duration, queue: QueueId) {
         let Some(state) = self.queues.get_mut(&queue) else { return };
-        let Some(gate) = &mut state.gate else { return };
-        if let Some(at) = gate.refill_at.take() {
-            self.refills.remove(&(at, queue));
+        if let Some(at) = state.wake_at.take() {
+            self.wakes.remove(&(at, queue));
         }
         let buffered = !state.buffer.is_empty();
-        let of_queue = gate.next_lot(now, state.held).filter(|_| buffered);
-        let places = gate.places.as_ref().filter(|_| state.keys.has_left_out());
-        let of_keys =
-            places.and_then(|places| places.next_event(now)).map(|at| at.max(now + KEY_PAUSE));
-        if let Some(at) = [of_queue, of_keys].into_iter().flatten().min() {
-            gate.refill_at = Some(at);
-            self.refills.insert((at, queue));
+        let held = state.held;
+        let gate = state.gate.as_mut();
+        let of_queue = gate.filter(|_| buffered).and_then(|gate| gate.next_lot(now, held));
+        let places = state.gate.as_ref().and_then(|gate| gate.places.as_ref());
+        let of_keys = places
+            .filter(|_| state.keys.has_left_out())
+            .and_then(|places| places.next_event(now))
+            .map(|at| at.max(now + KEY_PAUSE));
+        let of_rest = state.keys.rests_until(now);
+        if let Some(at) = [of_queue, of_keys, of_rest].into_iter().flatten().min() {
+            state.wake_at = Some(at);
+            self.wakes.insert((at, queue));
         }
     }
 
@@ -154,19 +158,17 @@ impl Dispatcher {
         }
     }
 
-    /// Delivers what time lets through.
-    pub(super) fn refill(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        while let Some(&(at, queue)) = self.refills.first()
+    /// Delivers, and claims, what time lets through.
+    pub(super) fn wake(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        while let Some(&(at, queue)) = self.wakes.first()
             && at <= now
         {
-            self.refills.pop_first();
-            if let Some(state) = self.queues.get_mut(&queue)
-                && let Some(gate) = &mut state.gate
-            {
-                gate.refill_at = None;
-                if let Some(places) = &mut gate.places {
+            self.wakes.pop_first();
+            if let Some(state) = self.queues.get_mut(&queue) {
+                state.wake_at = None;
+                if let Some(places) = state.gate.as_mut().and_then(|gate| gate.places.as_mut()) {
                     places.expire(now);
-                    state.keys.place_freed();
+                    state.keys.refilled();
                 }
             }
             self.deliver_queue(now, queue, actions);

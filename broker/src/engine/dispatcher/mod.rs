@@ -167,8 +167,8 @@ pub struct Dispatcher {
     /// Too many completions are on their way: no deliveries until they're half as many.
     throttled: bool,
     draining: bool,
-    /// When limited queues whose jobs wait for time to pass are looked at again.
-    refills: BTreeSet<(Duration, QueueId)>,
+    /// When queues whose jobs wait for time to pass are looked at again.
+    wakes: BTreeSet<(Duration, QueueId)>,
     /// Limited queues of which a lease has ended, to be delivered.
     freed: Vec<QueueId>,
     wants_to_own: bool,
@@ -200,6 +200,8 @@ struct Queue {
     rules: QueueRules,
     /// Of a limited queue.
     gate: Option<Box<Gate>>,
+    /// When it is looked at again, because time lets more through.
+    wake_at: Option<Duration>,
     /// Since the broker started: jobs stored, attempts reported.
     enqueued: u64,
     completed: u64,
@@ -225,6 +227,7 @@ impl Queue {
             claimed_bytes: CLAIMED_BYTES,
             rules: QueueRules::UNTOLD,
             gate: None,
+            wake_at: None,
             enqueued: 0,
             completed: 0,
             in_use: false,
@@ -290,7 +293,7 @@ impl Dispatcher {
             completing: 0,
             throttled: false,
             draining: false,
-            refills: BTreeSet::new(),
+            wakes: BTreeSet::new(),
             freed: Vec::new(),
             wants_to_own: false,
             lives_until: Duration::ZERO,
@@ -313,12 +316,12 @@ impl Dispatcher {
         buffered.chain(leased)
     }
 
-    /// When `tick` is due for the timeout of an attempt, or for jobs that wait for their rate. Everything else
+    /// When `tick` is due for the timeout of an attempt, or for jobs that wait for their rate or a rest's end. Everything else
     /// wants it a few times a second.
     pub fn next_deadline(&self) -> Option<Duration> {
         let timeout = self.deadlines.first().map(|(at, ..)| *at);
-        let refill = self.refills.first().map(|(at, _)| *at);
-        [timeout, refill].into_iter().flatten().min()
+        let wake = self.wakes.first().map(|(at, _)| *at);
+        [timeout, wake].into_iter().flatten().min()
     }
 
     fn queue(&mut self, id: QueueId) -> &mut Queue {

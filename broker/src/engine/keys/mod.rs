@@ -66,6 +66,8 @@ pub(super) struct Keys {
     last_found: usize,
     last_walked: usize,
     not_before: Duration,
+    /// And with news since.
+    not_before_told: Duration,
     /// Whether a key got less than its share for want of a place.
     left_out: bool,
     /// Whether jobs without a key had the last turn.
@@ -83,6 +85,7 @@ impl Keys {
     pub(super) fn note(&mut self) {
         self.forget();
         self.sure = true;
+        self.not_before = self.not_before.min(self.not_before_told);
     }
 
     /// Nobody knows whether there are ready jobs with keys.
@@ -94,6 +97,11 @@ impl Keys {
     /// Whether ready jobs with keys were heard of: no other job of the queue is to overtake them.
     pub(super) fn are_waiting(&self) -> bool {
         self.waiting && self.sure
+    }
+
+    #[cfg(test)]
+    pub(super) fn look(&self) -> bool {
+        self.waiting || self.claim.is_some()
     }
 
     /// Of so much room what jobs without a key may take: as much as one key. Where that can't be halved, or
@@ -113,8 +121,14 @@ impl Keys {
         self.waiting && self.claim.is_none() && now >= self.not_before
     }
 
-    /// A place that a key had is free. A claim in flight may have left the key out, as it was told.
-    pub(super) fn place_freed(&mut self) {
+    /// When the next claim may look for jobs that were heard of.
+    pub(super) fn rests_until(&self, now: Duration) -> Option<Duration> {
+        let rests = self.are_waiting() && self.claim.is_none() && self.not_before > now;
+        rests.then_some(self.not_before)
+    }
+
+    /// Time let jobs of some key through. A claim in flight may have left the key out, as it was told.
+    pub(super) fn refilled(&mut self) {
         let limited = |claim: &KeyClaim| claim.limited.is_some();
         if std::mem::take(&mut self.left_out) || self.claim.as_ref().is_some_and(limited) {
             self.note();
@@ -165,15 +179,16 @@ impl Keys {
         Some(claim)
     }
 
-    /// The claim came back with these jobs, in no order. `took`: how long it ran. Returns how many were wanted.
+    /// The claim came back with these jobs, in no order. `took`: how long it ran. Returns how many were wanted, and
+    /// the keys that had all that their limits let them.
     pub(super) fn claimed(
         &mut self,
         now: Duration,
         took: Duration,
         walked: &Walked,
         jobs: &[TakenJob],
-    ) -> usize {
-        let Some(claim) = self.claim.take() else { return 0 };
+    ) -> (usize, Vec<Arc<str>>) {
+        let Some(claim) = self.claim.take() else { return (0, Vec::new()) };
         let mut taken: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
         for key in jobs.iter().filter_map(|job| job.key.as_ref()) {
             *taken.entry(key).or_default() += 1;
@@ -184,10 +199,16 @@ impl Keys {
         self.last_walked = if many { usize::MAX } else { weight };
         let full = jobs.len() >= claim.limit;
         let share = |key: &Arc<str>| claim.shares.get(key).copied().unwrap_or(claim.each);
+        let limited = |key: &Arc<str>| claim.limited.is_some() && share(key) < claim.turns.of(key);
+        let had_all: Vec<Arc<str>> = taken
+            .iter()
+            .filter(|(key, jobs)| limited(key) && **jobs >= share(key))
+            .map(|(key, _)| Arc::clone(key))
+            .collect();
         self.again |= full || taken.iter().any(|(key, jobs)| *jobs >= claim.turns.of(key));
         if claim.limited.is_some() {
             let no_place = claim.each == 0 || claim.shares.values().any(|share| *share == 0);
-            self.left_out |= no_place || taken.iter().any(|(key, jobs)| *jobs >= share(key));
+            self.left_out |= no_place || !had_all.is_empty();
         }
         self.sure |= !jobs.is_empty();
         self.taken += jobs.len();
@@ -210,16 +231,20 @@ impl Keys {
             Some(key) => self.after = key,
             None => self.end_round(now),
         }
-        claim.limit
+        (claim.limit, had_all)
     }
 
     fn end_round(&mut self, now: Duration) {
         if self.taken == 0 {
-            // It looked at what could not be taken: not more than a share of the time.
+            // It looked at what could not be taken: not more than a share of the time; with news, at most half.
             self.not_before = now + sweep_rest(self.took);
+            self.not_before_told = self.not_before.min(now + self.took);
         }
         self.waiting = std::mem::take(&mut self.again);
         self.sure &= self.waiting;
+        if self.sure {
+            self.not_before = self.not_before.min(self.not_before_told);
+        }
         self.last_found = std::mem::take(&mut self.found);
         (self.taken, self.took) = (0, Duration::ZERO);
         self.after = Arc::default();
@@ -230,6 +255,7 @@ impl Keys {
         let Some(claim) = self.claim.take() else { return 0 };
         self.again = true;
         self.not_before = now + CLAIM_PAUSE;
+        self.not_before_told = self.not_before;
         claim.limit
     }
 }

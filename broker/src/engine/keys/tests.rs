@@ -129,10 +129,41 @@ fn a_place_that_becomes_free_during_a_claim_is_not_forgotten() {
     claim.shares.insert("a".into(), 0);
     claim.limited = Some(LimitedClaim { term: 1, ordered: true });
     keys.claim = Some(claim);
-    keys.place_freed();
+    keys.refilled();
     let walked = Walked { keys: 1, last: Some("a".into()) };
     keys.claimed(NOW, Duration::ZERO, &walked, &[]);
     assert!(keys.next_claim(NOW, 10, None).is_some());
+}
+
+#[test]
+fn after_a_round_for_nothing_what_is_told_waits_as_long_as_the_round_took_and_the_rest_longer() {
+    let (took, ms) = (Duration::from_millis(20), Duration::from_millis);
+    let nothing = |keys: &mut Keys, now| {
+        keys.next_claim(now, 10, None).unwrap();
+        keys.claimed(now, took, &Walked::default(), &[]);
+    };
+    let mut keys = Keys::default();
+    keys.note();
+    nothing(&mut keys, NOW);
+    assert_eq!(keys.rests_until(NOW), None, "for nothing");
+    keys.forget();
+    assert_eq!(keys.next_claim(NOW + ms(339), 10, None), None);
+    assert_eq!(keys.rests_until(NOW), None, "nobody is sure");
+    nothing(&mut keys, NOW + ms(340));
+    let now = NOW + ms(341);
+    keys.note();
+    assert_eq!(keys.rests_until(now), Some(NOW + ms(360)));
+    assert_eq!(keys.next_claim(NOW + ms(359), 10, None), None);
+    // Told while it is looked for.
+    keys.next_claim(NOW + ms(360), 10, None).unwrap();
+    keys.note();
+    keys.claimed(NOW + ms(380), took, &Walked::default(), &[]);
+    assert_eq!(keys.rests_until(NOW + ms(380)), Some(NOW + ms(400)));
+    // Nor does news end the pause after a failure.
+    keys.next_claim(NOW + ms(400), 10, None).unwrap();
+    keys.claim_failed(NOW + ms(400));
+    keys.note();
+    assert_eq!(keys.rests_until(NOW + ms(400)), Some(NOW + ms(650)));
 }
 
 #[test]

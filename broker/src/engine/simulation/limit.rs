@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    World,
+    KEYS, QUEUES, World,
     model::{Phase, Row, key_named},
 };
 use crate::{
@@ -50,6 +50,30 @@ impl World {
             let of_key = || self.rows.iter().filter(of_key);
             let taken = of_key().filter(|(_, row)| row.phase == Phase::Taken).count();
             assert!(taken <= max, "more of a key than may be under way");
+        }
+    }
+
+    /// Ready jobs of keys that have a place are looked for, if anybody has said that they are there.
+    pub(super) fn check_looked_for(&mut self) {
+        for (queue, key) in (0..QUEUES).flat_map(|queue| (1..=KEYS).map(move |key| (queue, key))) {
+            let queue = QueueId(queue);
+            let ready = |row: &Row| (row.queue, row.key, row.phase) == (queue, key, Phase::Ready);
+            if self.silent.contains(&queue) || !self.rows.values().any(ready) {
+                continue;
+            }
+            let limits = self.told.get(&queue).map_or(KeyLimits::NONE, |rules| rules.limits.key);
+            let name = key_named(key).unwrap();
+            let standing = self.dispatcher.key_standing(self.now, queue, &name);
+            let has_place = match standing {
+                Some(standing) => {
+                    let max = if limits.ordered { Some(1) } else { limits.concurrency };
+                    let free = max.is_none_or(|max| standing.under_way < u64::from(max));
+                    free && !standing.beyond_count
+                }
+                None => !limits.are_any(),
+            };
+            let looked_for = self.dispatcher.looks_for_keys(queue);
+            assert!(looked_for || !has_place, "nobody looks for {name} of {queue:?}");
         }
     }
 

@@ -53,6 +53,8 @@ struct World {
     elsewhere: BTreeSet<(QueueId, Attempt)>,
     /// For which queues are owned.
     terms: BTreeMap<QueueId, i64>,
+    /// Others stored jobs with keys there, and nobody was told.
+    silent: BTreeSet<QueueId>,
     steps: usize,
 }
 
@@ -75,6 +77,7 @@ impl World {
             owned: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
             terms: BTreeMap::new(),
+            silent: BTreeSet::new(),
             steps: 0,
         }
     }
@@ -93,6 +96,8 @@ impl World {
                 self.rows.insert(id, row);
                 if notify {
                     self.dispatcher.notified(self.now, row.ready_in(), &mut actions);
+                } else if key > 0 {
+                    self.silent.insert(queue);
                 }
             }
             Step::Claim { which, commits, cancels } => {
@@ -160,6 +165,9 @@ impl World {
                 self.look_elsewhere(&mut actions);
                 let Hungry { known, unknown } = self.dispatcher.hungry();
                 for ready in known.into_iter().chain(unknown) {
+                    if ready.keyed {
+                        self.silent.remove(&ready.queue);
+                    }
                     self.dispatcher.notified(self.now, ready, &mut actions);
                 }
             }
@@ -330,6 +338,7 @@ impl World {
                 self.step(Step::Stored { which: 0, commits: true });
             }
             self.step(Step::Sleep { ms: 300 });
+            self.check_looked_for();
             self.step(Step::Poll);
             for claims in 0.. {
                 if self.claims.is_empty() {

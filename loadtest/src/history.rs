@@ -27,8 +27,7 @@ SELECT q.ids[1 + n % array_length(q.ids, 1)], ($2::bigint - n) << 22, $3::text, 
 FROM (SELECT array_agg(id ORDER BY id) FROM currant.queue WHERE name = ANY($1::text[])) AS q (ids),
      generate_series(0, $5::bigint - 1) AS n";
 
-/// Writes them into a database that has the schema, tells the planner, and leaves nothing for the
-/// load to write out.
+/// Writes them into a database that has the schema.
 pub(crate) async fn write(
     settings: &Settings,
     queues: &[String],
@@ -44,10 +43,7 @@ pub(crate) async fn write(
     let values: [&(dyn ToSql + Sync); 5] = [&queues, &latest_ms, &KIND, &&*payload, &rows];
     let written = client.execute(INSERT_HISTORY, &values).await?;
     anyhow::ensure!(written == settings.history, "{written} rows of the past, not {rows}");
-    for statement in ["VACUUM (ANALYZE) currant.job", "CHECKPOINT"] {
-        client.batch_execute(statement).await?;
-    }
-    Ok(())
+    probe::postgres::settle(&client).await
 }
 
 /// No job of the past has this id or a larger one, no job of a run that starts now a smaller one.

@@ -3,7 +3,7 @@
 //! had to wait behind it (coordinated omission).
 //!
 //! With a backlog, jobs of another key stand before them all the time, of which as many run as its limit
-//! allows. When the last job of the loop has started the limits go, and the backlog is drained, so
+//! allows. They have stood there for a while: what storing them left to be written is written before. When the last job of the loop has started the limits go, and the backlog is drained, so
 //! that each of its jobs can be checked.
 
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use crate::{
     open_loop::{self, SqlSender, Target},
     pacer::{self, Schedule},
+    probe,
     producers::{self, Sender},
     queue_limits,
     recorder::Recorder,
@@ -73,7 +74,12 @@ async fn enqueue_backlog(settings: &Settings, trial: &mut Trial) -> Result<()> {
     let endpoint = trial.stack.endpoint();
     let senders = Sender::for_producers(&load, endpoint, &trial.queues, &trial.recorder).await?;
     trial.recorder.expect_backlog(settings.backlog);
-    trial.watch(Goal::Enqueued, producers::closed_loop(&load, senders)).await
+    trial.watch(Goal::Enqueued, producers::closed_loop(&load, senders)).await?;
+    if let Some(url) = trial.stack.database_url().filter(|_| trial.stack.is_private()) {
+        let config = url.parse().context("the database's address can't be read")?;
+        probe::postgres::settle(&probe::postgres::connect(&config).await?).await?;
+    }
+    Ok(())
 }
 
 /// Waits until each job of the loop has started. Fails if the backlog was over before.

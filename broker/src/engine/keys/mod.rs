@@ -77,6 +77,8 @@ pub(super) struct Keys {
 /// Keys that a claim looks at, at most; beyond those that it takes jobs of.
 const KEYS_MAX: usize = 1000;
 const KEYS_MORE: usize = 10;
+/// As many keys are thought to share what a claim may take while nothing is known of them.
+const KEYS_UNTOLD: usize = 10;
 /// After a failed claim.
 const CLAIM_PAUSE: Duration = Duration::from_millis(250);
 
@@ -149,7 +151,11 @@ impl Keys {
         if !self.may_claim(now) || limit == 0 {
             return None;
         }
-        let each = limit.checked_div(self.last_found.max(self.last_walked)).unwrap_or(0).max(1);
+        let among = match self.last_found.max(self.last_walked) {
+            0 => KEYS_UNTOLD,
+            found => found,
+        };
+        let each = (limit / among).max(1);
         let turns = Turns { each, weights: self.weights.clone(), rest: self.rest.clone() };
         let others = turns.others(&self.after).map(|(key, turn)| (Arc::clone(key), turn));
         let mut claim = KeyClaim {

@@ -111,6 +111,17 @@ fn a_turn_that_a_claim_breaks_off_goes_on_in_the_next_one() {
 }
 
 #[test]
+fn of_keys_of_which_nothing_is_known_each_has_a_tenth() {
+    let mut world = World::new(&[("a", 1), ("b", 20)]);
+    assert_eq!(world.claim(100), served(&[("a", 1), ("b", 10)]), "b may have more");
+    assert_eq!(world.claim(100), served(&[("b", 10)]));
+    assert_eq!(world.claim(100), None);
+    world.store("a", 1);
+    assert_eq!(world.claim(100), served(&[("a", 1)]));
+    assert_eq!(world.claim(100), None, "it had fewer than it might");
+}
+
+#[test]
 fn a_claim_that_left_nothing_is_the_last() {
     let mut world = World::new(&[("a", 1), ("b", 2)]);
     assert_eq!(world.claim(10), served(&[("a", 1), ("b", 1)]));

@@ -65,6 +65,10 @@ pub(super) struct Keys {
     /// What the keys of the last round weigh, and of the last claim: so many turns there are about.
     last_found: usize,
     last_walked: usize,
+    /// What they weighed in the last round that found any.
+    usual: usize,
+    /// The next claim is the first since there were none.
+    begins: bool,
     not_before: Duration,
     /// And with news since.
     not_before_told: Duration,
@@ -77,7 +81,7 @@ pub(super) struct Keys {
 /// Keys that a claim looks at, at most; beyond those that it takes jobs of.
 const KEYS_MAX: usize = 1000;
 const KEYS_MORE: usize = 10;
-/// As many keys are thought to share what a claim may take while nothing is known of them.
+/// As many keys, at least, are thought to share what a claim may take after a time without any.
 const KEYS_UNTOLD: usize = 10;
 /// After a failed claim.
 const CLAIM_PAUSE: Duration = Duration::from_millis(250);
@@ -152,10 +156,12 @@ impl Keys {
             return None;
         }
         let among = match self.last_found.max(self.last_walked) {
-            0 => KEYS_UNTOLD,
-            found => found,
+            found if found > 0 && !self.begins => found,
+            // One more than its only job: so that it shows that there is no other.
+            _ if self.usual > 0 => self.usual.max(KEYS_UNTOLD).min(limit / 2),
+            _ => limit,
         };
-        let each = (limit / among).max(1);
+        let each = limit.checked_div(among).unwrap_or(limit).max(1);
         let turns = Turns { each, weights: self.weights.clone(), rest: self.rest.clone() };
         let others = turns.others(&self.after).map(|(key, turn)| (Arc::clone(key), turn));
         let mut claim = KeyClaim {
@@ -195,6 +201,7 @@ impl Keys {
         jobs: &[TakenJob],
     ) -> (usize, Vec<Arc<str>>) {
         let Some(claim) = self.claim.take() else { return (0, Vec::new()) };
+        self.begins = false;
         let mut taken: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
         for key in jobs.iter().filter_map(|job| job.key.as_ref()) {
             *taken.entry(key).or_default() += 1;
@@ -248,10 +255,12 @@ impl Keys {
         }
         self.waiting = std::mem::take(&mut self.again);
         self.sure &= self.waiting;
+        self.begins = !self.waiting;
         if self.sure {
             self.not_before = self.not_before.min(self.not_before_told);
         }
         self.last_found = std::mem::take(&mut self.found);
+        self.usual = if self.last_found > 0 { self.last_found } else { self.usual };
         (self.taken, self.took) = (0, Duration::ZERO);
         self.after = Arc::default();
     }

@@ -111,14 +111,21 @@ fn a_turn_that_a_claim_breaks_off_goes_on_in_the_next_one() {
 }
 
 #[test]
-fn of_keys_of_which_nothing_is_known_each_has_a_tenth() {
-    let mut world = World::new(&[("a", 1), ("b", 20)]);
-    assert_eq!(world.claim(100), served(&[("a", 1), ("b", 10)]), "b may have more");
-    assert_eq!(world.claim(100), served(&[("b", 10)]));
-    assert_eq!(world.claim(100), None);
-    world.store("a", 1);
+fn a_job_of_a_key_now_and_then_takes_one_claim_each() {
+    let mut world = World::new(&[("a", 1)]);
     assert_eq!(world.claim(100), served(&[("a", 1)]));
-    assert_eq!(world.claim(100), None, "it had fewer than it might");
+    assert_eq!(world.claim(100), served(&[]), "it had all that it might");
+    assert_eq!(world.claim(100), None);
+    for _ in 0..3 {
+        world.store("a", 1);
+        assert_eq!(world.claim(100), served(&[("a", 1)]));
+        assert_eq!(world.claim(100), None, "it had fewer than it might");
+    }
+    // Not more than a tenth, whoever comes first.
+    world.claim(100);
+    world.store("a", 1000);
+    world.store("b", 1);
+    assert_eq!(world.claim(100), served(&[("a", 10), ("b", 1)]));
 }
 
 #[test]

@@ -4,13 +4,14 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use currant_broker::private_postgres::PrivatePostgres;
 use parking_lot::Mutex;
 use rustix::process::Signal;
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::timeout};
 use tokio_postgres::{Client, config::Host};
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
     credentials::Credentials,
     crew::{Crew, Equipment, Program},
     history::{Event, Writer},
+    metrics::scrape,
     proxy::{Proxy, Upstream},
     queues,
     schedule::Targets,
@@ -41,6 +43,9 @@ const MUTATION: &str = "mutation";
 
 /// Tries of a broker's start: its database may be on the way up.
 const STARTS_MAX: usize = 5;
+
+/// What a broker that is about to end may take to say what it has counted.
+const LAST_LOOK_MAX: Duration = Duration::from_millis(500);
 
 /// How a cluster is to be.
 pub(super) struct Setup<'a> {
@@ -67,6 +72,8 @@ pub(super) struct Cluster {
     pub(super) database_url: String,
     pub(super) credentials: Credentials,
     control: Writer,
+    /// What `/metrics` of brokers said before they were ended.
+    ended: Vec<String>,
 }
 
 struct Broker {
@@ -117,7 +124,9 @@ impl Cluster {
         };
         let crew = Crew::new(equipment, &WORKERS).await?;
         let postgres = Arc::new(Mutex::new(postgres));
-        let mut cluster = Cluster { brokers, crew, postgres, database_url, credentials, control };
+        let ended = Vec::new();
+        let mut cluster =
+            Cluster { brokers, crew, postgres, database_url, credentials, control, ended };
         for number in 0..BROKERS {
             cluster.start_broker(number, &[]).await?;
         }
@@ -202,12 +211,23 @@ impl Cluster {
     }
 
     /// SIGKILL. With `failover` its workers find another broker at their address.
-    pub(super) fn kill_broker(&mut self, number: usize, failover: bool) {
+    pub(super) async fn kill_broker(&mut self, number: usize, failover: bool) {
+        self.look_a_last_time(number).await;
         self.brokers[number].process = None;
         let upstream = self.other(number).filter(|_| failover);
         self.brokers[number].clients.lead_to(None);
         for worker in self.workers_of(number) {
             self.crew.link(worker).lead_to(upstream.clone());
+        }
+    }
+
+    /// What a broker has counted ends with it. Of one that doesn't say it in time nothing is known: sums over all
+    /// brokers may be too small, never too large.
+    async fn look_a_last_time(&mut self, number: usize) {
+        let Some(process) = &self.brokers[number].process else { return };
+        let look = scrape(process.http(), &self.credentials);
+        if let Ok(Ok(text)) = timeout(LAST_LOOK_MAX, look).await {
+            self.ended.push(text);
         }
     }
 
@@ -221,6 +241,7 @@ impl Cluster {
     /// SIGTERM, and waits until it has ended well. Meanwhile who connects anew finds another broker, as
     /// behind a load balancer.
     pub(super) async fn drain_broker(&mut self, number: usize) -> Result<()> {
+        self.look_a_last_time(number).await;
         let upstream = self.other(number);
         self.brokers[number].clients.lead_to(upstream.clone());
         for worker in self.workers_of(number) {
@@ -287,9 +308,14 @@ impl Cluster {
     pub(super) async fn metrics(&self) -> Result<Vec<String>> {
         let mut texts = Vec::new();
         for process in self.brokers.iter().filter_map(|broker| broker.process.as_ref()) {
-            texts.push(super::metrics::scrape(process.http(), &self.credentials).await?);
+            texts.push(scrape(process.http(), &self.credentials).await?);
         }
         Ok(texts)
+    }
+
+    /// The same of those that were ended, as far as it was seen.
+    pub(super) fn metrics_of_ended(&self) -> &[String] {
+        &self.ended
     }
 
     /// Workers first, so that they can report; then the brokers, in order.

@@ -74,7 +74,7 @@ pub(super) async fn carry_out(
 async fn disturb(cluster: &mut Cluster, fault: Fault, lasts: Duration) -> Result<()> {
     match fault {
         Fault::KillBroker { broker, failover } => {
-            cluster.kill_broker(broker, failover);
+            cluster.kill_broker(broker, failover).await;
             sleep(lasts).await;
             cluster.start_broker(broker, &[]).await
         }
@@ -107,14 +107,14 @@ async fn disturb(cluster: &mut Cluster, fault: Fault, lasts: Duration) -> Result
         }
         Fault::LockTable => hold_lock(cluster, lasts).await,
         Fault::TinyTimeout { broker } => {
-            cluster.kill_broker(broker, false);
+            cluster.kill_broker(broker, false).await;
             cluster.start_broker(broker, &TINY_TIMEOUT).await?;
             let end = Instant::now() + lasts;
             while Instant::now() < end {
                 hold_lock(cluster, LOCK_PULSE).await?;
                 sleep(LOCK_PULSE).await;
             }
-            cluster.kill_broker(broker, false);
+            cluster.kill_broker(broker, false).await;
             cluster.start_broker(broker, &[]).await
         }
         Fault::SlowDisk => {

@@ -58,16 +58,22 @@ fn connector(ca: &str) -> Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
 }
 
-/// The sum over all brokers of one series, such as `x_total{a="b"}`, or of all series of a family, such as
-/// `x_total`; what a broker doesn't show counts as nothing.
+/// The sum over all brokers of a family, such as `x_total`, or of its series with one label, such as
+/// `x_total{a="b"}`; what a broker doesn't show counts as nothing.
 pub(super) fn sum(texts: &[String], name: &str) -> f64 {
+    let (family, label) = match name.split_once('{') {
+        Some((family, label)) => (family, Some(label.trim_end_matches('}'))),
+        None => (name, None),
+    };
     let value = |line: &str| {
-        let rest = line.strip_prefix(name)?;
-        let rest = match rest.strip_prefix('{') {
-            Some(labels) => labels.split_once('}')?.1,
-            None => rest,
+        let rest = line.strip_prefix(family)?;
+        let (labels, rest) = match rest.strip_prefix('{') {
+            Some(labels) => labels.split_once('}')?,
+            None => ("", rest),
         };
-        rest.strip_prefix(' ')?.trim().parse::<f64>().ok()
+        let wanted = label.is_none_or(|label| labels.split(',').any(|one| one == label));
+        let value = rest.strip_prefix(' ')?.trim().parse::<f64>().ok();
+        value.filter(|_| wanted)
     };
     texts.iter().flat_map(|text| text.lines()).filter_map(value).sum()
 }
@@ -77,11 +83,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_series_is_found_by_its_whole_name_and_a_family_with_all_its_labels() {
-        let one = "# TYPE a counter\na{b=\"c\"} 2\na{b=\"d\"} 3\naa 7\n".to_owned();
+    fn a_family_is_found_by_its_whole_name_with_all_its_series_or_those_of_a_label() {
+        let one = "# TYPE a counter\na{b=\"c\",d=\"e\"} 2\na{b=\"d\",d=\"e\"} 3\naa 7\n".to_owned();
         let texts = [one.clone(), one];
         assert_eq!(sum(&texts, "a"), 10.0);
         assert_eq!(sum(&texts, "a{b=\"c\"}"), 4.0);
+        assert_eq!(sum(&texts, "a{d=\"e\"}"), 10.0);
+        assert_eq!(sum(&texts, "a{b=\"e\"}"), 0.0);
         assert_eq!(sum(&texts, "aa"), 14.0);
         assert_eq!(sum(&texts, "b"), 0.0);
     }

@@ -32,7 +32,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use currant_worker_sdk::{Client, NewJob};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use self::{
     cluster::{Cluster, Setup},
@@ -186,7 +186,7 @@ impl Run<'_> {
     /// All phases. Returns what there is to judge, and how long the settling took.
     async fn through(&self, mut cluster: Cluster, planned: &[Planned]) -> Result<(Case, Duration)> {
         let producers = Writer::open(&self.directory.join(file_name("producers")))?;
-        let counters = self.quiet(&mut cluster, &producers).await?;
+        let counters_in_quiet = self.quiet(&mut cluster, &producers).await?;
         self.faults(&mut cluster, &producers, planned).await?;
 
         self.phase(Phase::Settling)?;
@@ -194,14 +194,19 @@ impl Run<'_> {
         let begun = Instant::now();
         settle(&mut cluster, bound).await?;
         let settled = begun.elapsed();
-        let gauges = gauges(&cluster).await?;
+        let mut metrics = metrics_at_rest(&cluster).await?;
+        let gauges = Gauges::of(&metrics);
+        metrics.extend_from_slice(cluster.metrics_of_ended());
+        let counters_in_all = Counters::of(&metrics);
         let client = cluster.connect().await?;
         let rows = judge::read(&client).await?;
         drop(client);
         self.phase(Phase::Over)?;
         cluster.stop().await?;
         let history = history::read(self.directory)?;
-        Ok((Case { history, rows, counters, gauges, panics: self.panics()? }, settled))
+        let panics = self.panics()?;
+        let case = Case { history, rows, counters_in_quiet, counters_in_all, gauges, panics };
+        Ok((case, settled))
     }
 
     fn phase(&self, phase: Phase) -> Result<()> {
@@ -292,22 +297,16 @@ async fn settle(cluster: &mut Cluster, bound: Duration) -> Result<()> {
     Ok(())
 }
 
-/// When they say that nothing is held, or the last that they say.
-async fn gauges(cluster: &Cluster) -> Result<Gauges> {
-    let mut last = Gauges::default();
-    let wait = async {
-        loop {
-            last = Gauges::of(&cluster.metrics().await?);
-            if last.is_nothing() {
-                return Ok::<_, anyhow::Error>(());
-            }
-            sleep(POLL).await;
+/// What the brokers say when they hold nothing, or the last that they say.
+async fn metrics_at_rest(cluster: &Cluster) -> Result<Vec<String>> {
+    let begun = Instant::now();
+    loop {
+        let texts = cluster.metrics().await?;
+        if Gauges::of(&texts).is_nothing() || begun.elapsed() > GAUGES_MAX {
+            return Ok(texts);
         }
-    };
-    if let Ok(done) = timeout(GAUGES_MAX, wait).await {
-        done?;
+        sleep(POLL).await;
     }
-    Ok(last)
 }
 
 /// Jobs of several priorities, before anybody takes them.

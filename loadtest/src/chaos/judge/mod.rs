@@ -114,7 +114,9 @@ pub(super) struct Case {
     pub(super) history: Vec<Line>,
     pub(super) rows: Vec<Row>,
     /// At the end of the quiet phase.
-    pub(super) counters: Counters,
+    pub(super) counters_in_quiet: Counters,
+    /// At the end of all: of the brokers that run, and of those that were ended as far as they had said it.
+    pub(super) counters_in_all: Counters,
     /// At the end of all, when nothing is left to do.
     pub(super) gauges: Gauges,
     /// Lines of brokers' logs.

@@ -211,11 +211,7 @@ fn a_job_that_begins_in_a_paused_queue_is_found() {
 
 #[test]
 fn a_job_that_waits_though_its_limit_has_room_is_found() {
-    let quiet = |case: Case| {
-        wrong(case, |case| {
-            case.history.extend([phase(0, Phase::Quiet), phase(60_000, Phase::QuietOver)]);
-        })
-    };
+    let quiet = |case: Case| wrong(case, |case| make_quiet(case, 60_000));
     // The last one is stored at the second 1, and begins so late.
     let waits = |row: &dyn Fn(i64) -> Row, before: &[(i64, i64)], begins_ms: i64| {
         quiet(runs(row, &[before, &[(begins_ms, begins_ms + 10)]].concat()))

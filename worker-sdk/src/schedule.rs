@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use currant_proto::v1;
+use currant_proto::v1::{self, new_job::Expiry};
 
 use crate::{
     client::Client,
@@ -126,6 +126,14 @@ pub struct StoredSchedule {
     pub content_type: String,
     /// Their priority; None: the queue's default.
     pub priority: Option<i32>,
+    /// After so many failures one is dead; None: the queue's default.
+    pub max_attempts: Option<u32>,
+    /// How long an attempt may run; None: the queue's default.
+    pub timeout: Option<Duration>,
+    /// One that hasn't started so long after its fire is cancelled; None: never.
+    pub expire_after: Option<Duration>,
+    /// What they are found by.
+    pub tags: Vec<String>,
     /// What becomes of fires that were missed.
     pub catch_up: CatchUp,
     /// What becomes of fires that overlap.
@@ -294,6 +302,14 @@ fn read(stored: Option<v1::StoredSchedule>) -> Result<StoredSchedule, Error> {
         payload: job.payload,
         content_type: job.content_type,
         priority: job.priority,
+        max_attempts: Some(job.max_attempts).filter(|max| *max != 0),
+        timeout: from_proto(job.timeout),
+        expire_after: match job.expiry {
+            Some(Expiry::ExpireAfter(after)) => from_proto(Some(after)),
+            // Each fire has its own time.
+            Some(Expiry::ExpireAt(_)) | None => None,
+        },
+        tags: job.tags,
         catch_up,
         overlap,
         paused_at: from_timestamp(paused_at)?,

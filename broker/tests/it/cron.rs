@@ -333,10 +333,21 @@ async fn the_sdk_puts_runs_and_deletes_schedules() {
     let database = Database::fresh().await;
     let broker = Broker::start(&database).await;
     let client = Client::connect(broker.endpoint()).await.unwrap();
-    let job = || currant_worker_sdk::NewJob::raw("reports", "daily", "x");
+    let job = || {
+        let job = currant_worker_sdk::NewJob::raw("reports", "daily", "x").max_attempts(3);
+        job.timeout(Duration::from_secs(90)).expire_after(Duration::from_secs(3600)).tag("night")
+    };
     let daily = || NewSchedule::new("daily", "0 6 * * *", job()).time_zone("Europe/Vienna");
     let stored = client.put_schedule(daily()).await.unwrap();
     assert_eq!((&*stored.queue, &*stored.kind, stored.from_file), ("reports", "daily", false));
+    assert_eq!((stored.max_attempts, &stored.tags[..]), (Some(3), &["night".to_owned()][..]));
+    let (timeout, expire_after) = (Duration::from_secs(90), Duration::from_secs(3600));
+    assert_eq!((stored.timeout, stored.expire_after), (Some(timeout), Some(expire_after)));
+    let plain = currant_worker_sdk::NewJob::raw("reports", "plain", "x");
+    let plain = client.put_schedule(NewSchedule::new("plain", "0 6 * * *", plain)).await.unwrap();
+    let unset = (plain.max_attempts, plain.timeout, plain.expire_after, plain.tags.len());
+    assert_eq!(unset, (None, None, None, 0));
+    assert!(client.delete_schedule("plain").await.unwrap());
     let again = client.put_schedule(daily().overlap(currant_worker_sdk::Overlap::Skip));
     assert_eq!(again.await.unwrap().next_fire, stored.next_fire);
     assert_eq!(client.next_fires("daily", 2).await.unwrap()[0], stored.next_fire.unwrap());

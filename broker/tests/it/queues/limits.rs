@@ -1,4 +1,5 @@
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -21,6 +22,7 @@ use crate::{
 
 const A_WHILE: Duration = Duration::from_millis(300);
 const OWNERS: &str = "SELECT count(*) FROM currant.queue_owner";
+const OWNER: &str = "SELECT owner::bigint FROM currant.queue_owner";
 
 fn at_a_time(max: u32) -> QueueSettings {
     QueueSettings { concurrency_max: max, ..QueueSettings::default() }
@@ -90,13 +92,12 @@ async fn a_limit_holds_over_brokers_and_its_owner_hands_it_on() {
     // Wherever it ends.
     assert_eq!(first.succeed([&at_a]).await, [Verdict::Applied]);
     assert_eq!(second.succeed([&at_b]).await, [Verdict::Applied]);
-    let owner = "SELECT owner::bigint FROM currant.queue_owner";
     let held = async || {
         let sql = "SELECT count(*) FROM currant.job WHERE phase = 2 AND outcome IS NULL";
         database.number(sql).await
     };
     eventually("two run", async || held().await >= 2).await;
-    let before = database.number(owner).await;
+    let before = database.number(OWNER).await;
     // Whoever owns it stops: what its workers have counts for the next.
     let a_owns = before == database.number("SELECT min(id)::bigint FROM currant.broker").await;
     let (gone, left) = if a_owns { (a, b) } else { (b, a) };
@@ -108,7 +109,7 @@ async fn a_limit_holds_over_brokers_and_its_owner_hands_it_on() {
         assert!(waiting.contains(&came.job_id));
         worker.succeed([&came]).await;
     }
-    assert_ne!(database.number(owner).await, before);
+    assert_ne!(database.number(OWNER).await, before);
     for id in waiting {
         assert_eq!(get(&left, id).await.state(), JobState::Succeeded);
     }
@@ -148,26 +149,32 @@ impl Handlers {
 #[tokio::test]
 async fn a_limit_is_never_exceeded_while_brokers_come_and_go() {
     let database = Database::fresh().await;
-    let mut a = Broker::start_with(&database, QUICK).await;
-    let b = Broker::start_with(&database, QUICK).await;
-    configure(&b, "emails", at_a_time(3)).await.unwrap();
+    // Producers stay at one that has no workers, and so owns nothing.
+    let stays = Broker::start_with(&database, QUICK).await;
+    configure(&stays, "emails", at_a_time(3)).await.unwrap();
     let (ledger, handlers) = (Ledger::default(), Handlers::default());
-    let clients = Clients::start(2, &b, "emails", &ledger).await;
-    let mut workers = vec![handlers.worker(&b, &ledger)];
+    let clients = Clients::start(2, &stays, "emails", &ledger).await;
+    let mut owner = Broker::start_with(&database, QUICK).await;
+    let mut workers = vec![handlers.worker(&owner, &ledger)];
+    let mut owners = HashSet::new();
     for kill in [false, true, false] {
-        workers.push(handlers.worker(&a, &ledger));
         progress(&ledger, 20).await;
+        owners.insert(database.number(OWNER).await);
         let next = Broker::start_with(&database, QUICK).await;
-        let gone = std::mem::replace(&mut a, next);
+        workers.push(handlers.worker(&next, &ledger));
+        progress(&ledger, 20).await;
+        let gone = std::mem::replace(&mut owner, next);
         if kill {
             gone.kill();
         } else {
             gone.terminate().await;
         }
-        progress(&ledger, 20).await;
     }
+    progress(&ledger, 20).await;
+    owners.insert(database.number(OWNER).await);
     clients.stop().await;
     ledger.check(&database).await;
+    assert_eq!(owners.len(), 4);
     assert_eq!(handlers.most(), 3);
 }
 

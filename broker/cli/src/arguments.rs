@@ -249,7 +249,7 @@ mod tests {
             }
             let text = std::fs::read_to_string(&page).expect("text").replace("\\\n", " ");
             for line in text.lines().map(|line| line.trim_start_matches("$ ")) {
-                let built = line.strip_prefix("target/release/").unwrap_or(line);
+                let built = line.strip_prefix("target/debug/").unwrap_or(line);
                 let Some(line) = built.strip_prefix("currant ") else { continue };
                 let arguments = std::iter::once("currant".to_owned()).chain(words(line));
                 let read = Arguments::try_parse_from(arguments);

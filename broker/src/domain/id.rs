@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// A job's id: milliseconds since 1970 << 22 | broker slot << 12 | sequence.
 ///
@@ -34,6 +34,10 @@ const SEQUENCE_END: i64 = 1 << SLOT_SHIFT;
 /// Slots from here on are SQL's, see `currant.enqueue`.
 const SLOT_END: i16 = 768;
 
+/// What clocks may differ by, beyond what an answer of the database takes, and what is left out when ids turn
+/// out to be taken. More is a clock that was set, which isn't followed or waited for.
+const APART_MS_MAX: i64 = 3000;
+
 /// The smallest id that any broker makes at this time, in milliseconds since 1970.
 pub fn first_id_at_ms(ms: i64) -> JobId {
     JobId(ms << TIME_SHIFT)
@@ -45,17 +49,20 @@ pub struct IdMaker {
     slot: i64,
     ms: i64,
     sequence: i64,
+    /// No id is of before that.
+    least_ms: i64,
 }
 
 impl IdMaker {
     /// `slot`: 0 to 767, held by one living broker at a time.
     pub fn new(slot: i16) -> Self {
         assert!((0..SLOT_END).contains(&slot), "slot {slot} is outside of 0..{SLOT_END}");
-        Self { slot: i64::from(slot), ms: 0, sequence: 0 }
+        Self { slot: i64::from(slot), ms: 0, sequence: 0, least_ms: 0 }
     }
 
     /// The next id. A clock that stands or goes back uses up the sequence, then runs ahead.
     pub fn next(&mut self, now_ms: i64) -> JobId {
+        let now_ms = now_ms.max(self.least_ms);
         if now_ms > self.ms {
             self.ms = now_ms;
             self.sequence = 0;
@@ -66,6 +73,22 @@ impl IdMaker {
         let id = self.ms << TIME_SHIFT | self.slot << SLOT_SHIFT | self.sequence;
         self.sequence += 1;
         JobId(id)
+    }
+
+    /// Makes only greater ones than this, which the database has made, from now on.
+    pub fn follow(&mut self, made: JobId, now_ms: i64) {
+        // Within its millisecond it is above all of a broker's.
+        let ms = made.created_ms() + 1;
+        if ms <= now_ms + APART_MS_MAX {
+            self.least_ms = self.least_ms.max(ms);
+        }
+    }
+
+    /// How long to wait until what the database makes is greater than all that was made here. The clock is the
+    /// database's, or behind it.
+    pub fn ahead(&self, now_ms: i64) -> Duration {
+        let ahead = u64::try_from(self.ms - now_ms).unwrap_or(0);
+        if self.ms > now_ms + APART_MS_MAX { Duration::ZERO } else { Duration::from_millis(ahead) }
     }
 
     /// Leaves out a second of ids: for when one turned out to be taken.
@@ -107,6 +130,37 @@ mod tests {
             assert_eq!(id, last.successor());
             last = id;
         }
+    }
+
+    #[test]
+    fn ids_follow_those_of_the_database_whatever_the_clock_says_but_not_one_that_was_set() {
+        let mut ids = IdMaker::new(SLOT_END - 1);
+        let now = 1_700_000_000_000;
+        // The last of a millisecond.
+        let of_database = |ms: i64| JobId(first_id_at_ms(ms + 1).0 - 1);
+        for behind in [0, 4, -4, APART_MS_MAX - 1] {
+            let made = of_database(now + behind);
+            ids.follow(made, now);
+            assert!(ids.next(now) > made, "{behind} ms behind");
+        }
+        let set = of_database(now + APART_MS_MAX);
+        ids.follow(set, now);
+        assert!(ids.next(now) < set);
+    }
+
+    #[test]
+    fn what_the_database_makes_is_waited_for_but_not_a_clock_that_was_set() {
+        let mut ids = IdMaker::new(0);
+        let now = 1_700_000_000_000;
+        assert_eq!(ids.ahead(now), Duration::ZERO);
+        for _ in 0..=2 * SEQUENCE_END {
+            ids.next(now);
+        }
+        assert_eq!(ids.ahead(now), Duration::from_millis(2));
+        assert_eq!(ids.ahead(now + 3), Duration::ZERO);
+        ids.skip();
+        assert_eq!(ids.ahead(now), Duration::from_millis(1002));
+        assert_eq!(ids.ahead(now - APART_MS_MAX), Duration::ZERO);
     }
 
     #[test]

@@ -16,6 +16,11 @@ impl Core {
         jobs: Vec<NewJob>,
         _permit: Permit,
     ) -> Result<Enqueued, PipelineError> {
+        // The database makes their ids. What was stored here before comes first.
+        let ahead = self.ids.lock().ahead(self.clock.database_micros() / 1000);
+        if !ahead.is_zero() {
+            tokio::time::sleep(ahead).await;
+        }
         let ids: Vec<QueueId> = jobs.iter().map(|job| job.queue).collect();
         let work = async {
             let queues = self.queues_by_id(&ids).await?;
@@ -45,6 +50,9 @@ impl Core {
             Ok(all.into_iter().map(|(_, one)| one).collect::<Vec<_>>())
         };
         let stored = self.change("unique jobs could not be stored", work).await?;
+        if let Some(last) = stored.iter().map(|(id, _)| *id).max() {
+            self.ids.lock().follow(last, self.clock.database_micros() / 1000);
+        }
         {
             let mut dispatch = self.dispatch.lock();
             for (job, _) in

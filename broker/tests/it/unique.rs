@@ -257,3 +257,47 @@ async fn the_sdk_has_keys() {
     assert_eq!(sent.await.unwrap(), [first]);
     eventually("it is one job", async || database.number(JOBS).await == 1).await;
 }
+
+/// From now on ids that the database makes are of a time so much ahead.
+async fn put_clock_of_ids_ahead(database: &Database) {
+    let client = database.connect().await;
+    let sql =
+        "SELECT replace(pg_get_functiondef('currant.store_jobs'::regproc), 'clock_timestamp()',
+                              'clock_timestamp() + interval ''40 ms''')";
+    let definition: String = client.query_one(sql, &[]).await.unwrap().get(0);
+    client.batch_execute(&definition).await.unwrap();
+}
+
+/// With and without a key in turns: each has an id above those before.
+async fn assert_order(broker: &Broker, what: &str) {
+    let mut last = 0;
+    for n in 0..6 {
+        let with_key = keyed(&n.to_string(), UniqueScope::Unfinished, UniqueConflict::Existing);
+        for new in [job("q", b""), with_key] {
+            let id = enqueue(broker, [new]).await.unwrap().job_ids[0];
+            assert!(id > last, "{what}, {n}: {id} came after {last}");
+            last = id;
+        }
+    }
+}
+
+#[tokio::test]
+async fn jobs_with_and_without_a_key_have_one_order_whose_clock_ever_is_ahead() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    put_clock_of_ids_ahead(&database).await;
+    assert_order(&broker, "the database is ahead").await;
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    broker.enqueue([job("q", b"")]).await;
+    // The ids that the broker makes next are taken: it leaves out a second of them.
+    let taken = "INSERT INTO currant.job (id, queue_id, attempt, priority, phase, kind, payload)
+        SELECT (floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint + ms << 22) | (b.slot << 12),
+               q.id, 0, 0, 1, 'test', ''
+        FROM generate_series(1, 900) ms, currant.broker b, currant.queue q";
+    database.connect().await.batch_execute(taken).await.unwrap();
+    let first = broker.enqueue([job("q", b"")]).await[0];
+    let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    assert!((first >> 22) - database.number(now).await > 100, "no id was taken");
+    assert_order(&broker, "the broker is ahead").await;
+}

@@ -2,7 +2,8 @@
 
     python click.py PATH_OF_CURRANT_BROKER DIRECTORY_FOR_PICTURES
 
-Needs the package playwright and Chromium: CHROMIUM, or the first of chromium, google-chrome on the PATH.
+Needs the packages playwright and axe-playwright-python, and Chromium: CHROMIUM, or the first of chromium,
+google-chrome on the PATH.
 Jobs are stored, run and failed through the broker's JSON calls, so that nothing else is needed.
 """
 
@@ -14,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 from broker import PATIENCE_S, Broker, Worker, free_port
 from gone import broker_gone, database_gone
+from keyboard import by_keyboard
 
 SUCCEEDED = {"succeeded": {"result": base64.b64encode(b'{"sent":true}').decode()}}
 FAILED = {"failed": {"error": "mailbox full", "class": "SmtpError", "details": "at send (mail.rs:42)", "discard": True}}
@@ -40,7 +43,12 @@ class Clicks:
             self.problems.append(message.text)
 
     def picture(self, name):
+        """Of what can be read, in both themes, by those too who don't see it or see no colours."""
         self.page.screenshot(path=self.pictures / f"{name}.png")
+        for scheme in ["dark", "light"]:
+            self.page.emulate_media(color_scheme=scheme)
+            found = Axe().run(self.page)
+            assert not found.violations_count, f"{name}, {scheme}: {found.generate_report()}"
 
     def go(self, name):
         self.page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
@@ -76,6 +84,9 @@ def fill(broker):
     broker.enqueue("bounces", 12)
     Worker(broker, "mailer-1", "emails", 10, lambda job: SUCCEEDED)
     Worker(broker, "bouncer-1", "bounces", 5, lambda job: FAILED)
+    broker.enqueue("night", 2, delay="3600s")
+    broker.enqueue("lost", 3)
+    Worker(broker, "loser-1", "lost", 5, lambda job: FAILED)
     broker.enqueue("exports", 4)
     Worker(broker, "exporter-1", "exports", 2, lambda job: None)
     schedule = {
@@ -112,10 +123,7 @@ def queues(clicks):
     clicks.button("Pause emails").click()
     clicks.says("Pause of emails: done")
     expect(clicks.row("emails").get_by_text("paused")).to_be_visible()
-    # By keyboard: the focus is where it was, though the table was drawn anew.
-    clicks.button("Resume emails").focus()
-    clicks.page.wait_for_timeout(2500)
-    clicks.page.keyboard.press("Enter")
+    clicks.button("Resume emails").click()
     clicks.says("Resume of emails: done")
     clicks.row("emails").get_by_role("link", name="emails").click()
     expect(clicks.page.get_by_role("heading", name="emails")).to_be_visible()
@@ -349,7 +357,7 @@ def main():
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         broker = Broker(binary, directory, port)
         clicks = Clicks(browser, broker, pictures)
-        steps = [empty, overview, queues, keys, jobs, dead_letters, schedules, workers_and_brokers]
+        steps = [empty, overview, queues, keys, jobs, dead_letters, by_keyboard, schedules, workers_and_brokers]
         steps += [pages, database_gone, broker_gone]
         try:
             for step in steps:
@@ -363,7 +371,7 @@ def main():
             signed_in(browser, again, pictures, binary)
             print("signed_in: as it should be", flush=True)
         except BaseException:
-            clicks.picture("failed")
+            clicks.page.screenshot(path=f"{pictures}/failed.png")
             raise
         finally:
             if broker.process.poll() is None:

@@ -14,6 +14,7 @@ const PAGES = [
 const RETRY_MS = 2000;
 
 let current = new AbortController();
+let shown = false;
 
 function route(parts) {
   const [name, ...rest] = parts;
@@ -26,8 +27,10 @@ function route(parts) {
 
 /** `null`: nothing is known yet. */
 function live(ok, text) {
+  const words = text ?? (ok ? 'live' : '');
   at('live').className = `live ${ok ? 'on' : ok === null ? '' : 'off'}`;
-  at('live').textContent = text ?? (ok ? 'live' : '');
+  // What is the same isn't read out again.
+  if (at('live').textContent !== words) at('live').textContent = words;
 }
 
 let noticeEnds;
@@ -47,23 +50,39 @@ function answered() {
   if (isAway()) notice('');
 }
 
-/** Draws anew without taking the focus from what has the same key afterwards. */
+/** What is the same thing before and after it was drawn anew. */
+const identity = (one) => `${one.tagName} ${one.dataset.key || one.getAttribute('aria-label') || one.getAttribute('href') || one.name || one.textContent}`;
+
+/** Gives the focus to what is the same thing now; where there is none, or it can't have it, to the page. */
+function focusAgain(thing) {
+  const all = at('view').querySelectorAll('a, button:not(:disabled), input, select, textarea, summary, [tabindex]');
+  (Array.from(all).find((one) => identity(one) === thing) || at('view')).focus({ preventScroll: true });
+}
+
+/** Draws anew without taking the focus from what is there afterwards too. */
 function update(into, ...children) {
-  const key = into.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const focused = into.contains(document.activeElement) && into !== document.activeElement ? identity(document.activeElement) : null;
   const open = new Set([...into.querySelectorAll('details[open] summary')].map((one) => one.dataset.key));
   into.replaceChildren(...children.flat(Infinity).filter(Boolean));
   for (const summary of into.querySelectorAll('summary')) if (open.has(summary.dataset.key)) summary.parentElement.open = true;
-  if (key) into.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+  if (focused) focusAgain(focused);
 }
 
+/** Each question is a dialog of its own: that one is closed is heard of after the next may have been opened. */
 function confirmed(title, text, verb) {
-  at('confirm-title').textContent = title;
-  at('confirm-text').textContent = text;
-  at('confirm-yes').textContent = verb;
-  at('confirm').returnValue = 'no';
-  at('confirm').showModal();
+  const asking = document.activeElement;
+  const dialog = h('dialog', { 'aria-label': title },
+    h('form', { method: 'dialog' }, h('h2', {}, title), h('p', {}, text),
+      h('menu', {}, h('button', { value: 'no' }, 'Leave it'), h('button', { value: 'yes', class: 'danger' }, verb))));
+  document.body.append(dialog);
+  dialog.showModal();
   return new Promise((done) => {
-    at('confirm').addEventListener('close', () => done(at('confirm').returnValue === 'yes'), { once: true });
+    dialog.addEventListener('close', () => {
+      dialog.remove();
+      // The page may have been drawn anew beside the question.
+      if (!asking.isConnected) focusAgain(identity(asking));
+      done(dialog.returnValue === 'yes');
+    }, { once: true });
   });
 }
 
@@ -158,7 +177,10 @@ function show() {
   document.title = `${[name, ...rest].join(' · ')} – Currant`;
   at('view').dataset.waits = 'yes';
   at('view').replaceChildren(h('h1', {}, name), h('p', { class: 'empty late' }, 'Waiting for an answer…'));
-  at('view').focus({ preventScroll: true });
+  at('view').setAttribute('aria-label', name);
+  // At first the way by keyboard begins above, with the link to the content.
+  if (shown) at('view').focus({ preventScroll: true });
+  shown = true;
   const page = makePage(current.signal);
   page.guard(view(page, ...rest));
 }
@@ -199,5 +221,10 @@ at('theme').addEventListener('click', () => {
   theme(chosen);
 });
 
+// As a link it would lead to another page.
+at('skip').addEventListener('click', (event) => {
+  event.preventDefault();
+  at('view').focus();
+});
 window.addEventListener('hashchange', show);
 show();

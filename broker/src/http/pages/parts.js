@@ -67,6 +67,9 @@ export function table(caption, columns, rows, empty) {
     h('table', { 'aria-label': caption }, h('thead', {}, h('tr', {}, head)), h('tbody', {}, rows.map(line))));
 }
 
+/** Text that may be long: it scrolls, by keyboard too. */
+export const block = (name, text) => h('pre', { tabindex: 0, role: 'region', 'aria-label': name }, text);
+
 export const cards = (pairs) => h('div', { class: 'cards' }, pairs.map(([name, value, more]) => (
   h('dl', { class: 'card' }, h('dt', {}, name), h('dd', {}, value, more ? h('small', {}, ` ${more}`) : null))
 )));

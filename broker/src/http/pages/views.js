@@ -4,7 +4,7 @@ import { call, stream } from './api.js';
 import { watchLatency } from './latency.js';
 import { limitForm } from './limits.js';
 import {
-  badge, bytes, cards, chart, count, facts, h, moment, ms, number, rate, span, stateName, table, time, wait,
+  badge, block, bytes, cards, chart, count, facts, h, moment, ms, number, rate, span, stateName, table, time, wait,
 } from './parts.js';
 
 const POLL_MS = 3000;
@@ -35,8 +35,8 @@ function remember(queues) {
 }
 
 const queueColumns = (page) => [
-  ['Queue', ({ queue }) => h('a', { href: link('queues', queue.name), 'data-key': queue.name }, queue.name)],
-  ['', ({ queue }) => (queue.pausedAt ? badge('paused') : limited(queue) ? badge('limited', 'plain') : '')],
+  ['Queue', ({ queue }) => h('a', { href: link('queues', queue.name) }, queue.name)],
+  ['State', ({ queue }) => (queue.pausedAt ? badge('paused') : limited(queue) ? badge('limited', 'plain') : '')],
   ['Ready', ({ stats }) => count(stats.ready), 'number'],
   ['Oldest', ({ stats }) => span(ms(stats.oldestReady)), 'number'],
   ['Running', ({ stats }) => number(stats.running), 'number'],
@@ -45,7 +45,7 @@ const queueColumns = (page) => [
   ['Out/s', ({ stats }) => rate(stats.completedPerSecond), 'number'],
   ['Dead', ({ queue, stats }) => (Number(stats.dead.jobs) ? h('a', { href: link('dead', queue.name) }, count(stats.dead)) : '0'), 'number'],
   ['Sessions', ({ stats }) => number(stats.sessions), 'number'],
-  ['', ({ queue }) => pauseButton(page, queue)],
+  ['Action', ({ queue }) => pauseButton(page, queue)],
 ];
 
 const limited = ({ settings: of }) => of && (
@@ -53,11 +53,11 @@ const limited = ({ settings: of }) => of && (
 );
 
 function pauseButton(page, queue) {
-  const [verb, name] = queue.pausedAt ? ['Resume', 'Resume'] : ['Pause', 'Pause'];
-  const act = () => page.act(`${name} of ${queue.name}`, async () => {
+  const verb = queue.pausedAt ? 'Resume' : 'Pause';
+  const act = () => page.act(`${verb} of ${queue.name}`, async () => {
     await call(`QueueService/${verb}`, { queue: queue.name });
   });
-  return h('button', { type: 'button', onclick: act, 'data-key': `${verb} ${queue.name}`, 'aria-label': `${verb} ${queue.name}` }, verb);
+  return h('button', { type: 'button', onclick: act, 'data-key': `pause ${queue.name}`, 'aria-label': `${verb} ${queue.name}` }, verb);
 }
 
 export async function overview(page) {
@@ -107,7 +107,7 @@ export async function queue(page, name) {
     const { queue: it } = await page.ask('QueueService/Get', { queue: name });
     const kept = (value) => (value === '0s' ? 'for ever' : span(ms(value)));
     const it2 = it.effective;
-    settings.replaceChildren(
+    page.update(settings,
       h('h2', {}, 'Limits'), limitForm(page, it, draw),
       h('h2', {}, 'What holds for its jobs'),
       facts([
@@ -141,7 +141,7 @@ export async function queue(page, name) {
 // --- Jobs
 
 const jobColumns = [
-  ['Job', (job) => h('a', { href: link('job', job.queue, job.jobId), class: 'mono', 'data-key': job.jobId }, job.jobId)],
+  ['Job', (job) => h('a', { href: link('job', job.queue, job.jobId), class: 'mono' }, job.jobId)],
   ['Kind', (job) => job.kind],
   ['State', (job) => badge(stateName(job.state))],
   ['Priority', (job) => job.priority, 'number'],
@@ -196,7 +196,7 @@ export async function jobs(page, queueName = '', only = '') {
     page.live(true, `as of ${new Date().toLocaleTimeString()}`);
     const more = found.nextPageToken;
     const go = (doIt) => () => { doIt(); page.guard(show()); };
-    list.replaceChildren(
+    page.update(list,
       bulk(page, state.filter, dead, show),
       table('Jobs', jobColumns, found.jobs, dead ? 'No dead jobs here.' : 'No jobs like this.'),
       h('p', { class: 'row' },
@@ -260,13 +260,13 @@ export async function job(page, queueName, id) {
         return verdicts[0].replace(/^[A-Z]+_VERDICT_/, '').toLowerCase().replace('_', ' ');
       });
     };
-    const button = (verb, disabled, ask) => h('button', { type: 'button', disabled, class: ask ? 'danger' : null, onclick: one(verb, ask), 'data-key': verb }, verb);
+    const button = (verb, disabled, ask) => h('button', { type: 'button', disabled, class: ask ? 'danger' : null, onclick: one(verb, ask) }, verb);
     page.draw(
       h('div', { class: 'head' },
         h('h1', {}, 'Job ', h('span', { class: 'mono' }, id), ' ', badge(state)),
         h('span', { class: 'row' },
           button('Cancel', over, true), button('Retry', !['dead', 'cancelled'].includes(state), false), button('Delete', state === 'running', true))),
-      why ? h('p', { class: 'soft', 'data-key': 'why' }, why.message, ' ',
+      why ? h('p', { class: 'soft' }, why.message, ' ',
         Number(why.heldUpBy) ? h('a', { href: link('job', queueName, why.heldUpBy) }, 'That job') : null) : null,
       facts([
         ['Queue', h('a', { href: link('queues', queueName) }, queueName)], ['Kind', it.kind], ['Key', it.key], ['Priority', String(it.priority)],
@@ -277,9 +277,9 @@ export async function job(page, queueName, id) {
         ['Time-out', it.timeout ? span(ms(it.timeout)) : null], ['Trace', it.traceparent ? h('code', {}, it.traceparent) : null],
       ]),
       h('h2', {}, 'What happened'), line(it, state, failedAttempts),
-      it.hidden ? h('p', { class: 'soft', 'data-key': 'hidden' }, 'Payload, result and errors are hidden: the token has the scope view, not read.') : null,
-      it.payload ? [h('h2', {}, 'Payload'), h('pre', { tabindex: 0 }, bytes(it.payload, it.contentType))] : null,
-      it.result ? [h('h2', {}, 'Result'), h('pre', { tabindex: 0 }, bytes(it.result))] : null,
+      it.hidden ? h('p', { class: 'soft' }, 'Payload, result and errors are hidden: the token has the scope view, not read.') : null,
+      it.payload ? [h('h2', {}, 'Payload'), block('Payload', bytes(it.payload, it.contentType))] : null,
+      it.result ? [h('h2', {}, 'Result'), block('Result', bytes(it.result))] : null,
     );
   };
   await draw();
@@ -299,7 +299,7 @@ function line(it, state, failed) {
     event('plain', 'Enqueued', it.createdAt),
     failed.map((one) => event('dead', `Attempt ${one.attempt} failed`, one.failedAt,
       h('div', {}, one.class ? `${one.class}: ` : '', one.error, one.worker ? h('span', { class: 'soft' }, ` (worker ${one.worker})`) : null),
-      one.details ? h('details', {}, h('summary', { 'data-key': `details ${one.attempt}` }, 'Details'), h('pre', {}, one.details)) : null)),
+      one.details ? h('details', {}, h('summary', { 'data-key': `details ${one.attempt}` }, 'Details'), block(`Details of attempt ${one.attempt}`, one.details)) : null)),
     it.attempt > failed.length && it.claimedAt ? event('running', `Attempt ${it.attempt} taken`, it.claimedAt) : null,
     state === 'scheduled' ? event('scheduled', 'Starts', it.runAt) : null,
     it.finishedAt ? event(state, `Is ${state}`, it.finishedAt) : null);
@@ -317,7 +317,7 @@ export async function schedules(page) {
       return answer.jobId ? `job ${answer.jobId}` : undefined;
     });
   };
-  const button = (name, verb, text, ask) => h('button', { type: 'button', class: ask ? 'danger' : null, onclick: act(name, verb, ask), 'data-key': `${verb} ${name}`, 'aria-label': `${text} ${name}` }, text);
+  const button = (name, verb, text, ask) => h('button', { type: 'button', class: ask ? 'danger' : null, onclick: act(name, verb, ask), 'data-key': `${verb.replace('Resume', 'Pause')} ${name}`, 'aria-label': `${text} ${name}` }, text);
   // Those of the last look stay until the new ones are there.
   const known = new Map();
   const lines = (name) => (known.get(name) || []).map((at) => h('div', { class: 'nowrap' }, moment(at)));
@@ -328,7 +328,7 @@ export async function schedules(page) {
   const all = asked('ScheduleService/List', { pageSize: 1000 }, ({ schedules: found }) => {
     page.draw(h('h1', {}, 'Schedules'), table('Schedules', [
       ['Name', ({ schedule }) => schedule.name, 'nowrap'],
-      ['', (it) => (it.pausedAt ? badge('paused') : it.fromFile ? badge('from file', 'plain') : '')],
+      ['State', (it) => (it.pausedAt ? badge('paused') : it.fromFile ? badge('from file', 'plain') : '')],
       ['Pattern', ({ schedule }) => [h('code', {}, schedule.cron), h('div', { class: 'soft' }, schedule.timeZone || 'UTC')], 'nowrap'],
       ['Job', ({ schedule }) => `${schedule.job.queue} / ${schedule.job.kind}`],
       ['Next', (it) => {
@@ -339,7 +339,7 @@ export async function schedules(page) {
       ['Last', (it) => (it.lastFire ? h('a', { href: link('job', it.schedule.job.queue, it.lastJobId) }, time(it.lastFire)) : '–')],
       ['Missed', ({ schedule }) => word(schedule.catchUp, 'CATCH_UP_')],
       ['Overlap', ({ schedule }) => word(schedule.overlap, 'OVERLAP_')],
-      ['', (it) => h('span', { class: 'row whole' },
+      ['Actions', (it) => h('span', { class: 'row whole' },
         it.pausedAt ? button(it.schedule.name, 'Resume', 'Resume') : button(it.schedule.name, 'Pause', 'Pause'),
         button(it.schedule.name, 'RunNow', 'Run now'), button(it.schedule.name, 'Delete', 'Delete', true))],
     ], found, 'No schedules.'));
@@ -354,7 +354,7 @@ export async function workers(page, pageToken = '') {
     table('Sessions', [
       ['Worker', (it) => it.worker || '(no name)'],
       ['Session', (it) => h('span', { class: 'mono' }, `${it.id}…`)],
-      ['', (it) => (it.attached ? badge('attached', 'alive') : badge('away', 'paused'))],
+      ['State', (it) => (it.attached ? badge('attached', 'alive') : badge('away', 'paused'))],
       ['Queues', (it) => h('div', { class: 'cut', title: it.queues.join(', ') }, it.queues.join(', '))],
       ['Holds', (it) => `${number(it.held)} of ${number(it.maxInFlight)}`, 'number'],
       ['At a time', (it) => number(it.concurrency), 'number'],
@@ -371,7 +371,7 @@ export async function brokers(page) {
     table('Brokers', [
       ['Broker', (it) => it.name],
       ['Id', (it) => it.id, 'number'],
-      ['', (it) => (it.deadAt ? badge('ended', 'dead') : badge(it.answers ? 'this one' : 'lives', 'alive'))],
+      ['State', (it) => (it.deadAt ? badge('ended', 'dead') : badge(it.answers ? 'this one' : 'lives', 'alive'))],
       ['Heartbeat', (it) => time(it.heartbeatAt)],
       ['Sessions', (it) => number(it.sessions), 'number'],
       ['Jobs', (it) => number(it.held), 'number'],

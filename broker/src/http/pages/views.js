@@ -152,6 +152,9 @@ const jobColumns = [
   ['Error', (job) => h('div', { class: 'cut', title: job.error }, job.error)],
 ];
 
+// A page looks at so many jobs and no more, whatever it finds.
+const none = { soFar: 'None so far. “Older” looks further.', dead: 'No dead jobs here.', found: 'No jobs like this.' };
+
 async function allQueues(page) {
   const names = [];
   let pageToken = '';
@@ -198,7 +201,7 @@ export async function jobs(page, queueName = '', only = '') {
     const go = (doIt) => () => { doIt(); page.guard(show()); };
     page.update(list,
       bulk(page, state.filter, dead, show),
-      table('Jobs', jobColumns, found.jobs, dead ? 'No dead jobs here.' : 'No jobs like this.'),
+      table('Jobs', jobColumns, found.jobs, more ? none.soFar : dead ? none.dead : none.found),
       h('p', { class: 'row' },
         h('button', { type: 'button', disabled: state.tokens.length < 2, onclick: go(() => state.tokens.pop()) }, 'Newer'),
         h('button', { type: 'button', disabled: !more, onclick: go(() => state.tokens.push(more)) }, 'Older')),

@@ -67,8 +67,8 @@ pub(crate) struct LatencyOptions {
     /// Enqueue by SQL, `SELECT currant.enqueue(…)`, instead of gRPC.
     #[arg(long)]
     pub(crate) sql: bool,
-    /// Jobs of one further key that are in the queues before, and of which as many run all the time as may
-    /// [default: 0].
+    /// Jobs of one further key that are in the first queue before, and of which as many run all the time as may
+    /// [default: 0]. With several queues the latency in the others is told apart.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=10_000_000),
           requires = "keys", default_value_t = 0)]
     pub(crate) backlog: u64,

@@ -3,7 +3,7 @@
 //! had to wait behind it (coordinated omission).
 //!
 //! With a backlog, jobs of another key stand before them all the time, of which as many run as its limit
-//! allows. They have stood there for a while: what storing them left to be written is written before. When the last job of the loop has started the limits go, and the backlog is drained, so
+//! allows; of several queues the first has it, and what the others do meanwhile shows what it is to blame for. They have stood there for a while: what storing them left to be written is written before. When the last job of the loop has started the limits go, and the backlog is drained, so
 //! that each of its jobs can be checked.
 
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::{
     probe,
     producers::{self, Sender},
     queue_limits,
-    recorder::Recorder,
+    recorder::{Recorder, Turns},
     report::Report,
     settings::{BACKLOG_BATCH, Settings},
     trial::Trial,
@@ -72,8 +72,12 @@ async fn enqueue_backlog(settings: &Settings, trial: &mut Trial) -> Result<()> {
         ..settings.clone()
     };
     let endpoint = trial.stack.endpoint();
-    let senders = Sender::for_producers(&load, endpoint, &trial.queues, &trial.recorder).await?;
+    let first = trial.queues.get(..1).context("a run has a queue")?;
+    let senders = Sender::for_producers(&load, endpoint, first, &trial.recorder).await?;
     trial.recorder.expect_backlog(settings.backlog);
+    trial
+        .recorder
+        .tell_apart(Turns { queues: trial.queues.len() as u64, batch: settings.batch.into() });
     trial.watch(Goal::Enqueued, producers::closed_loop(&load, senders)).await?;
     if let Some(url) = trial.stack.database_url().filter(|_| trial.stack.is_private()) {
         let config = url.parse().context("the database's address can't be read")?;

@@ -49,6 +49,13 @@ pub(crate) struct Failures {
     pub(crate) first: Option<String>,
 }
 
+/// How queues take turns: each has so many jobs, then the next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turns {
+    pub(crate) queues: u64,
+    pub(crate) batch: u64,
+}
+
 /// Shared by everything that makes or runs jobs.
 #[derive(Debug)]
 pub(crate) struct Recorder {
@@ -62,6 +69,9 @@ pub(crate) struct Recorder {
     backlog: AtomicU64,
     backlog_started: AtomicU64,
     pub(crate) start_latency: Latencies,
+    /// Of jobs in queues without the backlog, where only the first one has it.
+    pub(crate) elsewhere_latency: Latencies,
+    turns: OnceLock<Turns>,
     pub(crate) enqueue_latency: Latencies,
     /// The first job that counts; u64::MAX while a warm-up by time lasts.
     counted_from: AtomicU64,
@@ -96,6 +106,8 @@ impl Recorder {
             backlog: AtomicU64::new(0),
             backlog_started: AtomicU64::new(0),
             start_latency: Latencies::new(threads as usize),
+            elsewhere_latency: Latencies::new(threads as usize),
+            turns: OnceLock::new(),
             enqueue_latency: Latencies::new(threads as usize),
             counted_from: AtomicU64::new(counted_from),
             counted_start_ns: AtomicU64::new(u64::MAX),
@@ -155,7 +167,12 @@ impl Recorder {
         }
         self.worker_starts[worker].fetch_add(1, Relaxed);
         if index >= self.counted_from.load(Relaxed) {
-            self.start_latency.record_ns(now.saturating_sub(intended_ns));
+            let latency = if self.is_elsewhere(index) {
+                &self.elsewhere_latency
+            } else {
+                &self.start_latency
+            };
+            latency.record_ns(now.saturating_sub(intended_ns));
         }
         true
     }
@@ -175,6 +192,17 @@ impl Recorder {
     /// The jobs before number `jobs` are a backlog.
     pub(crate) fn expect_backlog(&self, jobs: u64) {
         self.backlog.store(jobs, Relaxed);
+    }
+
+    /// The backlog is in the first queue alone, and all queues have the jobs behind it in turns.
+    pub(crate) fn tell_apart(&self, turns: Turns) {
+        self.turns.get_or_init(|| turns);
+    }
+
+    fn is_elsewhere(&self, index: u64) -> bool {
+        let Some(Turns { queues, batch }) = self.turns.get() else { return false };
+        let call = index.saturating_sub(self.backlog.load(Relaxed)) / batch;
+        call % queues != 0
     }
 
     /// All jobs of the backlog have been started.
@@ -326,6 +354,19 @@ mod tests {
         assert!(!recorder.backlog_is_over());
         binary_batch(2, 1, 0, 16).for_each(|payload| assert!(recorder.started(0, &payload)));
         assert!(recorder.backlog_is_over());
+    }
+
+    #[test]
+    fn jobs_in_queues_without_the_backlog_are_told_apart() {
+        let recorder = Recorder::new(Layout::Binary, 10, 1, 1, 2);
+        recorder.expect_backlog(2);
+        recorder.tell_apart(Turns { queues: 3, batch: 2 });
+        for payload in binary_batch(0, 10, 0, 16) {
+            assert!(recorder.started(0, &payload));
+        }
+        let of = |latencies: &Latencies| latencies.merged().len();
+        // Of 2 3 4 5 6 7 8 9 those of the first queue are 2 3 and 8 9.
+        assert_eq!((of(&recorder.start_latency), of(&recorder.elsewhere_latency)), (4, 4));
     }
 
     #[test]

@@ -212,6 +212,8 @@ impl Trial {
         figures.enqueue_latency_ms = Percentiles::of(&recorder.enqueue_latency.merged());
         if self.settings.mode != Mode::Drain {
             figures.start_latency_ms = Percentiles::of(&recorder.start_latency.merged());
+            figures.elsewhere_start_latency_ms =
+                Percentiles::of(&recorder.elsewhere_latency.merged());
         }
     }
 

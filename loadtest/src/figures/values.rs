@@ -26,6 +26,10 @@ pub(super) fn start(reports: &[Report], step: usize) -> Option<Percentiles> {
     reports.get(step)?.figures.start_latency_ms
 }
 
+pub(super) fn elsewhere(reports: &[Report], step: usize) -> Option<Percentiles> {
+    reports.get(step)?.figures.elsewhere_start_latency_ms
+}
+
 pub(super) fn last_to_first(reports: &[Report], step: usize) -> Option<f64> {
     reports.get(step)?.windows.as_ref()?.last_to_first
 }

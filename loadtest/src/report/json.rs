@@ -36,7 +36,7 @@ mod tests {
 
     /// Programs read these. Adding one is fine; none may go or change its meaning.
     const KEYS: &str = "
-        broker_cpu_us_per_job broker_rss_bytes claimed_percent command_line details drain_jobs_per_s
+        broker_cpu_us_per_job broker_rss_bytes claimed_percent command_line details drain_jobs_per_s elsewhere_start_latency_ms
         end_to_end_jobs_per_s enqueue_jobs_per_s enqueue_latency_ms finished_at finished_twice
         fraction_of_limit fraction_of_own_limit hot_update_percent idle_transactions_per_s insert_latency_ms limit
         load_cpu_us_per_job lost machine passed postgres_connections postgres_cpu_us_per_job redelivered series settings

@@ -64,6 +64,8 @@ pub(crate) struct Figures {
     pub(crate) enqueue_jobs_per_s: Option<f64>,
     pub(crate) drain_jobs_per_s: Option<f64>,
     pub(crate) start_latency_ms: Option<Percentiles>,
+    /// `latency --backlog` with several queues: of those without the backlog; `start_latency_ms` is of the first.
+    pub(crate) elsewhere_start_latency_ms: Option<Percentiles>,
     pub(crate) enqueue_latency_ms: Option<Percentiles>,
     pub(crate) insert_latency_ms: Option<Percentiles>,
     pub(crate) lost: Option<u64>,

@@ -144,10 +144,16 @@ fn worker_spread(report: &Report) -> Option<Line> {
 
 fn latency(report: &Report) -> Vec<Line> {
     let start = report.figures.start_latency_ms.as_ref();
+    let elsewhere = report.figures.elsewhere_start_latency_ms.as_ref();
     let enqueue = report.figures.enqueue_latency_ms.as_ref();
     let insert = report.figures.insert_latency_ms.as_ref();
     let all = [
         (start, ["start p50", "start p95", "start p99", "start max"], "enqueue to handler start"),
+        (
+            elsewhere,
+            ["elsewhere p50", "elsewhere p95", "elsewhere p99", "elsewhere max"],
+            "the same in queues without the backlog",
+        ),
         (
             enqueue,
             ["enqueue p50", "enqueue p95", "enqueue p99", "enqueue max"],

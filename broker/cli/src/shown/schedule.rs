@@ -1,7 +1,7 @@
 use currant_worker_sdk::{CatchUp, Overlap, StoredSchedule};
 use serde_json::{Value, json};
 
-use super::{bytes, optional, time};
+use super::{bytes, duration, optional, time};
 use crate::values::{ms, show_duration, show_time};
 
 pub(crate) const HEAD: &[&str] =
@@ -33,6 +33,10 @@ pub(crate) fn fields(schedule: &StoredSchedule) -> Vec<(&'static str, String)> {
         ("queue", schedule.queue.clone()),
         ("kind", schedule.kind.clone()),
         ("priority", optional(schedule.priority)),
+        ("attempts", optional(schedule.max_attempts)),
+        ("timeout", show_duration(schedule.timeout)),
+        ("expire after", show_duration(schedule.expire_after)),
+        ("tags", schedule.tags.join(", ")),
         ("content type", schedule.content_type.clone()),
         ("payload", bytes::text(&schedule.payload)),
         ("catch up", catch_up),
@@ -74,6 +78,10 @@ pub(crate) fn json(schedule: &StoredSchedule) -> Value {
         "queue": schedule.queue,
         "kind": schedule.kind,
         "priority": schedule.priority,
+        "max_attempts": schedule.max_attempts,
+        "timeout_ms": duration(schedule.timeout),
+        "expire_after_ms": duration(schedule.expire_after),
+        "tags": schedule.tags,
         "content_type": schedule.content_type,
         "payload": bytes::json(&schedule.payload, schedule.content_type == "application/json"),
         "catch_up": catch_up_name(schedule.catch_up),

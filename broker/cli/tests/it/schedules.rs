@@ -7,7 +7,8 @@ fn a_schedule_is_set_looked_at_paused_resumed_run_and_deleted() {
     let (broker, name) = (Broker::shared(), fresh("daily"));
     let set = ["schedule", "set", &name, "0 6 1 1 *", "reports", "daily", r#"["sales"]"#];
     let options = ["--time-zone", "Europe/Vienna", "--catch-up", "24h", "--overlap", "queue-one"];
-    let stored = broker.one(&[&set[..], &options, &["--priority", "4"]].concat());
+    let of_jobs = ["--priority", "4", "--max-attempts", "3", "--timeout", "1m", "--tag", "money"];
+    let stored = broker.one(&[&set[..], &options, &of_jobs, &["--expire-after", "2h"]].concat());
     for (field, value) in [
         ("name", json!(name)),
         ("cron", json!("0 6 1 1 *")),
@@ -15,6 +16,10 @@ fn a_schedule_is_set_looked_at_paused_resumed_run_and_deleted() {
         ("queue", json!("reports")),
         ("kind", json!("daily")),
         ("priority", json!(4)),
+        ("max_attempts", json!(3)),
+        ("timeout_ms", json!(60_000)),
+        ("expire_after_ms", json!(7_200_000)),
+        ("tags", json!(["money"])),
         ("payload", json!(["sales"])),
         ("catch_up", json!("all")),
         ("catch_up_window_ms", json!(86_400_000)),

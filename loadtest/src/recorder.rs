@@ -202,7 +202,7 @@ impl Recorder {
     fn is_elsewhere(&self, index: u64) -> bool {
         let Some(Turns { queues, batch }) = self.turns.get() else { return false };
         let call = index.saturating_sub(self.backlog.load(Relaxed)) / batch;
-        call % queues != 0
+        !call.is_multiple_of(*queues)
     }
 
     /// All jobs of the backlog have been started.

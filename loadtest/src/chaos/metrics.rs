@@ -58,22 +58,19 @@ fn connector(ca: &str) -> Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
 }
 
-/// The sum over all brokers of a family, such as `x_total`, or of its series with one label, such as
-/// `x_total{a="b"}`; what a broker doesn't show counts as nothing.
+/// The sum over all brokers of a family, such as `x_total`, or of its series with some labels, such as
+/// `x_total{a="b",c="d"}`; what a broker doesn't show counts as nothing.
 pub(super) fn sum(texts: &[String], name: &str) -> f64 {
-    let (family, label) = match name.split_once('{') {
-        Some((family, label)) => (family, Some(label.trim_end_matches('}'))),
-        None => (name, None),
-    };
+    let (family, wanted) = name.split_once('{').unwrap_or((name, ""));
+    let wanted: Vec<&str> = wanted.trim_end_matches('}').split_terminator(',').collect();
     let value = |line: &str| {
         let rest = line.strip_prefix(family)?;
         let (labels, rest) = match rest.strip_prefix('{') {
             Some(labels) => labels.split_once('}')?,
             None => ("", rest),
         };
-        let wanted = label.is_none_or(|label| labels.split(',').any(|one| one == label));
-        let value = rest.strip_prefix(' ')?.trim().parse::<f64>().ok();
-        value.filter(|_| wanted)
+        let are_there = wanted.iter().all(|wanted| labels.split(',').any(|label| label == *wanted));
+        rest.strip_prefix(' ')?.trim().parse::<f64>().ok().filter(|_| are_there)
     };
     texts.iter().flat_map(|text| text.lines()).filter_map(value).sum()
 }
@@ -83,13 +80,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_family_is_found_by_its_whole_name_with_all_its_series_or_those_of_a_label() {
+    fn a_family_is_found_by_its_whole_name_with_all_its_series_or_those_of_some_labels() {
         let one = "# TYPE a counter\na{b=\"c\",d=\"e\"} 2\na{b=\"d\",d=\"e\"} 3\naa 7\n".to_owned();
         let texts = [one.clone(), one];
         assert_eq!(sum(&texts, "a"), 10.0);
         assert_eq!(sum(&texts, "a{b=\"c\"}"), 4.0);
         assert_eq!(sum(&texts, "a{d=\"e\"}"), 10.0);
         assert_eq!(sum(&texts, "a{b=\"e\"}"), 0.0);
+        assert_eq!(sum(&texts, "a{d=\"e\",b=\"d\"}"), 6.0);
         assert_eq!(sum(&texts, "aa"), 14.0);
         assert_eq!(sum(&texts, "b"), 0.0);
     }

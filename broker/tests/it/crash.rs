@@ -104,7 +104,7 @@ async fn what_a_worker_presents_after_a_crash_is_its_own_and_the_rest_is_rescued
 #[tokio::test]
 async fn what_waited_in_the_memory_of_a_killed_broker_runs_without_a_failure() {
     let database = Database::fresh().await;
-    let settings = [("BROKER__NAME", "same"), ("BROKER__ADOPTION_GRACE_MS", "100")];
+    let settings = [("BROKER__NAME", "same"), NOT_SOON];
     let broker = Broker::start_with(&database, &settings).await;
     let mut worker = TestWorker::subscribe(&broker, &["emails"], 1).await;
     broker.enqueue([job("emails", b"")]).await;

@@ -21,8 +21,8 @@ fn policy(policy: Policy) -> RetryPolicy {
 
 fn exponential() -> RetryPolicy {
     policy(Policy::Exponential(ExponentialRetry {
-        base_delay: Some(ms(100)),
-        max_delay: Some(ms(250)),
+        base_delay: Some(ms(10_000)),
+        max_delay: Some(ms(25_000)),
         factor: 2.0,
         jitter: Some(0.0),
     }))
@@ -30,15 +30,15 @@ fn exponential() -> RetryPolicy {
 
 fn linear() -> RetryPolicy {
     policy(Policy::Linear(LinearRetry {
-        base_delay: Some(ms(70)),
-        step: Some(ms(100)),
-        max_delay: Some(ms(200)),
+        base_delay: Some(ms(7_000)),
+        step: Some(ms(10_000)),
+        max_delay: Some(ms(20_000)),
         jitter: Some(0.0),
     }))
 }
 
 fn list() -> RetryPolicy {
-    let delays = [200, 50].map(ms).to_vec();
+    let delays = [20_000, 5_000].map(ms).to_vec();
     policy(Policy::List(ListRetry { delays, jitter: Some(0.0) }))
 }
 
@@ -46,24 +46,31 @@ fn fixed(delay_ms: i64) -> RetryPolicy {
     policy(Policy::Fixed(FixedRetry { delay: Some(ms(delay_ms)), jitter: Some(0.0) }))
 }
 
-/// Fails a job again and again, and compares its waits.
+/// Of a broker that looks for due jobs again and again.
+const LOOKS: &[(&str, &str)] = &[("DISPATCH__SWEEP_INTERVAL_MS", "100")];
+
+/// Fails a job again and again, and compares its waits. Nobody waits for them.
 async fn assert_waits(
     database: &Database,
     broker: &Broker,
     worker: &mut TestWorker,
     id: i64,
-    waits_ms: [i64; 3],
+    waits_s: [i64; 3],
 ) {
-    for wait_ms in waits_ms {
+    // The broker's idea of the database's clock may be off by a little.
+    const OFF_MICROS: i64 = 1_000_000;
+    let client = database.connect().await;
+    for wait_s in waits_s {
         let held = worker.job().await;
         let before = database.now_micros().await;
         worker.report([&held], failed("")).await;
         let after = database.now_micros().await;
-        let stored = get(broker, id).await;
-        // The broker's idea of the database's clock may be off by a little.
-        let wait = wait_ms * 1000;
-        let due = before + wait - 20_000..=after + wait + 20_000;
-        assert!(due.contains(&micros(stored.run_at)), "{} not in {due:?}", micros(stored.run_at));
+        let run_at = micros(get(broker, id).await.run_at);
+        let wait = wait_s * 1_000_000;
+        let due = before + wait - OFF_MICROS..=after + wait + OFF_MICROS;
+        assert!(due.contains(&run_at), "{run_at} not in {due:?}");
+        let now = "UPDATE currant.job SET run_at = now() WHERE id = $1";
+        assert_eq!(client.execute(now, &[&id]).await.unwrap(), 1);
     }
     let held = worker.job().await;
     worker.succeed([&held]).await;
@@ -72,27 +79,27 @@ async fn assert_waits(
 #[tokio::test]
 async fn the_wait_after_a_failure_is_as_the_retry_policy_says() {
     let database = Database::fresh().await;
-    let broker = Broker::start(&database).await;
+    let broker = Broker::start_with(&database, LOOKS).await;
     let mut worker = TestWorker::subscribe(&broker, &["q"], 1).await;
-    for (retry, waits_ms) in [
-        (exponential(), [100, 200, 250]),
-        (linear(), [70, 170, 200]),
-        (list(), [200, 50, 50]),
-        (fixed(60), [60, 60, 60]),
+    for (retry, waits_s) in [
+        (exponential(), [10, 20, 25]),
+        (linear(), [7, 17, 20]),
+        (list(), [20, 5, 5]),
+        (fixed(6_000), [6, 6, 6]),
     ] {
         let id = broker.enqueue([NewJob { retry: Some(retry.clone()), ..job("q", b"") }]).await[0];
         assert_eq!(get(&broker, id).await.retry, Some(retry));
-        assert_waits(&database, &broker, &mut worker, id, waits_ms).await;
+        assert_waits(&database, &broker, &mut worker, id, waits_s).await;
     }
 }
 
 #[tokio::test]
 async fn a_jobs_own_policy_comes_before_its_kinds_and_that_before_the_queues() {
     let database = Database::fresh().await;
-    let broker = Broker::start(&database).await;
+    let broker = Broker::start_with(&database, LOOKS).await;
     let settings = QueueSettings {
         retry: Some(linear()),
-        retry_by_kind: [("test".to_owned(), fixed(50))].into(),
+        retry_by_kind: [("test".to_owned(), fixed(5_000))].into(),
         ..QueueSettings::default()
     };
     let request = ConfigureQueueRequest { queue: "q".to_owned(), settings: Some(settings.clone()) };
@@ -101,11 +108,9 @@ async fn a_jobs_own_policy_comes_before_its_kinds_and_that_before_the_queues() {
     let mut worker = TestWorker::subscribe(&broker, &["q"], 1).await;
     let other = NewJob { kind: "other".to_owned(), ..job("q", b"") };
     let own = NewJob { retry: Some(list()), ..job("q", b"") };
-    for (job, waits_ms) in
-        [(job("q", b""), [50, 50, 50]), (other, [70, 170, 200]), (own, [200, 50, 50])]
-    {
+    for (job, waits_s) in [(job("q", b""), [5, 5, 5]), (other, [7, 17, 20]), (own, [20, 5, 5])] {
         let id = broker.enqueue([job]).await[0];
-        assert_waits(&database, &broker, &mut worker, id, waits_ms).await;
+        assert_waits(&database, &broker, &mut worker, id, waits_s).await;
     }
 }
 

@@ -146,4 +146,26 @@ async fn workers_are_scaled_by_what_is_ready_and_how_long_it_has_been() {
     assert!((0..60).contains(&database.number(&age).await));
     let [count, age] = scaling("none");
     assert_eq!((database.number(&count).await, database.number(&age).await), (0, 0));
+    // Jobs with a key are in an index of their own.
+    let keyed = "SELECT currant.enqueue('keyed', 'test', key => 'k') FROM generate_series(1, 4)";
+    client.batch_execute(keyed).await.unwrap();
+    let older = "UPDATE currant.job SET id = id - (100000::bigint << 22)
+                 WHERE id = (SELECT min(id) FROM currant.job WHERE key IS NOT NULL)";
+    client.batch_execute(older).await.unwrap();
+    let [count, age] = scaling("keyed");
+    assert_eq!(database.number(&count).await, 3);
+    assert!((100..200).contains(&database.number(&age).await));
+    // However many there are, a few are read.
+    let many = "SELECT currant.enqueue_many(array_agg(currant.new_job('emails', 'test', key => k)))
+                FROM generate_series(1, 10000) n, (VALUES (NULL), ('k')) v (k)";
+    client.batch_execute(many).await.unwrap();
+    client.batch_execute("ANALYZE currant.job").await.unwrap();
+    for query in scaling("emails") {
+        let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}");
+        let plan: serde_json::Value = client.query_one(&explain, &[]).await.unwrap().get(0);
+        let plan = &plan[0]["Plan"];
+        let pages =
+            ["Shared Hit Blocks", "Shared Read Blocks"].map(|of| plan[of].as_u64().unwrap());
+        assert!(pages.iter().sum::<u64>() < 30, "{plan:#}");
+    }
 }

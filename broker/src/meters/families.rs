@@ -61,7 +61,7 @@ const fn family(
 
 /// All that a broker measures, in the order of the reference.
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 73] = [
+pub const FAMILIES: [Family; 74] = [
     // By queue; written by `text`.
     family("currant_jobs_enqueued_total", Counter, "jobs", BY_QUEUE,
         "Stored by a call of a client, scheduled ones among them. Jobs that SQL stores aren't counted."),
@@ -87,8 +87,10 @@ pub const FAMILIES: [Family; 73] = [
         "In this broker's memory, not delivered yet."),
     family("currant_queue_jobs_backlog", Gauge, "jobs", BY_QUEUE,
         "Ready in the database, in no broker's memory; roughly, as far as this broker has heard of them. Absent until it has looked."),
+    family("currant_queue_paused", Gauge, "0 or 1", BY_QUEUE,
+        "Whether it is paused."),
     family("currant_queue_jobs", Gauge, "jobs", &[QUEUE, Label { name: "state", values: &["scheduled", "ready", "succeeded", "dead", "cancelled"] }],
-        "In the database, by state: each broker tells the same, so take the maximum and not the sum. Scheduled ones exactly up to 10,000 of all queues, ready and dead ones up to 1,000; all else is estimated by a sample of the table. Read when somebody scrapes, every 15 s at most; absent while the database can't be read. Those that run are the sum of `currant_queue_attempts_held`."),
+        "In the database, by state: each broker tells the same, so take the maximum and not the sum. Scheduled ones exactly up to 10,000 of all queues, ready and dead ones up to 1,000; all else is estimated by a sample of the table. Read when somebody scrapes, every 15 s at most; absent while the database can't be read. A queue in which jobs are ready is there whoever stored them, and whether or not a worker takes it. Those that run are the sum of `currant_queue_attempts_held`."),
     family("currant_queue_oldest_ready_seconds", Gauge, "seconds", BY_QUEUE,
         "For how long the ready job that has waited longest has been ready, 0 if there is none; as `currant_queue_jobs`."),
     // What jobs go through.

@@ -26,6 +26,8 @@ pub struct QueueMeter {
     pub load: Option<QueueLoad>,
     /// As it was last read. Not of the others.
     pub depth: Option<QueueStats>,
+    /// As this broker knows it. Not of the others.
+    pub paused: Option<bool>,
 }
 
 /// By queue, for so many queues that were seen first; all others together.
@@ -79,6 +81,18 @@ impl Meters {
     /// Those that are counted each.
     pub fn queues(&self) -> Vec<QueueId> {
         self.queues.keys().copied().collect()
+    }
+
+    /// How many more can be counted each.
+    pub fn room(&self) -> usize {
+        self.queues_max.saturating_sub(self.queues.len())
+    }
+
+    /// Replaces what was known before.
+    pub fn set_paused(&mut self, paused: impl Fn(QueueId) -> Option<bool>) {
+        for (queue, meter) in &mut self.queues {
+            meter.paused = paused(*queue);
+        }
     }
 
     /// Replaces what was read before; `None`: nothing is known.

@@ -22,6 +22,7 @@ pub fn by_queue(queues: &[(Arc<str>, QueueMeter)]) -> String {
     text.load("currant_queue_attempts_held", |load| Some(load.held));
     text.load("currant_queue_jobs_buffered", |load| Some(load.buffered));
     text.load("currant_queue_jobs_backlog", |load| load.backlog);
+    text.paused("currant_queue_paused");
     text.depths("currant_queue_jobs");
     text.ages("currant_queue_oldest_ready_seconds");
     text.out
@@ -76,6 +77,15 @@ impl Text<'_> {
             if let Some(value) = meter.load.and_then(&of) {
                 let label = label(queue);
                 self.line(format_args!("{name}{{{label}}} {value}"));
+            }
+        }
+    }
+
+    fn paused(&mut self, name: &str) {
+        self.head(name);
+        for (queue, meter) in self.queues {
+            if let Some(paused) = meter.paused {
+                self.line(format_args!("{name}{{{}}} {}", label(queue), u8::from(paused)));
             }
         }
     }

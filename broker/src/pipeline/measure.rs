@@ -1,15 +1,18 @@
+use std::sync::Arc;
+
 use super::Core;
 use crate::meters;
 
 impl Core {
     /// Sets the gauges of this moment, and returns the figures of queues in Prometheus' text form.
-    pub async fn measure(&self) -> String {
+    pub async fn measure(self: &Arc<Self>) -> String {
         let depths = self.depths_for_metrics().await;
         let (load, queues) = {
             let mut dispatch = self.dispatch.lock();
             let dispatch = &mut *dispatch;
             dispatch.meters.set_loads(dispatch.engine.queue_loads());
             dispatch.meters.set_depths(depths.as_deref());
+            dispatch.meters.set_paused(|queue| self.queues.is_paused(queue));
             (dispatch.engine.load(), dispatch.meters.named(|queue| self.queues.name(queue)))
         };
         let limits = &self.limits.engine;

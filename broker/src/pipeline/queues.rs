@@ -58,6 +58,11 @@ impl QueueRegistry {
         self.known.lock().by_id.get(&queue).map(|queue| queue.name.as_str().into())
     }
 
+    /// Whether a queue that is known is paused.
+    pub(super) fn is_paused(&self, queue: QueueId) -> Option<bool> {
+        self.known.lock().by_id.get(&queue).map(|queue| queue.paused_at.is_some())
+    }
+
     /// All changes up to this version are known.
     pub fn version(&self) -> i64 {
         self.version.load(Ordering::Acquire)

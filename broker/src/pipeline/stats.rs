@@ -1,10 +1,14 @@
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Caller, Core, PipelineError, error::log};
 use crate::{
-    domain::{Count, Queue, QueueId, QueueStats, Sampled},
+    domain::{Count, Queue, QueueId, QueueStats, ReadyIn, Sampled},
     store::{self, Load, Standing, StoreError},
 };
 
@@ -153,15 +157,14 @@ impl Core {
 
     /// How the queues stand that are measured each: a look that is some seconds old, or a new one. `None`: it
     /// failed or took too long, and is tried again as late as it would have been made anew.
-    pub(super) async fn depths_for_metrics(&self) -> Option<MeteredDepths> {
+    pub(super) async fn depths_for_metrics(self: &Arc<Self>) -> Option<MeteredDepths> {
         let mut last = self.metered_depths.lock().await;
         if let Some((at, stats)) = last.as_ref()
             && self.clock.now() < *at + METERED_TIME
         {
             return stats.clone();
         }
-        let queues = self.dispatch.lock().meters.queues();
-        let look = tokio::time::timeout(METERED_TIME_MAX, self.look_for_metrics(&queues)).await;
+        let look = tokio::time::timeout(METERED_TIME_MAX, self.look_for_metrics()).await;
         let stats = match look {
             Ok(Ok(stats)) => Some(Arc::new(stats)),
             Ok(Err(error)) => {
@@ -178,20 +181,49 @@ impl Core {
     }
 
     async fn look_for_metrics(
-        &self,
-        queues: &[QueueId],
+        self: &Arc<Self>,
     ) -> Result<HashMap<QueueId, QueueStats>, StoreError> {
+        let queues = self.measured_queues().await?;
         if queues.is_empty() {
             return Ok(HashMap::new());
         }
         let depths = self.depths().await?;
         let client = self.store.client().await?;
-        let standings = store::queue_standings(&client, queues, METERED_COUNTED_MAX).await?;
+        let standings = store::queue_standings(&client, &queues, METERED_COUNTED_MAX).await?;
         let stats = |(queue, standing)| {
             let load = Load::default();
             (queue, self.stats_of(queue, &depths, standing, METERED_COUNTED_MAX, load))
         };
         Ok(standings.into_iter().map(stats).collect())
+    }
+
+    /// The queues that have figures of their own; from now on also those in which jobs are ready that others
+    /// have stored and no worker here has asked for, as far as there is room.
+    async fn measured_queues(self: &Arc<Self>) -> Result<Vec<QueueId>, StoreError> {
+        let (mut measured, room) = {
+            let meters = &self.dispatch.lock().meters;
+            (meters.queues(), meters.room())
+        };
+        if room == 0 {
+            return Ok(measured);
+        }
+        let client = self.store.client().await?;
+        let mut others = store::all_queues(&client).await?;
+        let known: HashSet<QueueId> = measured.iter().copied().collect();
+        others.retain(|queue| !known.contains(queue));
+        let places: Vec<ReadyIn> = others.into_iter().flat_map(ReadyIn::either).collect();
+        let ready = store::ready_queues(&client, &places).await?;
+        drop(client);
+        let new: BTreeSet<QueueId> = ready.iter().map(|place| place.queue).collect();
+        let new: Vec<QueueId> = new.into_iter().take(room).collect();
+        // They are shown by their names.
+        self.queues_by_id(&new).await?;
+        let meters = &mut self.dispatch.lock().meters;
+        for queue in &new {
+            meters.queue(*queue);
+        }
+        measured.extend(new);
+        Ok(measured)
     }
 
     /// One look at a time, good for some seconds.

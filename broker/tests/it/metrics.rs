@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use currant_proto::v1::{Failed, completion::Outcome, new_job::Start};
+use currant_proto::v1::{Failed, PauseQueueRequest, completion::Outcome, new_job::Start};
 use prost_types::Duration;
 
 use crate::support::{
@@ -233,4 +233,31 @@ async fn depths_are_read_at_a_scrape_and_are_absent_while_the_database_is_away()
     assert_eq!(value(&broker.metrics().await, ready), 3.0);
     server.stop().unwrap();
     eventually("they are gone", async || !broker.metrics().await.contains(ready)).await;
+}
+
+#[tokio::test]
+async fn queues_that_only_sql_fills_are_measured_and_pauses_are_told() {
+    let database = Database::fresh().await;
+    let client = database.connect().await;
+    let sql = "SELECT currant.enqueue('plain', 'test'); SELECT currant.enqueue('keyed', 'test', key => 'k');
+               SELECT currant.enqueue('later', 'test', delay => '1 h')";
+    client.batch_execute(sql).await.unwrap();
+    let broker = Broker::start(&database).await;
+    let label = |queue: &str| format!("messaging_destination_name=\"{queue}\"");
+    let ready = |queue: &str| format!("currant_queue_jobs{{{},state=\"ready\"}}", label(queue));
+    let paused = |queue: &str| format!("currant_queue_paused{{{}}}", label(queue));
+    let metrics = broker.metrics().await;
+    for queue in ["plain", "keyed"] {
+        assert_eq!(value(&metrics, &ready(queue)), 1.0);
+        assert_eq!(value(&metrics, &paused(queue)), 0.0);
+    }
+    assert!(!metrics.contains("\"later\""), "{metrics}");
+    let request = PauseQueueRequest { queue: "keyed".to_owned() };
+    broker.queues().pause(request).await.unwrap();
+    assert_eq!(value(&broker.metrics().await, &paused("keyed")), 1.0);
+    // Of as many as have room.
+    let one = Broker::start_with(&database, &[("HTTP__METERED_QUEUES_MAX", "1")]).await;
+    let metrics = one.metrics().await;
+    let shown = ["plain", "keyed"].map(|queue| metrics.contains(&ready(queue)));
+    assert_eq!(shown.iter().filter(|shown| **shown).count(), 1, "{metrics}");
 }

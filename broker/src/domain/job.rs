@@ -1,4 +1,4 @@
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,15 @@ pub struct JobKey {
 pub struct Attempt {
     pub id: JobId,
     pub number: i32,
+}
+
+/// An attempt that this broker has taken over from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    pub attempt: Attempt,
+    pub queue: QueueId,
+    /// The job's own. It counts anew.
+    pub timeout: Option<Duration>,
 }
 
 /// A job that this broker has taken: in memory, or on its way to a worker.

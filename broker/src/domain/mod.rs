@@ -25,8 +25,8 @@ pub use cron::CronRule;
 pub use explain::{BrokerFacts, Facts, Here, KeyFacts, KeyStanding, Reason, explain};
 pub use id::{IdMaker, JobId, first_id_at_ms};
 pub use job::{
-    Attempt, JobKey, JobOptions, NewJob, PRIORITY_MAX, PRIORITY_MIN, Start, State, StoredJob,
-    TakenJob,
+    Adopted, Attempt, JobKey, JobOptions, NewJob, PRIORITY_MAX, PRIORITY_MIN, Start, State,
+    StoredJob, TakenJob,
 };
 pub use listing::Listing;
 pub use name::{NAME_CHARS_MAX, is_name};

@@ -19,8 +19,8 @@ pub(super) struct Gate {
     bucket: Option<Bucket>,
     /// Whether this broker owns the queue.
     pub(super) owned: bool,
-    /// Attempts that were under way when it came to own the queue, and that no session here has: they
-    /// count until the database says that they are over.
+    /// Attempts under way that no session here has: those that were when it came to own the queue, and those
+    /// whose leases have ended here. They count until the database says that they are over.
     pub(super) elsewhere: HashSet<Attempt>,
     /// What its keys have under way, where they are limited and this broker owns it.
     pub(super) places: Option<Places>,

@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, time_of_micros},
-    domain::{IdMaker, JobId, JobKey, Queue},
+    domain::{IdMaker, Queue},
     engine::{Dispatcher, Limits},
     meters::Meters,
     store::{BrokerRow, Store},
@@ -191,11 +191,6 @@ impl Core {
     /// Lets claims end and keeps new ones waiting, until the answer is dropped.
     pub async fn pause_claims(&self) -> impl Drop + '_ {
         self.watermark.write().await
-    }
-
-    /// The jobs in memory with smaller ids.
-    pub fn held_before(&self, low: JobId) -> HashSet<JobKey> {
-        self.engine(|engine| engine.jobs().map(|(key, _)| key).filter(|key| key.id < low).collect())
     }
 
     /// Ends every worker's stream, and those of watches.

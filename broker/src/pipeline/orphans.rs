@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -20,11 +20,14 @@ pub struct Suspect {
     pub low: JobId,
 }
 
-/// Suspects, each with the time to look at it. Looked at twice: soon, and when no statement of the
-/// lost connection can still commit.
+/// What memory doesn't hold any more and the database may still say that this broker does.
 #[derive(Default)]
 pub(super) struct Orphans {
+    /// Suspects, each with the time to look at it. Looked at twice: soon, and when no statement of the
+    /// lost connection can still commit.
     due: Mutex<Vec<(Duration, Suspect)>>,
+    /// Jobs given back, expired or failed by this broker, and how many times, until that is written.
+    leaving: Mutex<HashMap<JobKey, usize>>,
 }
 
 /// Suspects beyond this are merged: the lowest id and the latest time of each queue then count.
@@ -48,8 +51,43 @@ impl Core {
         }
     }
 
-    /// Whether the fate of some write is unknown: the watermark may not pass what it took.
-    pub fn has_suspects(&self) -> bool {
+    /// These leave memory; under the engine's lock, so that they are always there or here.
+    pub(super) fn leaving(&self, jobs: impl Iterator<Item = JobKey>) {
+        let mut leaving = self.orphans.leaving.lock();
+        for key in jobs {
+            *leaving.entry(key).or_default() += 1;
+        }
+    }
+
+    /// What became of these is written, or they are suspects.
+    pub(super) fn left(&self, jobs: impl Iterator<Item = JobKey>) {
+        let mut leaving = self.orphans.leaving.lock();
+        for key in jobs {
+            if let Entry::Occupied(mut times) = leaving.entry(key) {
+                *times.get_mut() -= 1;
+                if *times.get() == 0 {
+                    times.remove();
+                }
+            }
+        }
+    }
+
+    /// The jobs with smaller ids that the database says this broker holds. `None`: the fate of some write is
+    /// unknown, and the watermark may not pass what it took.
+    pub fn held_before(&self, low: JobId) -> Option<HashSet<JobKey>> {
+        // Suspects come before what they stand for isn't leaving any more, and go after it is again.
+        if self.has_suspects() {
+            return None;
+        }
+        let held = self.engine(|engine| {
+            let leaving = self.orphans.leaving.lock();
+            let held = engine.jobs().map(|(key, _)| key).chain(leaving.keys().copied());
+            held.filter(|key| key.id < low).collect()
+        });
+        (!self.has_suspects()).then_some(held)
+    }
+
+    fn has_suspects(&self) -> bool {
         !self.orphans.due.lock().is_empty()
     }
 
@@ -69,8 +107,9 @@ impl Core {
     }
 
     async fn look_at(self: &Arc<Self>, suspect: Suspect) -> Result<(), StoreError> {
-        let client = self.store.client().await?;
-        let held = store::held_jobs(&client, self.broker.id, suspect.queue, suspect.low).await?;
+        let mut client = self.store.client().await?;
+        let held =
+            store::held_jobs(&mut client, self.broker.id, suspect.queue, suspect.low).await?;
         drop(client);
         if held.is_empty() {
             return Ok(());

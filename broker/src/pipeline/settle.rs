@@ -46,6 +46,9 @@ struct Written {
 impl Core {
     pub(super) fn settle(&self, mut call: SettleCall) {
         call.under_way = Some(self.tasks.token());
+        if let By::Broker { .. } = call.by {
+            self.leaving(call.items.iter().map(|item| item.key));
+        }
         // The coalescer runs for as long as this core does.
         let _ = self.settle_inlet.send(call);
     }
@@ -69,16 +72,19 @@ impl Core {
             let places = at..at + call.items.len();
             at = places.end;
             let By::Worker { session, completings, reply, _permit } = call.by else {
-                if result.is_ok() {
-                    let jobs: Vec<_> =
-                        call.items.iter().map(|one| (one.key, one.attempt)).collect();
-                    self.with_engine(|engine, now, actions| engine.settled(now, &jobs, actions));
+                if let Ok(verdicts) = &result {
+                    let verdicts = call.items.iter().zip(&verdicts[places]);
+                    // Stale: as its worker has taken it to another broker, perhaps.
+                    let over = verdicts.filter(|(_, verdict)| **verdict != Verdict::Stale);
+                    let over: Vec<_> = over.map(|(one, _)| (one.key, one.attempt)).collect();
+                    self.with_engine(|engine, now, actions| engine.settled(now, &over, actions));
                 } else {
                     // They have left memory and are still ours in the database.
                     for Item { key, .. } in &call.items {
                         self.suspect(Suspect { queue: key.queue, low: key.id });
                     }
                 }
+                self.left(call.items.iter().map(|item| item.key));
                 continue;
             };
             let verdicts = match &result {

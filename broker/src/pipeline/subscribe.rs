@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{Caller, Core, Outgoing, PipelineError, Suspect, channel::channel, error::log};
 use crate::{
-    domain::{Attempt, JobId, Queue, QueueId},
+    domain::{Adopted, Attempt, JobId, Queue},
     engine::{Heartbeat, SessionId, SessionRequest, ToStop, UnknownSession},
     store::{self, StoreError},
 };
@@ -109,7 +109,7 @@ impl Core {
         caller: &Caller,
         queues: &[Arc<Queue>],
         strange: &[Attempt],
-    ) -> Result<Vec<(Attempt, QueueId)>, PipelineError> {
+    ) -> Result<Vec<Adopted>, PipelineError> {
         let Some(low) = strange.iter().map(|attempt| attempt.id).min() else {
             return Ok(Vec::new());
         };

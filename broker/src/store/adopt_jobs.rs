@@ -1,11 +1,14 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
+
+use tokio_postgres::Row;
 
 use super::{
     Client, StoreError,
     locate_jobs::locate_jobs,
+    row::options,
     statement::{Statement, job_by_key},
 };
-use crate::domain::{Attempt, JobId, QueueId};
+use crate::domain::{Adopted, Attempt, JobId, QueueId};
 
 const ADOPT: Statement = Statement::new(
     "adopt_jobs",
@@ -18,7 +21,7 @@ WHERE ",
         " AND j.attempt = v.a AND j.phase = 2 AND j.outcome IS NULL
   AND j.owner <> $1::int
   AND EXISTS (SELECT FROM currant.broker WHERE id = $1::int AND dead_at IS NULL)
-RETURNING j.id, j.attempt, j.queue_id"
+RETURNING j.id, j.attempt, j.queue_id, j.options"
     ),
 );
 
@@ -36,26 +39,27 @@ pub async fn adopt_jobs(
     client: &Client,
     owner: i32,
     attempts: &[Attempt],
-) -> Result<Vec<(Attempt, QueueId)>, StoreError> {
+) -> Result<Vec<Adopted>, StoreError> {
     let presented: Vec<JobId> = attempts.iter().map(|attempt| attempt.id).collect();
     let located = locate_jobs(client, &presented).await?;
     let queue_of: HashMap<JobId, QueueId> =
         located.into_iter().map(|key| (key.id, key.queue)).collect();
-    let (mut queues, mut ids, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
-    for attempt in attempts {
-        if let Some(queue) = queue_of.get(&attempt.id) {
-            queues.push(queue.0);
-            ids.push(attempt.id.0);
-            numbers.push(attempt.number);
-        }
-    }
+    let located = attempts.iter().filter_map(|attempt| Some((queue_of.get(&attempt.id)?, attempt)));
+    // In the order of all that locks rows of jobs.
+    let mut located: Vec<(&QueueId, &Attempt)> = located.collect();
+    located.sort_unstable();
+    let queues: Vec<i32> = located.iter().map(|(queue, _)| queue.0).collect();
+    let ids: Vec<i64> = located.iter().map(|(_, attempt)| attempt.id.0).collect();
+    let numbers: Vec<i32> = located.iter().map(|(_, attempt)| attempt.number).collect();
     // Before the take-over: a low_id too low harms nothing.
     if let Some(low) = ids.iter().min() {
         LOWER.execute(client, &[&owner, low]).await?;
     }
     let rows = ADOPT.query(client, &[&owner, &queues, &ids, &numbers]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| (Attempt { id: JobId(row.get(0)), number: row.get(1) }, QueueId(row.get(2))))
-        .collect())
+    let adopted = |row: &Row| Adopted {
+        attempt: Attempt { id: JobId(row.get(0)), number: row.get(1) },
+        queue: QueueId(row.get(2)),
+        timeout: options(row, 3).and_then(|options| options.timeout_ms).map(Duration::from_millis),
+    };
+    Ok(rows.iter().map(adopted).collect())
 }

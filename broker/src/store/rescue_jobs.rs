@@ -56,14 +56,25 @@ const NOTE: Statement = Statement::new(
 
 const ORPHANS: Statement = Statement::new(
     "find_orphans",
-    "/* find_orphans */
+    concat!(
+        "/* find_orphans */
 SELECT queue_id, id, attempt FROM currant.job
 WHERE queue_id = $1::int
   AND id >= greatest($2::bigint, (SELECT low_id FROM currant.broker WHERE id = $3::int))
-  AND owner = $3::int AND phase = 2 AND outcome IS NULL",
+  AND owner = $3::int AND phase = 2 AND outcome IS NULL
+UNION
+SELECT j.queue_id, j.id, j.attempt FROM currant.straggler s, currant.job j
+WHERE s.owner = $3::int AND s.queue_id = $1::int AND s.id >= $2::bigint AND ",
+        job_by_key!("s.queue_id", "s.id"),
+        "
+  AND j.owner = $3::int AND j.phase = 2 AND j.outcome IS NULL"
+    ),
 );
 
 pub(super) const STATEMENTS: [Statement; 6] = [NEXT, RANGE, STRAGGLERS, FORGET, NOTE, ORPHANS];
+
+/// For a look over all keys from a watermark on.
+const MAY_BE_LONG: &str = "SET LOCAL statement_timeout = 0";
 
 /// The jobs of one dead broker, made ready again.
 #[derive(Clone, Debug)]
@@ -87,8 +98,8 @@ pub async fn rescue_jobs(
         return Ok(None);
     };
     let (id, low, broker): (i32, i64, String) = (row.get(0), row.get(1), row.get(2));
-    // The range may be long; it is only read where the owner isn't the dead broker.
-    transaction.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(failed)?;
+    // The range is only read where the owner isn't the dead broker.
+    transaction.batch_execute(MAY_BE_LONG).await.map_err(failed)?;
     let mut rescued = Rescued { broker, jobs: 0, queues: Vec::new() };
     for queue in queues_seen_by(&transaction).await? {
         let jobs = RANGE.execute(&transaction, &[&queue.0, &low, &id]).await?;
@@ -109,14 +120,18 @@ pub async fn rescue_jobs(
     Ok(Some(rescued))
 }
 
-/// Jobs of a queue, from `low` and the owner's watermark on, that the database says `owner` holds: to be
-/// compared with its memory after a write whose fate is unknown.
+/// Jobs of a queue, from `low` on, that the database says `owner` holds, by the owner's watermark and its
+/// stragglers: to be compared with its memory after a write whose fate is unknown.
 pub async fn held_jobs(
-    client: &Client,
+    client: &mut Client,
     owner: i32,
     queue: QueueId,
     low: JobId,
 ) -> Result<Vec<(JobKey, i32)>, StoreError> {
-    let rows = ORPHANS.query(client, &[&queue.0, &low.0, &owner]).await?;
+    let failed = |error| StoreError::of("find_orphans", error);
+    let transaction = client.transaction().await.map_err(failed)?;
+    transaction.batch_execute(MAY_BE_LONG).await.map_err(failed)?;
+    let rows = ORPHANS.query(&transaction, &[&queue.0, &low.0, &owner]).await?;
+    transaction.commit().await.map_err(failed)?;
     Ok(rows.iter().map(|row| (job_key(row), row.get(2))).collect())
 }

@@ -1,6 +1,6 @@
 use std::{collections::HashSet, sync::Arc};
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{TimerSettings, jittered, rescue};
 use crate::{
@@ -19,6 +19,8 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
     let mut stragglers = HashSet::new();
     // Since when the database answers, to tell a dead broker from a database that was away.
     let mut answering_since = core.clock.now();
+    // It may take long, and this one must not look dead meanwhile.
+    let mut rescuing: Option<AbortOnDropHandle<()>> = None;
     loop {
         let untold = core.untold();
         let began = core.clock.now();
@@ -41,14 +43,13 @@ pub(super) async fn heartbeat(core: Arc<Core>, settings: TimerSettings, dead: Ca
                 if beat.queue_version > core.queues.version() {
                     core.queues.note_change();
                 }
-                let answering = core.clock.now().saturating_sub(answering_since);
-                if beat.others > 0
-                    && let Err(error) = rescue::rescue(&core, &settings, answering).await
-                {
-                    tracing::warn!(
-                        error = %causes(&error),
-                        "dead brokers could not be looked after; it is tried again"
-                    );
+                if beat.others > 0 {
+                    let answering = core.clock.now().saturating_sub(answering_since);
+                    rescue::bury(&core, &settings, answering).await;
+                    if rescuing.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+                        let rescue = rescue::rescue(Arc::clone(&core), settings.clone());
+                        rescuing = Some(AbortOnDropHandle::new(tokio::spawn(rescue)));
+                    }
                 }
             }
             Err(error) => {
@@ -73,12 +74,13 @@ async fn beat(
     // A claim that takes its time doesn't make this broker look dead: the watermark waits instead.
     let no_claims = tokio::time::timeout(settings.heartbeat_interval, core.pause_claims()).await;
     let client = core.store.client().await?;
-    if no_claims.is_err() || core.has_suspects() {
-        return store::heartbeat_broker(&client, core.broker.id, None, &[], &[]).await;
-    }
     let age_ms = i64::try_from(settings.straggler_age.as_millis()).unwrap_or(i64::MAX);
     let low = first_id_at_ms(core.clock.database_micros() / 1000 - age_ms);
-    let held: HashSet<JobKey> = core.held_before(low);
+    // The pause lasts until this is written.
+    let held = no_claims.as_ref().ok().and_then(|_pause| core.held_before(low));
+    let Some(held) = held else {
+        return store::heartbeat_broker(&client, core.broker.id, None, &[], &[]).await;
+    };
     let gone: Vec<JobKey> = stragglers.difference(&held).copied().collect();
     let come: Vec<JobKey> = held.difference(stragglers).copied().collect();
     let beat = store::heartbeat_broker(&client, core.broker.id, Some(low), &gone, &come).await?;

@@ -147,6 +147,32 @@ async fn a_broker_that_others_hold_for_dead_stops_and_its_work_goes_on() {
 }
 
 #[tokio::test]
+async fn a_broker_that_rescues_for_long_goes_on_to_show_that_it_lives() {
+    let database = Database::fresh().await;
+    let a = Broker::start_with(&database, QUICK).await;
+    let b = Broker::start_with(&database, QUICK).await;
+    let mut worker = TestWorker::subscribe(&a, &["emails"], 1).await;
+    a.enqueue([job("emails", b"")]).await;
+    let held = worker.job().await;
+    let client = database.connect().await;
+    client.batch_execute("BEGIN; SELECT FROM currant.job FOR UPDATE").await.unwrap();
+    a.kill();
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("the rescue waits", async || database.number(waiting).await == 1).await;
+    let beat = "SELECT (extract(epoch FROM heartbeat_at) * 1000)::bigint FROM currant.broker
+                WHERE dead_at IS NULL";
+    let began = database.number(beat).await;
+    let beats = async || database.number(beat).await > began + 2000;
+    eventually("heartbeats go on for longer than a dead broker's silence", beats).await;
+    assert_eq!(database.number(waiting).await, 1);
+    client.batch_execute("ROLLBACK").await.unwrap();
+    let mut worker = TestWorker::subscribe(&b, &["emails"], 1).await;
+    let rescued = worker.job().await;
+    assert_eq!((rescued.job_id, rescued.attempt), (held.job_id, 2));
+}
+
+#[tokio::test]
 async fn a_second_broker_of_the_same_name_supersedes_the_first() {
     let database = Database::fresh().await;
     let settings = [("BROKER__NAME", "only"), ("BROKER__HEARTBEAT_INTERVAL_MS", "200")];

@@ -5,15 +5,24 @@ use std::{
     process::{Command, Stdio},
 };
 
-use currant_proto::v1::{JobState, Verdict};
+use currant_proto::v1::{Assignment, JobState, LeaseLostReason, NewJob, Verdict};
 use currant_worker_sdk::{Bytes, Worker};
 
-use crate::support::{
-    Broker, Clients, Database, Ledger, TestWorker, attempt, eventually, get, job, progress,
-    start_worker,
+use crate::{
+    outcomes::ms,
+    support::{
+        Broker, Clients, Database, Ledger, TestWorker, attempt, eventually, get, job, progress,
+        start_worker,
+    },
 };
 
 const NOT_SOON: (&str, &str) = ("BROKER__ADOPTION_GRACE_MS", "2000");
+
+const STRAGGLERS: &str = "SELECT count(*) FROM currant.straggler
+                          WHERE owner = (SELECT max(id) FROM currant.broker)";
+/// Backends that wait for a lock.
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 /// Set for the process that is to be a worker: the broker to call.
 const BROKER_OF_CHILD: &str = "CURRANT_TEST_WORKER_OF";
@@ -120,6 +129,22 @@ async fn what_waited_in_the_memory_of_a_killed_broker_runs_without_a_failure() {
     assert_eq!((second.job_id, second.attempt, second.failures), (ids[0], 2, 0));
 }
 
+/// The worker holds so many jobs that are too old for the watermark.
+async fn stragglers(database: &Database, worker: &mut TestWorker, jobs: usize) -> Vec<Assignment> {
+    // Ids are times: these are of an hour ago.
+    let sql = format!(
+        "INSERT INTO currant.job (queue_id, id, attempt, priority, phase, kind, payload)
+         SELECT q.id, (extract(epoch FROM now() - interval '1 hour') * 1000)::bigint << 22 | n,
+                0, 0, 1, 'test', '' FROM currant.queue q, generate_series(1, {jobs}) n;
+         NOTIFY currant_ready, '1'"
+    );
+    database.connect().await.batch_execute(&sql).await.unwrap();
+    let held = worker.take(jobs).await;
+    let noted = async || database.number(STRAGGLERS).await == i64::try_from(jobs).unwrap();
+    eventually("all are stragglers", noted).await;
+    held
+}
+
 #[tokio::test]
 async fn a_job_held_for_longer_than_the_watermark_waits_is_adopted_and_rescued() {
     let database = Database::fresh().await;
@@ -130,17 +155,7 @@ async fn a_job_held_for_longer_than_the_watermark_waits_is_adopted_and_rescued()
     ];
     let first = Broker::start_with(&database, &settings).await;
     let mut worker = TestWorker::subscribe(&first, &["emails"], 10).await;
-    // Ids are times: these are of an hour ago.
-    let sql = "INSERT INTO currant.job (queue_id, id, attempt, priority, phase, kind, payload)
-               SELECT q.id, (extract(epoch FROM now() - interval '1 hour') * 1000)::bigint << 22 | n,
-                      0, 0, 1, 'test', '' FROM currant.queue q, generate_series(1, 3) n";
-    let admin = database.connect().await;
-    admin.batch_execute(sql).await.unwrap();
-    admin.batch_execute("NOTIFY currant_ready, '1'").await.unwrap();
-    let jobs = worker.take(3).await;
-    let stragglers = "SELECT count(*) FROM currant.straggler
-                      WHERE owner = (SELECT max(id) FROM currant.broker)";
-    eventually("all are stragglers", async || database.number(stragglers).await == 3).await;
+    let jobs = stragglers(&database, &mut worker, 3).await;
     first.kill();
 
     let second = Broker::start_with(&database, &settings).await;
@@ -149,9 +164,9 @@ async fn a_job_held_for_longer_than_the_watermark_waits_is_adopted_and_rescued()
     let rescued = worker.job().await;
     assert_eq!((rescued.job_id, rescued.attempt), (jobs[2].job_id, 2));
     assert_eq!(worker.succeed([&jobs[0], &rescued]).await, [Verdict::Applied; 2]);
-    let straggler = format!("{stragglers} AND id = {}", jobs[1].job_id);
+    let straggler = format!("{STRAGGLERS} AND id = {}", jobs[1].job_id);
     eventually("one is left", async || {
-        database.number(stragglers).await == 1 && database.number(&straggler).await == 1
+        database.number(STRAGGLERS).await == 1 && database.number(&straggler).await == 1
     })
     .await;
     second.kill();
@@ -161,7 +176,63 @@ async fn a_job_held_for_longer_than_the_watermark_waits_is_adopted_and_rescued()
     let rescued = worker.job().await;
     assert_eq!((rescued.job_id, rescued.attempt), (jobs[1].job_id, 2));
     assert_eq!(worker.succeed([&rescued]).await, [Verdict::Applied]);
-    eventually("no straggler", async || database.number(stragglers).await == 0).await;
+    eventually("no straggler", async || database.number(STRAGGLERS).await == 0).await;
+}
+
+#[tokio::test]
+async fn what_a_broker_could_not_give_back_before_it_died_is_rescued() {
+    let database = Database::fresh().await;
+    let settings = [
+        ("BROKER__NAME", "same"),
+        ("BROKER__HEARTBEAT_INTERVAL_MS", "100"),
+        ("BROKER__ADOPTION_GRACE_MS", "100"),
+        ("SESSION__RECONNECT_GRACE_MS", "100"),
+    ];
+    let first = Broker::start_with(&database, &settings).await;
+    let mut worker = TestWorker::subscribe(&first, &["emails"], 10).await;
+    let held = stragglers(&database, &mut worker, 1).await;
+    // Nobody can write it now, as while a migration runs.
+    let admin = database.connect().await;
+    admin.batch_execute("BEGIN; SELECT FROM currant.job FOR UPDATE").await.unwrap();
+    drop(worker);
+    eventually("the broker fails the attempt", async || database.number(WAITING).await == 1).await;
+    let beats = "SELECT (extract(epoch FROM heartbeat_at) * 1000)::bigint FROM currant.broker";
+    let began = database.number(beats).await;
+    let passed = async || database.number(beats).await > began + 500;
+    eventually("heartbeats go on", passed).await;
+    assert_eq!(database.number(STRAGGLERS).await, 1, "nobody would find it");
+    first.kill();
+    let end = format!("SELECT pg_terminate_backend(pid) {}", &WAITING["SELECT count(*)".len()..]);
+    admin.batch_execute(&end).await.unwrap();
+    admin.batch_execute("ROLLBACK").await.unwrap();
+
+    let second = Broker::start_with(&database, &settings).await;
+    let mut worker = TestWorker::subscribe(&second, &["emails"], 10).await;
+    let rescued = worker.job().await;
+    assert_eq!((rescued.job_id, rescued.attempt, rescued.failures), (held[0].job_id, 2, 0));
+    assert_eq!(worker.succeed([&rescued]).await, [Verdict::Applied]);
+}
+
+#[tokio::test]
+async fn the_timeout_of_an_attempt_outlives_its_broker() {
+    let database = Database::fresh().await;
+    let settings = [NOT_SOON, ("BROKER__NAME", "same"), ("QUEUE_DEFAULTS__TIMEOUT_MS", "4000")];
+    let broker = Broker::start_with(&database, &settings).await;
+    let mut worker = TestWorker::subscribe(&broker, &["emails"], 2).await;
+    let own = NewJob { timeout: Some(ms(3000)), ..job("emails", b"") };
+    broker.enqueue([own, job("emails", b"")]).await;
+    let held = worker.take(2).await;
+    broker.kill();
+    let next = Broker::start_with(&database, &settings).await;
+    let mut worker = worker.resume(&next, &held).await;
+    assert_eq!(worker.welcome.lost, []);
+    for job in &held {
+        let lost = worker.lease_lost().await;
+        assert_eq!(
+            (lost.reason(), &lost.attempts[..]),
+            (LeaseLostReason::Timeout, &[attempt(job)][..])
+        );
+    }
 }
 
 /// Runs in a process of its own as a worker that never finishes, until it is killed.

@@ -125,7 +125,10 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
         "next_jobs" => &[("job_pkey", "queue_id = v.q AND id > v.i")],
         "rescue_range" => &[("job_pkey", "queue_id = $1 AND id >= $2")],
         // The watermark: a plan's own parameter.
-        "find_orphans" => &[("job_pkey", "queue_id = $1 AND id >= GREATEST$2, $0")],
+        "find_orphans" => &[
+            ("job_pkey", "queue_id = $1 AND id >= GREATEST$2, $0"),
+            ("job_pkey", "queue_id = ANY ARRAY[s.queue_id] AND id >= s.id AND id <= s.id"),
+        ],
         "rescue_stragglers" => {
             &[("job_pkey", "queue_id = ANY ARRAY[s.queue_id] AND id >= s.id AND id <= s.id")]
         }

@@ -38,8 +38,8 @@ impl Dispatcher {
                 self.expected.insert(attempt, now + expect);
             }
         }
-        for (key, number) in jobs.iter().filter(|_| self.counts_keys).copied().collect::<Vec<_>>() {
-            self.key_over(now, key.queue, Attempt { id: key.id, number });
+        for &(key, number) in jobs {
+            self.over(now, key.queue, Attempt { id: key.id, number });
         }
         let mut queues: Vec<QueueId> = buffered.iter().map(|key| key.queue).collect();
         queues.dedup();

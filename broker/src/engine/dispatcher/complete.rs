@@ -66,7 +66,7 @@ impl Dispatcher {
             };
             lease.completing = true;
             acknowledged = acknowledged.max(lease.seq);
-            if let Some(at) = lease.deadline.take() {
+            if let Some(at) = lease.deadline {
                 self.deadlines.remove(&(at, index, attempt.id));
             }
             state.outstanding -= usize::from(!mutation::on(Mutation::LeakedCredit));
@@ -108,6 +108,7 @@ impl Dispatcher {
             let attempt = completing.attempt;
             if let Some(queue) = completing.queue {
                 self.key_over(now, queue, attempt);
+                self.ended(queue, attempt);
             }
             if completing.queue.is_none() {
                 self.end_lease_anywhere(now, attempt, actions);
@@ -140,14 +141,17 @@ impl Dispatcher {
             match lease.filter(|lease| lease.completing && lease.attempt == attempt.number) {
                 Some(lease) => {
                     lease.completing = false;
+                    let deadline = lease.deadline;
                     if let Some(index) = index {
                         self.sessions[index].outstanding += 1;
+                        self.deadlines.extend(deadline.map(|at| (at, index, attempt.id)));
                     }
                     self.queue(queue).held += 1;
                 }
                 // The session ended meanwhile.
                 None => {
-                    self.key_unsure(queue, attempt);
+                    self.ended(queue, attempt);
+                    self.unsure(queue, attempt);
                     orphans.push((JobKey { queue, id: attempt.id }, attempt.number));
                 }
             }
@@ -155,6 +159,12 @@ impl Dispatcher {
         if !orphans.is_empty() {
             let (worker, cause) = (self.worker_of(session), FailCause::WorkerLost);
             actions.push(Action::Fail { session, worker, jobs: orphans, cause });
+        }
+    }
+
+    fn ended(&mut self, queue: QueueId, attempt: Attempt) {
+        if !self.ending.is_empty() {
+            self.ending.remove(&(JobKey { queue, id: attempt.id }, attempt.number));
         }
     }
 
@@ -183,7 +193,7 @@ impl Dispatcher {
         if let Some(index) = holder {
             let queue = self.sessions[index].leases[&attempt.id].queue;
             self.end_lease(index, attempt.id);
-            self.key_over(now, queue, attempt);
+            self.over(now, queue, attempt);
             self.deliver_freed(now, actions);
             self.deliver_session(now, index, actions);
             self.claim_for_session(now, index, actions);

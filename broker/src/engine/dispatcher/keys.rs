@@ -83,16 +83,6 @@ impl Dispatcher {
         }
     }
 
-    /// What was given back, or failed by this broker, is written.
-    pub fn settled(&mut self, now: Duration, jobs: &[(JobKey, i32)], actions: &mut Vec<Action>) {
-        if self.counts_keys {
-            for (JobKey { queue, id }, number) in jobs.iter().copied() {
-                self.key_over(now, queue, Attempt { id, number });
-            }
-            self.deliver_freed(now, actions);
-        }
-    }
-
     /// Time lets jobs of keys through, perhaps.
     pub(super) fn expire_places(&mut self, now: Duration) {
         if self.counts_keys {

@@ -2,7 +2,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{Action, Dispatcher};
 use crate::{
-    domain::{Attempt, QueueId},
+    domain::{Attempt, JobKey, QueueId},
     engine::places::Places,
 };
 
@@ -34,6 +34,7 @@ impl Dispatcher {
             let gate = state.gate.as_ref()?;
             let wanted = !state.line.is_empty() && !self.draining;
             let unsure = gate.places.iter().flat_map(Places::unsure);
+            let unsure = unsure.filter(|attempt| !gate.elsewhere.contains(attempt));
             let elsewhere = gate.elsewhere.iter().copied().chain(unsure).collect();
             Some(LimitedQueue { queue: *queue, owned: gate.owned, wanted, elsewhere })
         };
@@ -86,15 +87,39 @@ impl Dispatcher {
         over: &[Attempt],
         actions: &mut Vec<Action>,
     ) {
-        if let Some(gate) = self.queues.get_mut(&queue).and_then(|state| state.gate.as_mut()) {
-            for attempt in over {
-                gate.elsewhere.remove(attempt);
-            }
-            for attempt in over {
-                self.key_over(now, queue, *attempt);
-            }
-            self.deliver_queue(now, queue, actions);
+        for attempt in over {
+            self.over(now, queue, *attempt);
         }
+        self.deliver_freed(now, actions);
+    }
+
+    /// What was given back, or failed by this broker, is written, or somebody else was quicker.
+    pub fn settled(&mut self, now: Duration, jobs: &[(JobKey, i32)], actions: &mut Vec<Action>) {
+        for (JobKey { queue, id }, number) in jobs.iter().copied() {
+            self.over(now, queue, Attempt { id, number });
+        }
+        self.deliver_freed(now, actions);
+    }
+
+    /// The lease of an attempt has ended; what becomes of it is on its way to the database. It counts until that
+    /// is known: its worker may have taken it to another broker.
+    pub(super) fn unsure(&mut self, queue: QueueId, attempt: Attempt) {
+        if let Some(gate) = self.queues.get_mut(&queue).and_then(|state| state.gate.as_mut())
+            && gate.owned
+        {
+            gate.elsewhere.insert(attempt);
+        }
+        self.key_unsure(queue, attempt);
+    }
+
+    /// The database says that the attempt is over.
+    pub(super) fn over(&mut self, now: Duration, queue: QueueId, attempt: Attempt) {
+        if let Some(gate) = self.queues.get_mut(&queue).and_then(|state| state.gate.as_mut())
+            && gate.elsewhere.remove(&attempt)
+        {
+            self.freed(queue);
+        }
+        self.key_over(now, queue, attempt);
     }
 
     /// Until then no other broker can hold this one for dead, and own its queues.

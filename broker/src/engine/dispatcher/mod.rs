@@ -33,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-use foldhash::{HashMap, HashMapExt};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use slab::Slab;
 
 pub use self::{
@@ -164,6 +164,8 @@ pub struct Dispatcher {
     expected: HashMap<Attempt, Duration>,
     buffered_bytes: usize,
     completing: usize,
+    /// Of those completing, whose sessions have ended: nobody else remembers them until their outcome is stored.
+    ending: HashSet<(JobKey, i32)>,
     /// Too many completions are on their way: no deliveries until they're half as many.
     throttled: bool,
     draining: bool,
@@ -291,6 +293,7 @@ impl Dispatcher {
             expected: HashMap::new(),
             buffered_bytes: 0,
             completing: 0,
+            ending: HashSet::new(),
             throttled: false,
             draining: false,
             wakes: BTreeSet::new(),
@@ -302,7 +305,8 @@ impl Dispatcher {
         }
     }
 
-    /// All jobs in memory, in no order.
+    /// All jobs that this broker holds and of whose end nothing is under way, but for what their workers report;
+    /// in no order.
     pub fn jobs(&self) -> impl Iterator<Item = (JobKey, i32)> + '_ {
         let buffered = self.queues.iter().flat_map(|(queue, state)| {
             state.buffer.iter().map(|job| (JobKey { queue: *queue, id: job.id }, job.attempt))
@@ -313,7 +317,7 @@ impl Dispatcher {
                 .iter()
                 .map(|(id, lease)| (JobKey { queue: lease.queue, id: *id }, lease.attempt))
         });
-        buffered.chain(leased)
+        buffered.chain(leased).chain(self.ending.iter().copied())
     }
 
     /// When `tick` is due for the timeout of an attempt, or for jobs that wait for their rate or a rest's end. Everything else

@@ -2,7 +2,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{Action, Dispatcher, SessionId};
 use crate::{
-    domain::{Attempt, JobId, JobKey, QueueId},
+    domain::{Adopted, Attempt, JobId, JobKey, QueueId},
     engine::{
         places::Place,
         session::{Lease, Session},
@@ -21,7 +21,7 @@ pub struct SessionRequest {
     /// What the worker says it holds.
     pub held: Vec<Attempt>,
     /// Those of `held` that no session of this broker had and that were taken over in the database.
-    pub adopted: Vec<(Attempt, QueueId)>,
+    pub adopted: Vec<Adopted>,
 }
 
 /// A stream is open.
@@ -73,7 +73,7 @@ impl Dispatcher {
         };
         let before =
             if self.sessions[index].attached { self.unsubscribe(index, now) } else { Vec::new() };
-        let lost = self.settle_held(index, &request, actions);
+        let lost = self.settle_held(now, index, &request, actions);
 
         self.epoch += 1;
         let session = &mut self.sessions[index];
@@ -112,28 +112,35 @@ impl Dispatcher {
     /// Compares what the worker holds with what the session holds.
     fn settle_held(
         &mut self,
+        now: Duration,
         index: usize,
         request: &SessionRequest,
         actions: &mut Vec<Action>,
     ) -> Vec<Attempt> {
-        for &(attempt, queue) in &request.adopted {
+        for &Adopted { attempt, queue, timeout } in &request.adopted {
             if self.is_cancelled(attempt.id, attempt.number) {
                 continue;
             }
+            let default = self.queue(queue).rules.timeout_ms.map(Duration::from_millis);
+            let deadline = timeout.or(default).map(|timeout| now + timeout);
             let lease = Lease {
                 queue,
                 attempt: attempt.number,
                 seq: 0,
                 completing: false,
-                deadline: None,
+                deadline,
                 delivered_at: None,
             };
-            if self.sessions[index].leases.contains_key(&attempt.id) {
+            // An earlier attempt, if there is one.
+            if let Some(lease) = self.sessions[index].leases.get(&attempt.id) {
+                let earlier = Attempt { id: attempt.id, number: lease.attempt };
                 self.end_lease(index, attempt.id);
+                self.over(now, queue, earlier);
             }
             let session = &mut self.sessions[index];
             session.leases.insert(attempt.id, lease);
             session.outstanding += 1;
+            self.deadlines.extend(deadline.map(|at| (at, index, attempt.id)));
             let state = self.queue(queue);
             state.held += 1;
             if let Some(gate) = &mut state.gate {
@@ -211,7 +218,7 @@ impl Dispatcher {
         if !lease.completing {
             session.outstanding -= 1;
             self.queue(lease.queue).held -= 1;
-            self.key_unsure(lease.queue, Attempt { id, number: lease.attempt });
+            self.unsure(lease.queue, Attempt { id, number: lease.attempt });
             self.freed(lease.queue);
         }
     }
@@ -220,6 +227,10 @@ impl Dispatcher {
     pub(super) fn remove_session(&mut self, index: usize) {
         let session = self.sessions.remove(index);
         self.by_id.remove(&session.id);
+        let completing = session.leases.iter();
+        self.ending.extend(
+            completing.map(|(id, lease)| (JobKey { queue: lease.queue, id: *id }, lease.attempt)),
+        );
     }
 
     #[cfg(test)]

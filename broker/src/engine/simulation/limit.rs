@@ -95,7 +95,8 @@ impl World {
             self.dispatcher.disown(self.now, queue, actions);
             return;
         }
-        if elsewhere {
+        // Who owns it is the only one to take its jobs.
+        if elsewhere && !self.owned.contains(&queue) {
             let id = self.id();
             let key = u8::try_from(id.0 % 3).unwrap();
             let row = Row { queue, priority: 0, phase: Phase::Taken, attempt: 1, key };
@@ -140,8 +141,14 @@ impl World {
                 && delivered.contains(&queue)
             {
                 assert!(self.owned.contains(&queue), "delivered though another broker owns it");
+                // What a worker took along counts here as held, as long as it may come back.
+                let here: BTreeSet<Attempt> = self
+                    .dispatcher
+                    .jobs()
+                    .map(|(key, number)| Attempt { id: key.id, number })
+                    .collect();
                 let counts = |(of, attempt): &&(QueueId, Attempt)| {
-                    *of == queue && self.is_under_way(*attempt)
+                    *of == queue && self.is_under_way(*attempt) && !here.contains(attempt)
                 };
                 let elsewhere = self.elsewhere.iter().filter(counts).count();
                 assert!(load.held + elsewhere <= limit, "more than may be under way");
@@ -149,7 +156,7 @@ impl World {
         }
     }
 
-    fn is_under_way(&self, attempt: Attempt) -> bool {
+    pub(super) fn is_under_way(&self, attempt: Attempt) -> bool {
         let row = self.rows[&attempt.id];
         (row.phase, row.attempt) == (Phase::Taken, attempt.number)
     }

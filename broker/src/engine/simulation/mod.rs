@@ -49,7 +49,7 @@ struct World {
     told: BTreeMap<QueueId, QueueRules>,
     /// The limited queues that this broker owns.
     owned: BTreeSet<QueueId>,
-    /// Attempts of these that another broker has.
+    /// Attempts that another broker has.
     elsewhere: BTreeSet<(QueueId, Attempt)>,
     /// For which queues are owned.
     terms: BTreeMap<QueueId, i64>,
@@ -123,6 +123,7 @@ impl World {
                 let id = SessionId(session);
                 self.dispatcher.stream_ended(self.now, id, epoch, &mut actions);
             }
+            Step::GoesElsewhere { session } => self.goes_elsewhere(session, &mut actions),
             Step::Complete { session, count, knows_session } => {
                 self.complete(session, count, knows_session, &mut actions);
             }
@@ -274,25 +275,9 @@ impl World {
                     self.claims.push(Claiming::Keys { queue, claim });
                 }
                 Action::GiveBack { jobs } | Action::Fail { jobs, .. } => {
-                    for (JobKey { id, .. }, attempt) in jobs.iter().copied() {
-                        let row = self.rows.get_mut(&id).unwrap();
-                        if row.attempt == attempt && row.phase == Phase::Taken {
-                            row.phase = Phase::Ready;
-                            let row = *row;
-                            self.became_ready(id, row, &mut follow);
-                        }
-                    }
-                    self.dispatcher.settled(self.now, &jobs, &mut follow);
+                    self.settle(jobs, Phase::Ready, &mut follow);
                 }
-                Action::Expire { jobs } => {
-                    for (JobKey { id, .. }, attempt) in jobs.iter().copied() {
-                        let row = self.rows.get_mut(&id).unwrap();
-                        if row.attempt == attempt && row.phase == Phase::Taken {
-                            row.phase = Phase::Cancelled;
-                        }
-                    }
-                    self.dispatcher.settled(self.now, &jobs, &mut follow);
-                }
+                Action::Expire { jobs } => self.settle(jobs, Phase::Cancelled, &mut follow),
                 // Such a message may get lost: the heartbeat tells it again.
                 Action::Cancel { .. } | Action::KeepAlive { .. } | Action::Drain { .. } => {}
             }
@@ -301,6 +286,27 @@ impl World {
             delivered.extend(self.act(follow));
         }
         delivered
+    }
+
+    /// The broker writes what becomes of attempts; only of those that are its own.
+    fn settle(&mut self, mut jobs: Vec<(JobKey, i32)>, phase: Phase, follow: &mut Vec<Action>) {
+        let attempt = |(key, number): (JobKey, i32)| Attempt { id: key.id, number };
+        jobs.retain(|job| {
+            !self.elsewhere.contains(&(job.0.queue, attempt(*job)))
+                || !self.is_under_way(attempt(*job))
+        });
+        for job in
+            jobs.iter().copied().filter(|job| self.is_under_way(attempt(*job))).collect::<Vec<_>>()
+        {
+            let id = job.0.id;
+            let row = self.rows.get_mut(&id).unwrap();
+            row.phase = phase;
+            let row = *row;
+            if phase == Phase::Ready {
+                self.became_ready(id, row, follow);
+            }
+        }
+        self.dispatcher.settled(self.now, &jobs, follow);
     }
 
     fn check(&self) {

@@ -45,6 +45,10 @@ pub(super) enum Step {
         session: u128,
         stale: bool,
     },
+    /// The worker goes to another broker, with all that it holds.
+    GoesElsewhere {
+        session: u128,
+    },
     /// The worker reports some of what it holds.
     Complete {
         session: u128,
@@ -124,6 +128,7 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
             }),
         1 => (session.clone(), any::<bool>())
             .prop_map(|(session, stale)| Step::StreamEnds { session, stale }),
+        1 => session.clone().prop_map(|session| Step::GoesElsewhere { session }),
         6 => (session.clone(), 1usize..5, prop::bool::weighted(0.9))
             .prop_map(|(session, count, knows_session)| Step::Complete { session, count, knows_session }),
         6 => (any::<usize>(), prop::bool::weighted(0.9))

@@ -43,6 +43,19 @@ impl World {
         }
     }
 
+    pub(super) fn goes_elsewhere(&mut self, session: u128, actions: &mut Vec<Action>) {
+        let worker = self.workers.get_mut(&session).unwrap();
+        worker.attached = false;
+        let (held, epoch) = (std::mem::take(&mut worker.held), worker.epoch);
+        for (id, number) in held {
+            let attempt = Attempt { id, number };
+            if self.is_under_way(attempt) {
+                self.elsewhere.insert((self.rows[&id].queue, attempt));
+            }
+        }
+        self.dispatcher.stream_ended(self.now, SessionId(session), epoch, actions);
+    }
+
     pub(super) fn complete(
         &mut self,
         session: u128,

@@ -34,6 +34,29 @@ fn rate(jobs: u32, period_ms: i64, burst: u32) -> QueueSettings {
 }
 
 #[tokio::test]
+async fn what_a_worker_takes_to_another_broker_still_counts() {
+    let database = Database::fresh().await;
+    let settings = [QUICK, &[("SESSION__RECONNECT_GRACE_MS", "100")]].concat();
+    let a = Broker::start_with(&database, &settings).await;
+    let b = Broker::start_with(&database, &settings).await;
+    configure(&a, "emails", at_a_time(1)).await.unwrap();
+    // It keeps the queue at its broker.
+    let mut other = TestWorker::subscribe(&a, &["emails"], 0).await;
+    let mut worker = TestWorker::subscribe(&a, &["emails"], 1).await;
+    let stored = a.enqueue([job("emails", b"1"), job("emails", b"2")]).await;
+    let held = worker.job().await;
+    let mut moved = worker.resume(&b, [&held]).await;
+    assert_eq!(moved.welcome.lost, []);
+    drop(worker);
+    let sessions = async || a.metric("currant_sessions").await == Some(1.0);
+    eventually("the session is over at the first", sessions).await;
+    other.set_credit(1).await;
+    other.no_job_for(5 * A_WHILE).await;
+    assert_eq!(moved.succeed([&held]).await, [Verdict::Applied]);
+    assert_eq!(other.job().await.job_id, stored[1]);
+}
+
+#[tokio::test]
 async fn no_more_jobs_go_to_workers_than_may_and_the_limit_changes_live() {
     let database = Database::fresh().await;
     let broker = Broker::start_with(&database, QUICK).await;

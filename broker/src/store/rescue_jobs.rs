@@ -62,7 +62,7 @@ SELECT queue_id, id, attempt FROM currant.job
 WHERE queue_id = $1::int
   AND id >= greatest($2::bigint, (SELECT low_id FROM currant.broker WHERE id = $3::int))
   AND owner = $3::int AND phase = 2 AND outcome IS NULL
-UNION
+UNION ALL
 SELECT j.queue_id, j.id, j.attempt FROM currant.straggler s, currant.job j
 WHERE s.owner = $3::int AND s.queue_id = $1::int AND s.id >= $2::bigint AND ",
         job_by_key!("s.queue_id", "s.id"),
@@ -133,5 +133,9 @@ pub async fn held_jobs(
     transaction.batch_execute(MAY_BE_LONG).await.map_err(failed)?;
     let rows = ORPHANS.query(&transaction, &[&queue.0, &low.0, &owner]).await?;
     transaction.commit().await.map_err(failed)?;
-    Ok(rows.iter().map(|row| (job_key(row), row.get(2))).collect())
+    let mut held: Vec<(JobKey, i32)> = rows.iter().map(|row| (job_key(row), row.get(2))).collect();
+    // A straggler is in the range too, when a claim has lowered the watermark.
+    held.sort_unstable();
+    held.dedup();
+    Ok(held)
 }

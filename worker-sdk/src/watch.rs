@@ -1,6 +1,6 @@
 //! Waiting for jobs.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use currant_proto::v1::{WatchRequest, WatchResponse};
 use serde::de::DeserializeOwned;
@@ -17,7 +17,7 @@ use crate::{
     stored_job::{JobError, JobState, StoredJob},
 };
 
-/// A job that is watched: how it stands, and each change of its state until it is over.
+/// A job that is watched: how it stands, and each change of its state or its progress until it is over.
 ///
 /// Survives the end of its broker: it calls again, and tells what has changed meanwhile. Changes that
 /// follow each other quickly may be told as one.
@@ -26,9 +26,12 @@ pub struct Watch {
     client: Client,
     id: JobId,
     stream: Option<Streaming<WatchResponse>>,
-    told: Option<(JobState, u32)>,
+    told: Option<Sight>,
     reconnect: Reconnect,
 }
+
+/// What a change is a change of: the state, the attempt, and when the progress was reported.
+type Sight = (JobState, u32, Option<SystemTime>);
 
 impl Watch {
     /// The job as it stands, the first time; then waits for the next change. Without its payload; with
@@ -39,7 +42,7 @@ impl Watch {
     /// and called again: nothing gets lost.
     pub async fn next(&mut self) -> Result<Option<StoredJob>, Error> {
         loop {
-            if self.told.is_some_and(|(state, _)| state.is_final()) {
+            if self.told.is_some_and(|(state, ..)| state.is_final()) {
                 return Ok(None);
             }
             match self.message().await {
@@ -47,8 +50,8 @@ impl Watch {
                     self.reconnect.answered();
                     let Some(job) = job else { continue };
                     let job = StoredJob::from_proto(job)?;
-                    let state = (job.state, job.attempt);
-                    if self.told.replace(state) != Some(state) {
+                    let sight = sight(&job);
+                    if self.told.replace(sight) != Some(sight) {
                         return Ok(Some(job));
                     }
                 }
@@ -71,6 +74,11 @@ impl Watch {
             None => Err(ended()),
         }
     }
+}
+
+fn sight(job: &StoredJob) -> Sight {
+    let reported_at = job.progress.as_ref().and_then(|progress| progress.reported_at);
+    (job.state, job.attempt, reported_at)
 }
 
 /// A stream that ended before the job was over, with a connection or a broker.

@@ -1,11 +1,11 @@
 //! Progress and checkpoints of handlers.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use currant_worker_sdk::{Error, HandlerError, Job, JobState, NewJob, RetryPolicy};
 
 use super::{client, in_state, worker};
-use crate::support::{Broker, Database, eventually};
+use crate::support::{Broker, Database, PATIENCE, eventually};
 
 /// Counts to ten, and fails at five the first time.
 async fn count(job: Job<()>) -> Result<(u32, u32), HandlerError> {
@@ -36,6 +36,56 @@ async fn an_attempt_goes_on_from_the_checkpoint_of_the_one_before() {
     assert_eq!(stored.outcome::<(u32, u32)>().unwrap().0, 5);
     let progress = stored.progress.expect("it was reported");
     assert_eq!((progress.percent, &*progress.message), (Some(100.0), "step 9"));
+    running.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_watch_tells_the_progress_that_a_handler_reports() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let client = client(&broker).await;
+    let (go_on, heard) = tokio::sync::mpsc::channel(1);
+    let heard = Arc::new(tokio::sync::Mutex::new(heard));
+    let running = worker(&broker)
+        .handler("steps", move |job: Job<Vec<f32>>| {
+            let heard = Arc::clone(&heard);
+            async move {
+                let mut heard = heard.lock().await;
+                for &percent in &job.payload {
+                    heard.recv().await;
+                    job.progress(percent, format!("row {percent}"));
+                }
+                heard.recv().await;
+                Ok::<_, HandlerError>(())
+            }
+        })
+        .build()
+        .unwrap()
+        .start();
+    let job = NewJob::json("emails", "steps", &[25, 75]).unwrap();
+    let id = client.enqueue(job).await.unwrap();
+    let mut watch = client.watch(id);
+    let mut next = async || {
+        let next = tokio::time::timeout(PATIENCE, watch.next()).await;
+        next.expect("nothing is told").unwrap().expect("it isn't over")
+    };
+    let mut job = next().await;
+    while job.state != JobState::Running {
+        job = next().await;
+    }
+    assert_eq!(job.progress, None);
+    for percent in [25.0, 75.0] {
+        go_on.send(()).await.unwrap();
+        let job = next().await;
+        let progress = job.progress.expect("a change of it is told");
+        let said = (progress.attempt, progress.percent, progress.message);
+        assert_eq!((job.state, said.0), (JobState::Running, job.attempt));
+        assert_eq!((said.1, said.2), (Some(percent), format!("row {percent}")));
+    }
+    go_on.send(()).await.unwrap();
+    let job = next().await;
+    assert_eq!((job.state, job.progress.unwrap().percent), (JobState::Succeeded, Some(75.0)));
+    assert_eq!(watch.next().await.unwrap(), None);
     running.shutdown().await.unwrap();
 }
 

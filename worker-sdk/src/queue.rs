@@ -116,6 +116,23 @@ impl Client {
         read(answer.await?.into_inner().queue)
     }
 
+    /// Changes settings of a queue, which is created if it isn't there: reads them, lets `change` have them
+    /// and writes them all. Not atomic: of two at the same moment the later one holds.
+    pub async fn update_queue(
+        &self,
+        name: impl Into<String>,
+        change: impl FnOnce(&mut QueueSettings),
+    ) -> Result<Queue, Error> {
+        let name = name.into();
+        let mut settings = match self.queue(&name).await {
+            Ok(queue) => queue.settings,
+            Err(Error::NotFound { .. }) => QueueSettings::default(),
+            Err(error) => return Err(error),
+        };
+        change(&mut settings);
+        self.configure_queue(name, settings).await
+    }
+
     /// Gives no further job of a queue to workers; what they hold goes on. Other brokers follow within
     /// milliseconds, at the latest with their next heartbeat (3 s by default).
     pub async fn pause_queue(&self, name: impl Into<String>) -> Result<Queue, Error> {

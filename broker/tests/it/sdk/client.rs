@@ -145,3 +145,18 @@ async fn thousands_of_jobs_are_changed_by_one_call_each() {
     assert_eq!(database.number("SELECT count(*) FROM currant.job").await, 0);
     assert_eq!(client.cancel_many([]).await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn settings_that_an_update_does_not_touch_stay() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let client = client(&broker).await;
+    let created = client.update_queue("emails", |settings| settings.priority = Some(7)).await;
+    assert_eq!(created.unwrap().settings.priority, Some(7));
+    let limited = client.update_queue("emails", |settings| settings.concurrency_max = Some(2));
+    let settings = limited.await.unwrap().settings;
+    assert_eq!((settings.priority, settings.concurrency_max), (Some(7), Some(2)));
+    assert_eq!(client.queue("emails").await.unwrap().settings, settings);
+    let wrong = client.update_queue("emails", |settings| settings.priority = Some(101)).await;
+    assert!(matches!(wrong, Err(Error::InvalidArgument { .. })), "{wrong:?}");
+}

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use anyhow::Context;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{Args, Subcommand};
 
@@ -26,8 +27,11 @@ pub(super) struct Create {
     #[command(flatten)]
     settings: Settings,
     /// For people, 1 to 128 characters
-    #[arg(long, value_parser = name)]
-    name: String,
+    #[arg(value_parser = name, required_unless_present = "option")]
+    name: Option<String>,
+    /// The name as an option, as it was given at first
+    #[arg(long = "name", hide = true, value_parser = name, conflicts_with = "name")]
+    option: Option<String>,
     /// What it is for: enqueue, work, view, read, admin
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', required = true)]
     scopes: Vec<String>,
@@ -79,8 +83,9 @@ pub(super) fn run(command: &TokenCommand) -> anyhow::Result<()> {
     runtime::build(1)?.block_on(async {
         match command {
             TokenCommand::Create(create) => {
+                let name = create.name.clone().or_else(|| create.option.clone());
                 let request = TokenRequest {
-                    name: create.name.clone(),
+                    name: name.context("a name is wanted")?,
                     scopes: create.scopes.clone(),
                     queues: create.queues.clone(),
                     expires_at: create.expires_at.map(|time| time.0.timestamp_micros()),

@@ -9,7 +9,7 @@ const TOKEN: &str = "CURRANT_TOKEN";
 
 #[test]
 fn tokens_are_made_used_listed_and_revoked() {
-    let create = ["token", "create", "--name", "root", "--scope", "admin"];
+    let create = ["token", "create", "root", "--scope", "admin"];
     let root = broker_says(&create, "currant_");
     let broker = Broker::start(&[("CURRANT_ACCESS__REQUIRED", "true")]);
     let ran = broker.run(&["queue", "list"]);

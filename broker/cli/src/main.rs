@@ -8,6 +8,7 @@ mod end;
 mod filter;
 mod payload;
 mod printer;
+mod retry;
 mod shown;
 mod values;
 

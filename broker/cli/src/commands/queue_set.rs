@@ -1,15 +1,14 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use currant_worker_sdk::{
-    Client, Error, Keep, Queue, QueueSettings, RateLimit, RetryPolicy, Waits,
-};
+use currant_worker_sdk::{Client, Error, Keep, Queue, QueueSettings, RateLimit};
 
-use crate::{end::Failure, values};
+use crate::{end::Failure, retry::RetryArgs, values};
 
 /// What isn't given stays as it is.
 #[derive(Args)]
 pub(crate) struct Set {
+    /// Its name
     queue: String,
     /// Of jobs that say none: -100 to 100, higher runs first
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
@@ -20,25 +19,8 @@ pub(crate) struct Set {
     /// How long one attempt may run
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     timeout: Option<Duration>,
-    /// How long to wait after the first failure
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
-    retry_base: Option<Duration>,
-    /// No wait is longer
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
-    retry_max: Option<Duration>,
-    /// How much longer each wait is than the one before
-    #[arg(long, value_name = "NUMBER")]
-    retry_factor: Option<f64>,
-    /// By what each wait is longer than the one before, instead of a factor
-    #[arg(long, value_name = "DURATION", value_parser = values::duration, conflicts_with = "retry_factor")]
-    retry_step: Option<Duration>,
-    /// The waits one by one, and the last from then on
-    #[arg(long, value_name = "DURATION,…", value_parser = values::duration, value_delimiter = ',',
-          conflicts_with_all = ["retry_base", "retry_max", "retry_factor", "retry_step"])]
-    retry_delays: Vec<Duration>,
-    /// The random share of a wait, 0 to 1
-    #[arg(long, value_name = "NUMBER")]
-    retry_jitter: Option<f64>,
+    #[command(flatten)]
+    retry: RetryArgs,
     /// How long jobs are kept that succeeded: a duration, or forever
     #[arg(long, value_name = "DURATION", value_parser = values::keep)]
     keep_succeeded: Option<Keep>,
@@ -51,7 +33,7 @@ pub(crate) struct Set {
     /// How many of its jobs workers may have at a time, over all brokers
     #[arg(long, value_name = "NUMBER")]
     concurrency_max: Option<u32>,
-    /// How many of its jobs may go to workers in each rate period
+    /// How many of its jobs may go to workers in each period of the rate
     #[arg(long, value_name = "NUMBER")]
     rate: Option<u32>,
     /// The period of the rate: a second unless it is said
@@ -63,9 +45,15 @@ pub(crate) struct Set {
     /// How many jobs of each key workers may have at a time
     #[arg(long, value_name = "NUMBER")]
     key_concurrency_max: Option<u32>,
-    /// How many jobs of each key may go to workers in a second
+    /// How many jobs of each key may go to workers in each period of the key rate
     #[arg(long, value_name = "NUMBER")]
     key_rate: Option<u32>,
+    /// The period of the key rate: a second unless it is said
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    key_rate_period: Option<Duration>,
+    /// How many of each key may go at once: as many as the key rate unless it is said
+    #[arg(long, value_name = "NUMBER")]
+    key_rate_burst: Option<u32>,
     /// Jobs of one key run one at a time, in order
     #[arg(long)]
     key_ordered: bool,
@@ -83,6 +71,7 @@ enum Setting {
     MaxAttempts,
     Timeout,
     Retry,
+    RetryByKind,
     KeepSucceeded,
     KeepCancelled,
     KeepDead,
@@ -107,12 +96,20 @@ impl Set {
     }
 
     fn apply(self, mut settings: QueueSettings) -> Result<QueueSettings, String> {
+        let kind = self.retry.kind.as_deref();
+        if kind.is_some() && self.retry.is_empty() && !self.unset.contains(&Setting::Retry) {
+            return Err("--retry-kind: nothing is said of its retries".to_owned());
+        }
         for unset in &self.unset {
             match unset {
                 Setting::Priority => settings.priority = None,
                 Setting::MaxAttempts => settings.max_attempts = None,
                 Setting::Timeout => settings.timeout = None,
-                Setting::Retry => settings.retry = None,
+                Setting::Retry => match kind {
+                    None => settings.retry = None,
+                    Some(kind) => drop(settings.retry_by_kind.remove(kind)),
+                },
+                Setting::RetryByKind => settings.retry_by_kind.clear(),
                 Setting::KeepSucceeded => settings.keep_succeeded = None,
                 Setting::KeepCancelled => settings.keep_cancelled = None,
                 Setting::KeepDead => settings.keep_dead = None,
@@ -124,98 +121,61 @@ impl Set {
                 Setting::KeyWeights => settings.key_weights.clear(),
             }
         }
-        let retry = self.retry(settings.retry)?;
-        let QueueSettings { priority, max_attempts, timeout, retry: _, .. } = settings;
-        let rate = self.rate(settings.rate)?;
+        let QueueSettings { priority, max_attempts, timeout, mut retry, mut retry_by_kind, .. } =
+            settings;
+        match kind {
+            None => retry = self.retry.policy(retry)?,
+            Some(kind) => {
+                let policy = self.retry.policy(retry_by_kind.remove(kind))?;
+                retry_by_kind.extend(policy.map(|policy| (kind.to_owned(), policy)));
+            }
+        }
+        let given = (self.rate, self.rate_period, self.rate_burst);
+        let rate = new_rate("rate", settings.rate, given)?;
+        let given = (self.key_rate, self.key_rate_period, self.key_rate_burst);
+        let key_rate = new_rate("key-rate", settings.key_rate, given)?;
         let QueueSettings { keep_succeeded, keep_cancelled, keep_dead, .. } = settings;
         Ok(QueueSettings {
             priority: self.priority.or(priority),
             max_attempts: self.max_attempts.or(max_attempts),
             timeout: self.timeout.or(timeout),
             retry,
-            retry_by_kind: settings.retry_by_kind,
+            retry_by_kind,
             keep_succeeded: self.keep_succeeded.or(keep_succeeded),
             keep_cancelled: self.keep_cancelled.or(keep_cancelled),
             keep_dead: self.keep_dead.or(keep_dead),
             concurrency_max: self.concurrency_max.or(settings.concurrency_max),
             rate,
             key_concurrency_max: self.key_concurrency_max.or(settings.key_concurrency_max),
-            key_rate: self.key_rate.map(RateLimit::per_second).or(settings.key_rate),
+            key_rate,
             key_ordered: self.key_ordered || settings.key_ordered,
             key_weights: settings.key_weights.into_iter().chain(self.key_weight).collect(),
         })
     }
-
-    fn rate(&self, before: Option<RateLimit>) -> Result<Option<RateLimit>, String> {
-        let rate = match (self.rate, before) {
-            // What was said of another rate doesn't fit a new one.
-            (Some(jobs), _) => RateLimit::per_second(jobs),
-            (None, Some(before)) => before,
-            (None, None) if self.rate_period.is_some() || self.rate_burst.is_some() => {
-                return Err("--rate is wanted too".to_owned());
-            }
-            (None, None) => return Ok(None),
-        };
-        Ok(Some(RateLimit {
-            period: self.rate_period.unwrap_or(rate.period),
-            burst: self.rate_burst.unwrap_or(rate.burst),
-            ..rate
-        }))
-    }
-
-    fn retry(&self, before: Option<RetryPolicy>) -> Result<Option<RetryPolicy>, String> {
-        let wanted = || "--retry-base is wanted too".to_owned();
-        let others = self.retry_max.or(self.retry_step).is_some()
-            || self.retry_factor.or(self.retry_jitter).is_some();
-        let mut policy = match (&self.retry_delays[..], before, self.retry_base) {
-            ([delay], ..) => RetryPolicy::fixed(*delay),
-            ([_, ..], ..) => RetryPolicy::list(self.retry_delays.iter().copied()),
-            ([], Some(before), None) => before,
-            ([], Some(before), Some(base)) => with_base(before, base),
-            ([], None, Some(base)) => RetryPolicy::exponential(base),
-            ([], None, None) => return if others { Err(wanted()) } else { Ok(None) },
-        };
-        if let Some(step) = self.retry_step {
-            policy = with_step(policy, step).ok_or_else(wanted)?;
-        }
-        if let Some(max) = self.retry_max {
-            policy = policy.max_delay(max);
-        }
-        if let Some(factor) = self.retry_factor {
-            policy = policy.factor(factor);
-        }
-        if let Some(jitter) = self.retry_jitter {
-            policy = policy.jitter(jitter);
-        }
-        Ok(Some(policy))
-    }
 }
 
-fn with_base(mut policy: RetryPolicy, base: Duration) -> RetryPolicy {
-    match &mut policy.waits {
-        Waits::Exponential { base_delay, .. } | Waits::Linear { base_delay, .. } => {
-            *base_delay = Some(base);
-            policy
-        }
-        _ => RetryPolicy::exponential(base),
+/// What becomes of a rate; `name`: its option.
+fn new_rate(
+    name: &str,
+    before: Option<RateLimit>,
+    (jobs, period, burst): (Option<u32>, Option<Duration>, Option<u32>),
+) -> Result<Option<RateLimit>, String> {
+    if jobs.is_none() && period.is_none() && burst.is_none() {
+        return Ok(before);
     }
-}
-
-/// None for a policy whose waits don't grow from a first one.
-fn with_step(mut policy: RetryPolicy, step: Duration) -> Option<RetryPolicy> {
-    policy.waits = match policy.waits {
-        Waits::Exponential { base_delay, max_delay, .. }
-        | Waits::Linear { base_delay, max_delay, .. } => {
-            Waits::Linear { base_delay, step: Some(step), max_delay }
-        }
-        _ => return None,
-    };
-    Some(policy)
+    let rate = before.or(jobs.map(RateLimit::per_second));
+    let rate = rate.ok_or_else(|| format!("--{name} is wanted too"))?;
+    let jobs = jobs.unwrap_or(rate.jobs);
+    // Where nothing else was said of it, the burst is as large as the rate.
+    let usual = if rate.burst == rate.jobs { jobs } else { rate.burst };
+    let (period, burst) = (period.unwrap_or(rate.period), burst.unwrap_or(usual));
+    Ok(Some(RateLimit { jobs, period, burst }))
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use currant_worker_sdk::RetryPolicy;
 
     use super::*;
 
@@ -228,33 +188,6 @@ mod tests {
     fn apply(arguments: &[&str], before: QueueSettings) -> Result<QueueSettings, String> {
         let line = [&["set", "emails"], arguments].concat();
         Line::try_parse_from(line).map_err(|error| error.to_string())?.set.apply(before)
-    }
-
-    #[test]
-    fn a_policy_becomes_what_is_said_of_it() {
-        let s = Duration::from_secs;
-        let policy = |arguments: &[&str], before: Option<RetryPolicy>| {
-            apply(arguments, QueueSettings { retry: before, ..QueueSettings::default() })
-                .map(|settings| settings.retry)
-        };
-        let exponential = RetryPolicy::exponential(s(1)).max_delay(s(60));
-        let linear = RetryPolicy::linear(s(1), s(5)).max_delay(s(60));
-        let become_linear = policy(&["--retry-step", "5s"], Some(exponential.clone()));
-        assert_eq!(become_linear, Ok(Some(linear.clone())));
-        assert_eq!(policy(&["--retry-base", "1s"], Some(linear.clone())), Ok(Some(linear)));
-        assert_eq!(policy(&["--retry-delays", "5s"], None), Ok(Some(RetryPolicy::fixed(s(5)))));
-        let list = RetryPolicy::list([s(1), s(60)]);
-        assert_eq!(policy(&["--retry-delays", "1s,1m"], Some(exponential)), Ok(Some(list.clone())));
-        assert_eq!(
-            policy(&["--retry-jitter", "0"], Some(list.clone())),
-            Ok(Some(list.jitter(0.0)))
-        );
-        let fixed = || Some(RetryPolicy::fixed(s(1)));
-        for (arguments, before) in
-            [(["--retry-step", "1s"], fixed()), (["--retry-max", "1s"], None)]
-        {
-            assert!(policy(&arguments, before).is_err_and(|error| error.contains("--retry-base")));
-        }
     }
 
     #[test]
@@ -307,7 +240,60 @@ mod tests {
         assert_eq!(after, Ok(expected));
         assert_eq!(apply(&[], before.clone()), Ok(before));
         assert!(apply(&["--retry-max", "1h"], QueueSettings::default()).is_err());
-        assert!(apply(&["--rate-burst", "3"], QueueSettings::default()).is_err());
         assert!(apply(&["--key-weight", "acme"], QueueSettings::default()).is_err());
+    }
+
+    #[test]
+    fn of_a_rate_what_is_not_given_stays() {
+        let s = Duration::from_secs;
+        let of = |jobs, period, burst| Some(RateLimit { jobs, period, burst });
+        for (name, arguments, before, after) in [
+            ("", &["5"][..], None, of(5, s(1), 5)),
+            ("", &["5"], of(100, s(60), 7), of(5, s(60), 7)),
+            ("", &["5"], of(100, s(60), 100), of(5, s(60), 5)),
+            ("-period", &["1m"], of(100, s(1), 7), of(100, s(60), 7)),
+            ("-burst", &["9"], of(100, s(60), 100), of(100, s(60), 9)),
+        ] {
+            for option in ["rate", "key-rate"] {
+                let settings = match option {
+                    "rate" => QueueSettings { rate: before, ..QueueSettings::default() },
+                    _ => QueueSettings { key_rate: before, ..QueueSettings::default() },
+                };
+                let option_name = format!("--{option}{name}");
+                let set = apply(&[&[&*option_name], arguments].concat(), settings);
+                let set = set.map(|set| if option == "rate" { set.rate } else { set.key_rate });
+                assert_eq!(set, Ok(after), "{option_name} {arguments:?}");
+            }
+        }
+        for alone in [["--rate-burst", "3"], ["--key-rate-period", "1m"]] {
+            assert!(apply(&alone, QueueSettings::default()).is_err_and(|it| it.contains("rate")));
+        }
+    }
+
+    #[test]
+    fn a_kind_has_a_policy_of_its_own() {
+        let s = Duration::from_secs;
+        let before = QueueSettings {
+            retry: Some(RetryPolicy::fixed(s(1))),
+            retry_by_kind: [("slow".to_owned(), RetryPolicy::exponential(s(5)))].into(),
+            ..QueueSettings::default()
+        };
+        let by_kind = |arguments: &[&str]| {
+            let after = apply(arguments, before.clone())?;
+            assert_eq!(after.retry, before.retry, "{arguments:?}");
+            Ok::<_, String>(Vec::from_iter(after.retry_by_kind))
+        };
+        let slow = |policy| ("slow".to_owned(), policy);
+        let longer = RetryPolicy::exponential(s(5)).max_delay(s(60));
+        assert_eq!(by_kind(&["--retry-kind", "slow", "--retry-max", "1m"]), Ok(vec![slow(longer)]));
+        let quick = ("quick".to_owned(), RetryPolicy::fixed(s(2)));
+        assert_eq!(
+            by_kind(&["--retry-kind", "quick", "--retry-delays", "2s"]),
+            Ok(vec![quick, slow(RetryPolicy::exponential(s(5)))])
+        );
+        assert_eq!(by_kind(&["--retry-kind", "slow", "--unset", "retry"]), Ok(vec![]));
+        assert_eq!(by_kind(&["--unset", "retry-by-kind"]), Ok(vec![]));
+        assert!(by_kind(&["--retry-kind", "slow"]).is_err());
+        assert!(by_kind(&["--retry-kind", "other", "--retry-max", "1m"]).is_err());
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn fields(queue: &Queue) -> Vec<(&'static str, String)> {
     first.into_iter().chain(settings).collect()
 }
 
-fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 13] {
+fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 14] {
     let QueueSettings { priority, max_attempts, timeout, retry, concurrency_max, rate, .. } =
         settings;
     [
@@ -57,6 +57,7 @@ fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 13] {
         ("max attempts", optional(*max_attempts)),
         ("timeout", show_duration(*timeout)),
         ("retry", retry.as_ref().map(retry_text).unwrap_or_default()),
+        ("retry by kind", by_kind_text(&settings.retry_by_kind)),
         ("keep succeeded", keep_text(settings.keep_succeeded)),
         ("keep cancelled", keep_text(settings.keep_cancelled)),
         ("keep dead", keep_text(settings.keep_dead)),
@@ -67,6 +68,12 @@ fn settings_text(settings: &QueueSettings) -> [(&'static str, String); 13] {
         ("key ordered", if settings.key_ordered { "yes".to_owned() } else { String::new() }),
         ("key weights", weights_text(&settings.key_weights)),
     ]
+}
+
+/// A line for each kind.
+fn by_kind_text(policies: &BTreeMap<String, RetryPolicy>) -> String {
+    let policies = policies.iter().map(|(kind, policy)| format!("{kind}: {}", retry_text(policy)));
+    policies.collect::<Vec<String>>().join("\n")
 }
 
 fn weights_text(weights: &BTreeMap<String, u32>) -> String {

@@ -53,6 +53,33 @@ fn settings_change_as_far_as_they_are_given() {
     assert_eq!(broker.run(&["queue", "show", "nowhere"]).code, 3);
 }
 
+#[test]
+fn kinds_have_policies_of_their_own_and_keys_a_rate() {
+    let (broker, queue) = (Broker::shared(), fresh("kinds"));
+    let set = |arguments: &[&str]| {
+        let stored = broker.one(&[&["queue", "set", &queue], arguments].concat());
+        stored["settings"].clone()
+    };
+    set(&["--retry-kind", "slow", "--retry-base", "1m", "--key-rate", "10"]);
+    set(&["--retry-kind", "quick", "--retry-delays", "1s,5s"]);
+    let settings = set(&["--retry-kind", "slow", "--retry-max", "1h", "--key-rate-period", "1m"]);
+    let slow = &settings["retry_by_kind"]["slow"];
+    let times = (&slow["base_delay_ms"], &slow["max_delay_ms"]);
+    assert_eq!((times, &settings["retry"]), ((&json!(60_000), &json!(3_600_000)), &Value::Null));
+    let shown = broker.run(&["queue", "show", &queue]).out;
+    let policies = "\nretry by kind   quick: 1s, then 5s, jitter 0.1\n                \
+                    slow: after 1m, at most 1h, factor 2, jitter 0.1\n";
+    assert!(shown.contains(policies), "{shown}");
+    assert!(shown.contains("\nkey rate        10 in 1m, 10 at once\n"), "{shown}");
+    let settings = set(&["--retry-kind", "slow", "--unset", "retry", "--key-rate", "5"]);
+    assert_eq!(settings["retry_by_kind"].as_object().unwrap().len(), 1, "{settings}");
+    let rate = json!({ "jobs": 5, "period_ms": 60_000, "burst": 5 });
+    assert_eq!(settings["key_rate"], rate);
+    assert_eq!(set(&["--unset", "retry-by-kind"])["retry_by_kind"], json!({}));
+    let ran = broker.run(&["queue", "set", &queue, "--retry-kind", "slow"]);
+    assert!(ran.code == 2 && ran.err.contains("--retry-kind"), "{ran:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_is_paused_resumed_drained_and_looked_at() {
     let (broker, queue) = (Broker::shared(), fresh("pause"));

@@ -17,10 +17,11 @@ use crate::{
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the call failed: no broker, no answer, an error of the broker
-  2  something that can't be was asked for
+  1  the call failed: no broker, no answer, an error of the broker; or a file can't be read
+  2  something that can't be was asked for, or nobody said yes
   3  there is no such job, queue, schedule or token
-  4  not all was done: a verdict says why, or the time was over, or the job didn't succeed
+  4  not all was done: a verdict says why, the time was over, the job didn't succeed, another one
+     is in the way, or the doctor found something wrong
   5  the token is missing, isn't valid, or doesn't allow that";
 
 /// What every command takes.
@@ -175,7 +176,10 @@ pub(crate) enum Command {
     /// Look whether the broker answers, and what the token allows
     Doctor,
     /// Print a script that lets a shell complete what is typed
-    Completion { shell: Shell },
+    Completion {
+        /// For which one
+        shell: Shell,
+    },
 }
 
 impl Command {
@@ -259,6 +263,17 @@ mod tests {
             }
         }
         assert!(typed >= 40, "{typed}");
+    }
+
+    #[test]
+    fn the_page_and_the_help_have_the_same_exit_codes() {
+        let page = include_str!("../../../docs/cli.md");
+        let rows = page.lines().filter_map(|line| {
+            let (code, meaning) = line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | ")?;
+            code.parse::<u8>().ok().map(|code| format!(" {code} {meaning}"))
+        });
+        let help: Vec<&str> = EXIT_CODES.split_whitespace().collect();
+        assert_eq!(help.join(" "), format!("Exit codes:{}", rows.collect::<String>()));
     }
 
     #[test]

@@ -3,13 +3,16 @@
 use std::io::{self, IsTerminal, Write};
 
 use currant_worker_sdk::{
-    CancelVerdict, Client, DeleteVerdict, JobFilter, JobId, Progress as Changed, RetryVerdict,
+    CancelVerdict, Client, DeleteVerdict, JobCount, JobFilter, JobId, Progress as Changed,
+    RetryVerdict,
 };
 use serde_json::json;
 
 use crate::{
     end::{End, Failure},
+    filter::{Meant, PAGE_SIZE_MAX, StateArg},
     printer::{Printer, Progress},
+    shown,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,15 @@ impl Change {
             Change::Cancel => "cancel",
             Change::Retry => "retry",
             Change::Delete => "delete",
+        }
+    }
+
+    /// Jobs that it applies to; empty: whichever. One that runs is no job to delete, and that is said.
+    fn states(self) -> &'static [StateArg] {
+        match self {
+            Change::Cancel => &[StateArg::Scheduled, StateArg::Ready, StateArg::Running],
+            Change::Retry => &[StateArg::Dead, StateArg::Cancelled],
+            Change::Delete => &[],
         }
     }
 
@@ -57,17 +69,27 @@ impl Change {
         Ok(verdicts.into_iter().map(|(_, end)| end).max().unwrap_or(End::Done))
     }
 
-    /// `what`: the jobs in words, for the question whether that is meant.
     pub(crate) async fn all(
         self,
         client: &Client,
-        filter: JobFilter,
-        (what, yes): (&str, bool),
+        meant: Meant,
         printer: &mut Printer,
     ) -> Result<End, Failure> {
         let verb = self.verb();
-        if !yes && !confirmed(&format!("{verb} {what}?"))? {
-            return Err(Failure::Usage("nothing was done".to_owned()));
+        let Meant { queue, states, filter, yes } = meant;
+        let what = words(&queue, &states, filter.is_empty());
+        let states = if states.is_empty() { self.states() } else { &states };
+        let every = filter.is_empty();
+        let filter = filter.filter(queue.clone(), states);
+        if !yes {
+            let count = if every {
+                standing(client, &queue, states).await?
+            } else {
+                found(client, filter.clone()).await?
+            };
+            if !confirmed(&format!("{verb} {what}{count}?"))? {
+                return Err(Failure::Usage("nothing was done".to_owned()));
+            }
         }
         let mut change = match self {
             Change::Cancel => client.cancel_all(filter),
@@ -82,8 +104,42 @@ impl Change {
         let Changed { found, changed, .. } = change.progress();
         let sentence = format!("{found} found, {changed} changed");
         printer.done(&sentence, &json!({ "found": found, "changed": changed }))?;
-        Ok(End::Done)
+        Ok(if changed < found { End::Refused } else { End::Done })
     }
+}
+
+/// `all scheduled or ready jobs of emails that the filter finds`
+fn words(queue: &str, states: &[StateArg], every: bool) -> String {
+    let states: Vec<&str> = states.iter().map(|one| shown::job::state(one.state())).collect();
+    let states = if states.is_empty() { String::new() } else { states.join(" or ") + " " };
+    let which = if every { "" } else { " that the filter finds" };
+    format!("all {states}jobs of {queue}{which}")
+}
+
+/// How many jobs of a queue are in these states, from what its statistics say.
+async fn standing(client: &Client, queue: &str, states: &[StateArg]) -> Result<String, Failure> {
+    let stats = client.queue_stats(queue).await?;
+    let counted = |count: JobCount| (count.jobs, count.exact);
+    let all = [
+        (StateArg::Scheduled, counted(stats.scheduled)),
+        (StateArg::Ready, counted(stats.ready)),
+        (StateArg::Running, (stats.running, true)),
+        (StateArg::Succeeded, counted(stats.succeeded)),
+        (StateArg::Dead, counted(stats.dead)),
+        (StateArg::Cancelled, counted(stats.cancelled)),
+    ];
+    let wanted = all.iter().filter(|(state, _)| states.is_empty() || states.contains(state));
+    let (jobs, exact) =
+        wanted.fold((0, true), |(jobs, exact), (_, count)| (jobs + count.0, exact && count.1));
+    Ok(format!(" ({}{jobs})", if exact { "" } else { "~" }))
+}
+
+/// How many a filter finds, from one look.
+async fn found(client: &Client, filter: JobFilter) -> Result<String, Failure> {
+    let mut listing = client.list(filter).page_size(PAGE_SIZE_MAX);
+    let jobs = listing.next_page().await?.map_or(0, |jobs| jobs.len());
+    let more = if listing.page_token().is_empty() { "" } else { " or more" };
+    Ok(format!(" ({jobs}{more})"))
 }
 
 /// Asks whoever sits at the terminal.

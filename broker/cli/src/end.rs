@@ -67,6 +67,7 @@ impl Failure {
                 | Error::WithoutTls { .. },
             ) => 2,
             Failure::Call(Error::NotFound { .. }) => 3,
+            Failure::Call(Error::AlreadyExists { .. }) => 4,
             Failure::Call(Error::Refused(status))
                 if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied) =>
             {
@@ -110,6 +111,7 @@ mod tests {
             (refused(Status::unauthenticated("no token")), 5, "no token"),
             (refused(Status::permission_denied("not yours")), 5, "not yours"),
             (refused(Status::not_found("there is no job 1")), 3, "not found: there is no job 1"),
+            (refused(Status::already_exists("one is in the way")), 4, "one is in the way"),
             (refused(Status::invalid_argument("bad")), 2, "bad"),
             (refused(Status::internal("broken")), 1, "broken"),
             (Failure::Usage("no".to_owned()), 2, "no"),

@@ -5,6 +5,9 @@ use currant_worker_sdk::{JobFilter, JobId, JobState};
 
 use crate::values;
 
+/// How many jobs a call lists at most.
+pub(crate) const PAGE_SIZE_MAX: u32 = 500;
+
 /// Which jobs of a queue are meant. All that is given has to hold.
 #[derive(Args)]
 pub(crate) struct FilterArgs {
@@ -42,7 +45,7 @@ pub(crate) enum StateArg {
 }
 
 impl StateArg {
-    fn state(self) -> JobState {
+    pub(crate) fn state(self) -> JobState {
         match self {
             StateArg::Scheduled => JobState::Scheduled,
             StateArg::Ready => JobState::Ready,
@@ -52,6 +55,16 @@ impl StateArg {
             StateArg::Cancelled => JobState::Cancelled,
         }
     }
+}
+
+/// Jobs of a queue that are to be changed.
+pub(crate) struct Meant {
+    pub(crate) queue: String,
+    /// Empty: not said.
+    pub(crate) states: Vec<StateArg>,
+    pub(crate) filter: FilterArgs,
+    /// That they are meant was said.
+    pub(crate) yes: bool,
 }
 
 impl FilterArgs {

@@ -19,7 +19,7 @@ impl Printer {
         self.output == Output::Json
     }
 
-    /// Several of a kind.
+    /// Several of a kind. Without a head they go on from those before.
     pub(crate) fn things<T>(
         &mut self,
         things: &[T],
@@ -30,9 +30,10 @@ impl Printer {
         match self.output {
             Output::Json => things.iter().try_for_each(|thing| self.line(&json(thing).to_string())),
             Output::Table => {
-                let head = head.iter().map(|&name| name.to_owned()).collect();
+                let named = head.iter().map(|&name| name.to_owned()).collect();
+                let head = Some(named).filter(|named: &Vec<String>| !named.is_empty());
                 let rows: Vec<Vec<String>> =
-                    std::iter::once(head).chain(things.iter().map(row)).collect();
+                    head.into_iter().chain(things.iter().map(row)).collect();
                 aligned(&rows).iter().try_for_each(|line| self.line(line))
             }
         }

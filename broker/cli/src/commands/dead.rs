@@ -5,7 +5,7 @@ use super::job::{Page, list};
 use crate::{
     changes::Change,
     end::{End, Failure},
-    filter::{FilterArgs, StateArg},
+    filter::{FilterArgs, Meant, StateArg},
     printer::Printer,
 };
 
@@ -21,6 +21,7 @@ pub(crate) enum DeadCommand {
 
 #[derive(Args)]
 pub(crate) struct List {
+    /// Where they are
     queue: String,
     #[command(flatten)]
     filter: FilterArgs,
@@ -30,6 +31,7 @@ pub(crate) struct List {
 
 #[derive(Args)]
 pub(crate) struct Changed {
+    /// Where they are
     queue: String,
     #[command(flatten)]
     filter: FilterArgs,
@@ -48,9 +50,7 @@ impl DeadCommand {
             DeadCommand::Retry(changed) => (Change::Retry, changed),
             DeadCommand::Delete(changed) => (Change::Delete, changed),
         };
-        let which = if filter.is_empty() { "" } else { " that the filter finds" };
-        let what = format!("all dead jobs of {queue}{which}");
-        let filter = filter.filter(queue, &[StateArg::Dead]);
-        change.all(client, filter, (&what, yes), printer).await
+        let meant = Meant { queue, states: vec![StateArg::Dead], filter, yes };
+        change.all(client, meant, printer).await
     }
 }

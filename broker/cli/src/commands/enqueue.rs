@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
-use clap::Args;
-use currant_worker_sdk::{Client, JobState, NewJob, RetryPolicy};
+use clap::{Args, ValueEnum};
+use currant_worker_sdk::{Client, JobId, JobState, NewJob, RetryPolicy, StoredJob, Unique};
 use serde_json::json;
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Enqueue {
+    /// Where it goes
     queue: String,
     /// What workers have a handler for
     kind: String,
@@ -26,15 +27,17 @@ pub(crate) struct Enqueue {
     /// When it may start
     #[arg(long, value_name = "TIME", value_parser = values::time)]
     at: Option<SystemTime>,
-    /// The same call with the same key stores nothing a second time, and prints the same id
-    #[arg(long, value_name = "TEXT")]
-    key: Option<String>,
     /// Whose job it is: a tenant, an account
-    #[arg(long, value_name = "KEY")]
-    job_key: Option<String>,
-    /// Wait until it is over, and print its result
     #[arg(long)]
-    wait: bool,
+    key: Option<String>,
+    /// The same call with the same text stores nothing a second time, and prints the same id
+    #[arg(long, value_name = "TEXT", conflicts_with = "unique")]
+    idempotency_key: Option<String>,
+    #[command(flatten)]
+    unique: UniqueArgs,
+    /// Wait until it is over, at most so long if that is said, and print its result
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    wait: Option<Option<Duration>>,
 }
 
 /// What a job may say for itself.
@@ -61,6 +64,53 @@ pub(crate) struct JobOptions {
     /// Metadata, by which it is found too; can be given several times
     #[arg(long = "meta", value_name = "NAME=VALUE", value_parser = values::metadata)]
     metadata: Vec<(String, String)>,
+}
+
+/// Of which other job there may be none.
+#[derive(Args)]
+struct UniqueArgs {
+    /// The queue has one job with this key; if another is in the way, its id is printed
+    #[arg(long, value_name = "KEY")]
+    unique: Option<String>,
+    /// Which one is in the way
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHICH",
+        default_value = "unfinished",
+        requires = "unique"
+    )]
+    unique_scope: UniqueScope,
+    /// One that was stored less than so long ago is in the way, whatever became of it
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = values::duration,
+        requires = "unique",
+        conflicts_with = "unique_scope"
+    )]
+    unique_period: Option<Duration>,
+    /// What becomes of the new job then
+    #[arg(long, value_enum, value_name = "HOW", default_value = "existing", requires = "unique")]
+    unique_conflict: UniqueConflict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum UniqueScope {
+    /// One that is scheduled or ready
+    Waiting,
+    /// One that isn't over
+    Unfinished,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum UniqueConflict {
+    /// It isn't stored
+    Existing,
+    /// The other becomes it, if that one is scheduled or ready
+    Replace,
+    /// It is refused
+    Reject,
 }
 
 impl JobOptions {
@@ -94,9 +144,27 @@ impl JobOptions {
     }
 }
 
+impl UniqueArgs {
+    fn unique(self) -> Option<Unique> {
+        let UniqueArgs { unique, unique_scope, unique_period, unique_conflict } = self;
+        let unique = Unique::key(unique?);
+        let unique = match (unique_period, unique_scope) {
+            (Some(period), _) => unique.for_period(period),
+            (None, UniqueScope::Waiting) => unique.while_waiting(),
+            (None, UniqueScope::Unfinished) => unique,
+        };
+        Some(match unique_conflict {
+            UniqueConflict::Existing => unique,
+            UniqueConflict::Replace => unique.replace(),
+            UniqueConflict::Reject => unique.reject(),
+        })
+    }
+}
+
 impl Enqueue {
     pub(crate) async fn run(self, client: &Client, printer: &mut Printer) -> Result<End, Failure> {
-        let Enqueue { queue, kind, payload, options, delay, at, key, job_key, wait } = self;
+        let Enqueue { queue, kind, payload, options, delay, at, key, .. } = self;
+        let Enqueue { idempotency_key, unique, wait, .. } = self;
         let mut job = options.of(payload.job(queue, kind)?);
         if let Some(delay) = delay {
             job = job.delay(delay);
@@ -104,26 +172,49 @@ impl Enqueue {
         if let Some(at) = at {
             job = job.run_at(at);
         }
-        if let Some(key) = job_key {
+        if let Some(key) = key {
             job = job.key(key);
         }
-        let id = match key {
+        if let Some(unique) = unique.unique() {
+            job = job.unique(unique);
+        }
+        let id = match idempotency_key {
             Some(key) => client.enqueue_once(key, [job]).await?.first().copied(),
             None => Some(client.enqueue(job).await?),
         };
         let Some(id) = id else { return Err(Failure::Usage("no job".to_owned())) };
-        if !wait {
-            printer.done(&id.to_string(), &json!({ "id": id.to_string() }))?;
-            return Ok(End::Done);
+        match wait {
+            None => {
+                printer.done(&id.to_string(), &json!({ "id": id.to_string() }))?;
+                Ok(End::Done)
+            }
+            Some(None) => over(&client.wait(id).await?, printer),
+            Some(Some(wait)) => match tokio::time::timeout(wait, client.wait(id)).await {
+                Ok(job) => over(&job?, printer),
+                Err(_) => goes_on(id, wait, printer),
+            },
         }
-        let job = client.wait(id).await?;
-        if printer.is_json() {
-            printer.line(&shown::job::json(&job).to_string())?;
-        } else if job.state == JobState::Succeeded {
-            printer.line(&shown::bytes::text(&job.result))?;
-        } else {
-            eprintln!("job {id} is {}: {}", shown::job::state(job.state), job.error);
-        }
-        Ok(if job.state == JobState::Succeeded { End::Done } else { End::Refused })
     }
+}
+
+fn over(job: &StoredJob, printer: &Printer) -> Result<End, Failure> {
+    let succeeded = job.state == JobState::Succeeded;
+    if printer.is_json() {
+        printer.line(&shown::job::json(job).to_string())?;
+    } else if succeeded {
+        printer.line(&shown::bytes::text(&job.result))?;
+    } else {
+        eprintln!("job {} is {}: {}", job.id, shown::job::state(job.state), job.error);
+    }
+    Ok(if succeeded { End::Done } else { End::Refused })
+}
+
+/// The standard output is for a result: people find the id in what is said beside it.
+fn goes_on(id: JobId, wait: Duration, printer: &Printer) -> Result<End, Failure> {
+    if printer.is_json() {
+        printer.line(&json!({ "id": id.to_string() }).to_string())?;
+    }
+    let wait = values::show_duration(Some(wait));
+    eprintln!("job {id} isn't over after {wait}: it goes on");
+    Ok(End::Refused)
 }

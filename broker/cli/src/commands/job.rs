@@ -4,7 +4,7 @@ use currant_worker_sdk::{Client, JobId, JobState, Listing, StoredJob};
 use crate::{
     changes::Change,
     end::{End, Failure},
-    filter::{FilterArgs, StateArg},
+    filter::{FilterArgs, Meant, PAGE_SIZE_MAX, StateArg},
     printer::Printer,
     shown,
 };
@@ -17,7 +17,7 @@ pub(crate) enum JobCommand {
     Show(Named),
     /// Why a job isn't running
     Explain(Named),
-    /// Tell each change of a job's state until it is over; fails unless it succeeds
+    /// Tell each change of a job's state and progress until it is over; fails unless it succeeds
     Watch(Named),
     /// Cancel jobs for good, whether they wait or run
     Cancel(Changed),
@@ -29,6 +29,7 @@ pub(crate) enum JobCommand {
 
 #[derive(Args)]
 pub(crate) struct List {
+    /// Where they are
     queue: String,
     /// In one of these states
     #[arg(long = "state", value_enum, value_name = "STATE", value_delimiter = ',')]
@@ -45,13 +46,14 @@ pub(crate) struct Page {
     /// The newest first
     #[arg(long)]
     newest: bool,
-    /// At most so many
+    /// At most so many; 0 for all
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: usize,
 }
 
 #[derive(Args)]
 pub(crate) struct Named {
+    /// The job
     id: JobId,
     /// The queue that it is in: saves the broker a look into each
     #[arg(long)]
@@ -65,7 +67,7 @@ pub(crate) struct Changed {
     /// Without ids: all jobs of this queue that the filter finds; with them, where they are
     #[arg(long, required_unless_present = "ids")]
     queue: Option<String>,
-    /// In one of these states
+    /// In one of these states [default: cancel those that aren't over, retry dead and cancelled ones]
     #[arg(long = "state", value_enum, value_name = "STATE", value_delimiter = ',')]
     states: Vec<StateArg>,
     #[command(flatten)]
@@ -105,15 +107,44 @@ pub(crate) async fn list(
     printer: &mut Printer,
 ) -> Result<End, Failure> {
     let Page { newest, limit } = page;
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    // One beyond the limit tells whether there are more.
+    let page_size = u32::try_from(limit.saturating_add(1)).unwrap_or(PAGE_SIZE_MAX);
+    let listing = listing.page_size(page_size.min(PAGE_SIZE_MAX));
     let mut listing = if newest { listing.newest_first() } else { listing };
-    let mut jobs: Vec<StoredJob> = Vec::new();
-    while jobs.len() < limit
-        && let Some(job) = listing.next().await?
-    {
-        jobs.push(job);
+    let (mut printed, mut jobs) = (0, Vec::new());
+    let mut left = None;
+    while let Some(page) = listing.next_page().await? {
+        let was_full = printed + jobs.len() == limit;
+        jobs.extend(page);
+        if printed + jobs.len() > limit {
+            jobs.truncate(limit - printed);
+            left = Some("there are more");
+            break;
+        }
+        if was_full && !listing.page_token().is_empty() {
+            // One look is enough: the next one may be far away.
+            left = Some("there may be more");
+            break;
+        }
+        if jobs.len() >= PAGE_SIZE_MAX as usize {
+            print(&jobs, printed == 0, printer)?;
+            printed += jobs.len();
+            jobs.clear();
+        }
     }
-    printer.things(&jobs, shown::job::HEAD, shown::job::row, shown::job::json)?;
+    if printed == 0 || !jobs.is_empty() {
+        print(&jobs, printed == 0, printer)?;
+    }
+    if let Some(left) = left {
+        eprintln!("{limit} shown, {left}: --limit 0 for all");
+    }
     Ok(End::Done)
+}
+
+fn print(jobs: &[StoredJob], with_head: bool, printer: &mut Printer) -> Result<(), Failure> {
+    let head = if with_head { shown::job::HEAD } else { &[] };
+    printer.things(jobs, head, shown::job::row, shown::job::json)
 }
 
 async fn watch(named: &Named, client: &Client, printer: &mut Printer) -> Result<End, Failure> {
@@ -148,9 +179,6 @@ impl Changed {
             return change.each(&client, &ids, printer).await;
         }
         let Some(queue) = queue else { return Err(Failure::Usage("no queue".to_owned())) };
-        let every = filter.is_empty() && states.is_empty();
-        let which = if every { "" } else { " that the filter finds" };
-        let what = format!("all jobs of {queue}{which}");
-        change.all(client, filter.filter(queue, &states), (&what, yes), printer).await
+        change.all(client, Meant { queue, states, filter, yes }, printer).await
     }
 }

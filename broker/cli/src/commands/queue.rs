@@ -31,11 +31,13 @@ pub(crate) enum QueueCommand {
 
 #[derive(Args)]
 pub(crate) struct Named {
+    /// Its name
     queue: String,
 }
 
 #[derive(Args)]
 pub(crate) struct Drain {
+    /// Its name
     queue: String,
     /// At most so long
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "5m")]

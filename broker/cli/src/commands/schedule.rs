@@ -33,17 +33,20 @@ pub(crate) enum ScheduleCommand {
 
 #[derive(Args)]
 pub(crate) struct Named {
+    /// Its name
     name: String,
 }
 
 #[derive(Args)]
 pub(crate) struct Several {
+    /// Their names
     #[arg(required = true)]
     names: Vec<String>,
 }
 
 #[derive(Args)]
 pub(crate) struct Next {
+    /// Its name
     name: String,
     /// So many times
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
@@ -52,9 +55,11 @@ pub(crate) struct Next {
 
 #[derive(Args)]
 pub(crate) struct Set {
+    /// Its name
     name: String,
     /// Five fields, or six with seconds first: '0 6 * * MON-FRI'
     cron: String,
+    /// Where its jobs go
     queue: String,
     /// What workers have a handler for
     kind: String,

@@ -1,4 +1,4 @@
-use currant_worker_sdk::{Explanation, FailedAttempt, JobState, StoredJob};
+use currant_worker_sdk::{Explanation, FailedAttempt, JobProgress, JobState, StoredJob};
 use serde_json::{Value, json};
 
 use super::{bytes, duration, queue, time};
@@ -34,7 +34,6 @@ pub(crate) fn row(job: &StoredJob) -> Vec<String> {
     ]
 }
 
-/// A line for each change.
 pub(crate) fn explanation(why: &Explanation) -> Value {
     json!({
         "reason": format!("{:?}", why.reason),
@@ -50,21 +49,49 @@ pub(crate) fn explanation(why: &Explanation) -> Value {
     })
 }
 
+/// A line for each change.
 pub(crate) fn change(job: &StoredJob) -> String {
     let attempt =
         if job.attempt > 0 { format!(", attempt {}", job.attempt) } else { String::new() };
     let told = match job.state {
         JobState::Succeeded => bytes::text(&job.result),
         JobState::Scheduled | JobState::Dead => job.error.clone(),
+        // That of an attempt before says nothing of this one.
+        JobState::Running => match &job.progress {
+            Some(progress) if progress.attempt == job.attempt => progress_text(progress),
+            _ => String::new(),
+        },
         _ => String::new(),
     };
     let told = if told.is_empty() { told } else { format!(": {told}") };
     format!("{}{attempt}{told}", state(job.state))
 }
 
+/// `42 % row 4200`
+fn progress_text(progress: &JobProgress) -> String {
+    let JobProgress { percent, message, .. } = progress;
+    let percent = percent.map(|percent| format!("{} %", (percent * 10.0).round() / 10.0));
+    let message = Some(message.clone()).filter(|message| !message.is_empty());
+    percent.into_iter().chain(message).collect::<Vec<String>>().join(" ")
+}
+
+fn progress_json(progress: &JobProgress) -> Value {
+    json!({
+        "attempt": progress.attempt,
+        "percent": progress.percent,
+        "message": progress.message,
+        "reported_at": time(progress.reported_at),
+    })
+}
+
 pub(crate) fn fields(job: &StoredJob) -> Vec<(&'static str, String)> {
     let metadata = job.metadata.iter().map(|(name, value)| format!("{name}={value}"));
     let tags: Vec<String> = job.tags.iter().cloned().chain(metadata).collect();
+    let progress = job.progress.as_ref().map(|progress| {
+        let said = Some(progress_text(progress)).filter(|said| !said.is_empty());
+        let attempt = format!("attempt {}", progress.attempt);
+        said.into_iter().chain([attempt]).collect::<Vec<String>>().join(", ")
+    });
     let failed: Vec<String> = job.failed_attempts.iter().map(failed_line).collect();
     vec![
         ("id", job.id.to_string()),
@@ -74,6 +101,7 @@ pub(crate) fn fields(job: &StoredJob) -> Vec<(&'static str, String)> {
         ("priority", job.priority.to_string()),
         ("attempt", job.attempt.to_string()),
         ("failures", format!("{} of {}", job.failures, job.max_attempts)),
+        ("progress", progress.unwrap_or_default()),
         ("stored", show_time(job.created_at)),
         ("starts", show_time(job.run_at)),
         ("taken", show_time(job.claimed_at)),
@@ -137,6 +165,7 @@ pub(crate) fn json(job: &StoredJob) -> Value {
         "payload": bytes::json(&job.payload, job.content_type == "application/json"),
         "result": bytes::json(&job.result, true),
         "error": job.error,
+        "progress": job.progress.as_ref().map(progress_json),
         "failed_attempts": job.failed_attempts.iter().map(failed).collect::<Vec<Value>>(),
     })
 }

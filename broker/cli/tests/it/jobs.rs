@@ -1,6 +1,13 @@
-use serde_json::{Value, json};
+use std::{
+    io::{BufRead, BufReader},
+    sync::Arc,
+};
 
-use crate::support::{Broker, eventually, fresh};
+use currant_worker_sdk::{Client, HandlerError, Job, NewJob, Worker};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::support::{Broker, PATIENCE, eventually, fresh};
 
 /// The states of all jobs of a queue, in order.
 fn states(broker: &Broker, queue: &str) -> Vec<Value> {
@@ -12,7 +19,8 @@ fn states(broker: &Broker, queue: &str) -> Vec<Value> {
 fn a_job_is_stored_with_what_is_said_and_shown_so() {
     let (broker, queue) = (Broker::shared(), fresh("show"));
     let options = ["--priority", "-3", "--max-attempts", "4", "--timeout", "90s", "--delay", "1h"];
-    let found_by = ["--tag", "a", "--tag", "b", "--meta", "team=x", "--retry-base", "2s"];
+    let options = [&options[..], &["--retry-base", "2s", "--key", "acme"]].concat();
+    let found_by = ["--tag", "a", "--tag", "b", "--meta", "team=x"];
     let enqueue = ["enqueue", &queue, "test", r#"{"to": 1}"#];
     let id = broker.one(&[&enqueue[..], &options, &found_by].concat())["id"].clone();
     let job = broker.one(&["job", "show", id.as_str().unwrap()]);
@@ -28,6 +36,8 @@ fn a_job_is_stored_with_what_is_said_and_shown_so() {
         ("timeout_ms", json!(90_000)),
         ("tags", json!(["a", "b"])),
         ("metadata", json!({ "team": "x" })),
+        ("key", json!("acme")),
+        ("progress", Value::Null),
         ("attempt", json!(0)),
         ("result", Value::Null),
         ("failed_attempts", json!([])),
@@ -74,12 +84,77 @@ fn payloads_come_from_the_line_a_file_and_the_standard_input() {
 }
 
 #[test]
-fn the_same_key_stores_a_job_once() {
-    let (broker, queue) = (Broker::shared(), fresh("key"));
-    let once = || broker.run(&["enqueue", &queue, "test", "--key", "monday"]);
+fn the_same_idempotency_key_stores_a_job_once() {
+    let (broker, queue) = (Broker::shared(), fresh("idempotency"));
+    let once = || broker.run(&["enqueue", &queue, "test", "--idempotency-key", "monday"]);
     let (first, second) = (once(), once());
     assert_eq!((first.code, &first.out), (0, &second.out));
     assert_eq!(states(broker, &queue), ["ready"]);
+}
+
+#[test]
+fn a_unique_job_is_what_is_said_of_another_one_in_the_way() {
+    let (broker, queue) = (Broker::shared(), fresh("unique"));
+    let enqueue = |payload: &str, options: &[&str]| {
+        broker.run(&[&["enqueue", &queue, "test", payload, "--unique", "a"], options].concat())
+    };
+    let first = enqueue("1", &[]);
+    let payload = || broker.one(&["job", "show", first.out.trim()])["payload"].clone();
+    assert_eq!((first.code, &enqueue("2", &[]).out, payload()), (0, &first.out, json!(1)));
+    let replaced = enqueue("3", &["--unique-scope", "waiting", "--unique-conflict", "replace"]);
+    assert_eq!((&replaced.out, payload()), (&first.out, json!(3)));
+    let refused = enqueue("4", &["--unique-conflict", "reject"]);
+    assert_eq!((refused.code, &*refused.out), (4, ""), "{refused:?}");
+    // One that is over is in the way for a period alone.
+    broker.one(&["job", "cancel", first.out.trim()]);
+    assert_eq!(enqueue("5", &["--unique-period", "1h"]).out, first.out);
+    assert_ne!(enqueue("6", &[]).out, first.out);
+    assert_eq!(states(broker, &queue), ["cancelled", "ready"]);
+}
+
+#[test]
+fn a_wait_ends_when_its_time_is_over_and_the_job_goes_on() {
+    let (broker, queue) = (Broker::shared(), fresh("nobody"));
+    let ran = broker.run(&["enqueue", &queue, "test", "1", "--wait", "50ms"]);
+    assert_eq!((ran.code, &*ran.out), (4, ""), "{ran:?}");
+    assert!(ran.err.ends_with(" isn't over after 50ms: it goes on\n"), "{ran:?}");
+    let ran = broker.run(&["enqueue", &queue, "test", "--wait", "50ms", "-o", "json"]);
+    let jobs = broker.json(&["job", "list", &queue]);
+    assert_eq!((ran.code, &ran.json()[0]["id"]), (4, &jobs[1]["id"]), "{ran:?}");
+    assert_eq!(states(broker, &queue), ["ready"; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_shown_and_watched() {
+    let (broker, queue) = (Broker::shared(), fresh("progress"));
+    let id = broker.enqueue(&queue, "[1]");
+    let mut watch = broker.begin(&["job", "watch", &id]);
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some("ready"));
+    let go_on = Arc::new(Notify::new());
+    let wait = Arc::clone(&go_on);
+    let handler = move |job: Job<Value>| {
+        let wait = Arc::clone(&wait);
+        async move {
+            job.progress(42.04, "row 4200");
+            tokio::time::timeout(PATIENCE, wait.notified()).await?;
+            Ok::<_, HandlerError>(job.payload)
+        }
+    };
+    let worker = Worker::builder(&broker.address).queue(queue.clone()).handler("test", handler);
+    let worker = worker.build().unwrap().start();
+    let seen: Vec<String> =
+        lines.by_ref().take_while(|line| line != "running, attempt 1: 42 % row 4200").collect();
+    assert!(seen.is_empty() || seen == ["running, attempt 1"], "{seen:?}");
+    let shown = broker.run(&["job", "show", &id]).out;
+    assert!(shown.contains("progress      42 % row 4200, attempt 1\n"), "{shown}");
+    let progress = broker.one(&["job", "show", &id])["progress"].clone();
+    assert_eq!((&progress["attempt"], &progress["message"]), (&json!(1), &json!("row 4200")));
+    assert!(progress["percent"].is_f64() && progress["reported_at"].is_string(), "{progress}");
+    go_on.notify_one();
+    assert_eq!(lines.collect::<Vec<_>>(), ["succeeded, attempt 1: [1]"]);
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
+    worker.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,11 +197,30 @@ fn jobs_are_found_by_what_is_asked_for() {
     assert_eq!(count(&["--above", &ids[0], "--below", &ids[2]]), 1);
     assert_eq!(count(&["--before", "1h"]), 0);
     assert_eq!(count(&["--from", "1h", "--error", "none has one"]), 0);
+    for form in ["table", "json"] {
+        let said =
+            |limit: &str| broker.run(&["job", "list", &queue, "--limit", limit, "-o", form]).err;
+        assert_eq!(said("2"), "2 shown, there are more: --limit 0 for all\n");
+        assert_eq!((said("4"), said("0")), (String::new(), String::new()));
+    }
     let newest = broker.json(&["job", "list", &queue, "--newest", "--state", "ready"]);
     assert_eq!(newest[0]["id"], json!(ids[2]));
     let table = broker.run(&["job", "list", &queue, "--limit", "1"]).out;
     let lines: Vec<&str> = table.lines().collect();
     assert!(lines[0].starts_with("ID ") && lines[1].starts_with(&ids[0]), "{table}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_jobs_are_listed_under_one_head() {
+    const JOBS: usize = 1001;
+    let (broker, queue) = (Broker::shared(), fresh("long"));
+    let client = Client::connect(&broker.address).await.unwrap();
+    let jobs = (0..JOBS).map(|_| NewJob::raw(queue.clone(), "test", ""));
+    client.enqueue_many(jobs).await.unwrap();
+    let lines = |limit: &str| broker.run(&["job", "list", &queue, "--limit", limit]).out;
+    let all = lines("0");
+    assert_eq!((all.lines().count(), all.matches("STATE").count()), (JOBS + 1, 1));
+    assert_eq!(lines("600"), all.lines().take(601).fold(String::new(), |it, one| it + one + "\n"));
 }
 
 #[test]
@@ -156,14 +250,22 @@ fn all_jobs_of_a_filter_are_changed_after_a_yes() {
     }
     broker.one(&["enqueue", &queue, "other"]);
     let ran = broker.run(&["job", "cancel", "--queue", &queue, "--kind", "test"]);
-    assert_eq!(ran.code, 2, "nobody can be asked");
-    assert!(ran.err.contains("cancel all jobs of") && ran.err.contains("--yes"), "{}", ran.err);
+    let question =
+        format!("cancel all jobs of {queue} that the filter finds (3)? Say so with --yes");
+    assert_eq!((ran.code, ran.err), (2, format!("error: {question}\n")), "nobody can be asked");
+    let ran = broker.run(&["job", "delete", "--queue", &queue, "--state", "dead,ready"]);
+    assert!(ran.err.contains(&format!("delete all dead or ready jobs of {queue} (4)?")), "{ran:?}");
     assert_eq!(states(broker, &queue), ["ready"; 4]);
     let done = broker.one(&["job", "cancel", "--queue", &queue, "--kind", "test", "--yes"]);
     assert_eq!(done, json!({ "found": 3, "changed": 3 }));
     assert_eq!(states(broker, &queue), ["cancelled", "cancelled", "cancelled", "ready"]);
-    let ran = broker.run(&["job", "retry", "--queue", &queue, "--state", "cancelled", "-y"]);
+    // Those that are over aren't meant.
+    let done = broker.one(&["job", "cancel", "--queue", &queue, "--kind", "test", "--yes"]);
+    assert_eq!(done, json!({ "found": 0, "changed": 0 }));
+    let ran = broker.run(&["job", "retry", "--queue", &queue, "-y"]);
     assert_eq!((ran.code, &*ran.out), (0, "3 found, 3 changed\n"));
+    let ran = broker.run(&["job", "retry", "--queue", &queue, "--state", "ready", "-y"]);
+    assert_eq!((ran.code, &*ran.out), (4, "4 found, 0 changed\n"), "not all was done");
     let done = broker.one(&["job", "delete", "--queue", &queue, "--yes"]);
     assert_eq!(done, json!({ "found": 4, "changed": 4 }));
     assert!(states(broker, &queue).is_empty());
@@ -180,7 +282,8 @@ async fn dead_jobs_are_listed_retried_and_deleted() {
     eventually("two are dead", || dead() == 2);
     worker.shutdown().await.unwrap();
     let ran = broker.run(&["dead", "retry", &queue]);
-    assert!(ran.code == 2 && ran.err.contains("retry all dead jobs of"), "{ran:?}");
+    let question = format!("retry all dead jobs of {queue} (2)?");
+    assert!(ran.code == 2 && ran.err.contains(&question), "{ran:?}");
     let below = broker.json(&["dead", "list", &queue])[1]["id"].as_str().unwrap().to_owned();
     let done = broker.one(&["dead", "retry", &queue, "--below", &below, "--yes"]);
     assert_eq!(done, json!({ "found": 1, "changed": 1 }));

@@ -14,7 +14,7 @@ use currant_worker_sdk::{HandlerError, Job, Running, Worker};
 use serde_json::Value;
 
 /// How long a test waits for what has to happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// With these arguments, a line each, this program is `currant-broker`.
 const BROKER: &str = "TEST_BROKER_ARGUMENTS";
@@ -127,6 +127,13 @@ impl Broker {
         let mut command = currant();
         command.env("CURRANT_ADDRESS", &self.address).envs(variables.iter().copied());
         Ran::of(command.args(arguments))
+    }
+
+    /// Begins to run it: what it prints can be read as it comes.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Child {
+        let mut command = currant();
+        command.env("CURRANT_ADDRESS", &self.address).args(arguments);
+        command.stdout(Stdio::piped()).spawn().unwrap()
     }
 
     /// Runs it with a reader that doesn't read.

@@ -216,6 +216,9 @@ impl Command {
 mod tests {
     use super::*;
 
+    /// Of a terminal.
+    const COLUMNS: usize = 100;
+
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
@@ -274,6 +277,29 @@ mod tests {
         });
         let help: Vec<&str> = EXIT_CODES.split_whitespace().collect();
         assert_eq!(help.join(" "), format!("Exit codes:{}", rows.collect::<String>()));
+    }
+
+    /// A command and those below it.
+    fn all(command: &clap::Command) -> Vec<clap::Command> {
+        let below = command.get_subcommands().filter(|one| one.get_name() != "help").flat_map(all);
+        std::iter::once(command.clone()).chain(below).collect()
+    }
+
+    #[test]
+    fn every_argument_is_explained_and_every_help_fits_a_terminal() {
+        let mut root = Arguments::command();
+        root.build();
+        for command in all(&root) {
+            let mut command = command.term_width(COLUMNS);
+            let name = command.get_name().to_owned();
+            let silent = command.get_arguments().find(|one| one.get_help().is_none());
+            assert_eq!(silent.map(|one| one.get_id().as_str()), None, "{name}");
+            for help in [command.render_help(), command.render_long_help()] {
+                let help = help.to_string();
+                let long = help.lines().find(|line| line.chars().count() > COLUMNS);
+                assert_eq!(long, None, "{name}");
+            }
+        }
     }
 
     #[test]

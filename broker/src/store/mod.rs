@@ -87,7 +87,7 @@ pub use locate_jobs::{
 };
 pub use migrate::{MigrateError, migrate, missing, newest_version};
 pub use notify::notify_ready;
-pub use promote_jobs::{next_due, promote_jobs};
+pub use promote_jobs::{NextDue, next_due, promote_jobs};
 pub use prune_jobs::{next_jobs, prune_jobs};
 pub use queue_depths::{Standing, job_pages, next_scheduled, queue_standings, sample_jobs};
 pub use queue_loads::{Load, LoadRow, brokers_behind, follow_queues, queue_loads, tell_loads};

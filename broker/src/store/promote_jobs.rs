@@ -24,7 +24,9 @@ RETURNING ",
 const NEXT_DUE: Statement = Statement::new(
     "next_due",
     "/* next_due */
-SELECT run_at FROM currant.job WHERE phase = 0 ORDER BY run_at LIMIT 1",
+SELECT (SELECT run_at FROM currant.job WHERE phase = 0 ORDER BY run_at LIMIT 1) <= $1::timestamptz,
+       (SELECT run_at FROM currant.job WHERE phase = 0 AND run_at > $1::timestamptz
+        ORDER BY run_at LIMIT 1)",
 );
 
 pub(super) const STATEMENTS: [Statement; 2] = [PROMOTE, NEXT_DUE];
@@ -40,8 +42,18 @@ pub async fn promote_jobs(
     Ok(rows.iter().map(settled).collect())
 }
 
-/// When the next scheduled job is due.
-pub async fn next_due(client: &Client) -> Result<Option<DateTime<Utc>>, StoreError> {
-    let rows = NEXT_DUE.query(client, &[]).await?;
-    Ok(rows.first().and_then(|row| row.get(0)))
+/// What is to be promoted later.
+#[derive(Clone, Copy, Debug)]
+pub struct NextDue {
+    /// A job was due by then and is still scheduled: somebody has its row locked.
+    pub left: bool,
+    /// When the first job after that is due.
+    pub at: Option<DateTime<Utc>>,
+}
+
+/// What is left after all that could be promoted by `now` was.
+pub async fn next_due(client: &Client, now: DateTime<Utc>) -> Result<NextDue, StoreError> {
+    let rows = NEXT_DUE.query(client, &[&now]).await?;
+    let left = rows.first().and_then(|row| row.get(0)).unwrap_or(false);
+    Ok(NextDue { left, at: rows.first().and_then(|row| row.get(1)) })
 }

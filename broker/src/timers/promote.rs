@@ -1,14 +1,17 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{TimerSettings, jittered, listen::Listening};
 use crate::{
     causes::causes,
     pipeline::Core,
-    store::{self, StoreError},
+    store::{self, NextDue, StoreError},
 };
 
 /// Jobs that one statement makes ready.
 const BATCH: usize = 1000;
+
+/// After it a due job whose row was locked is looked at again: nothing tells when the lock goes.
+const LOCKED: Duration = Duration::from_millis(250);
 
 /// Makes scheduled jobs ready, timed to the next that is due; the slow poll finds what other brokers
 /// scheduled and didn't promote.
@@ -31,15 +34,18 @@ pub(super) async fn promote(core: Arc<Core>, settings: TimerSettings, listening:
 
 async fn promote_due(core: &Arc<Core>) -> Result<(), StoreError> {
     let client = core.store.client().await?;
-    loop {
-        let promoted = store::promote_jobs(&client, core.clock.database_time(), BATCH).await?;
+    let now = loop {
+        let now = core.clock.database_time();
+        let promoted = store::promote_jobs(&client, now, BATCH).await?;
         metrics::counter!("currant_jobs_promoted_total").increment(promoted.len() as u64);
         core.are_ready(&promoted);
         if promoted.len() < BATCH {
-            break;
+            break now;
         }
-    }
-    if let Some(at) = store::next_due(&client).await? {
+    };
+    let NextDue { left, at } = store::next_due(&client, now).await?;
+    let again = left.then(|| now + LOCKED);
+    if let Some(at) = at.into_iter().chain(again).min() {
         core.due().set(at.timestamp_micros());
     }
     Ok(())

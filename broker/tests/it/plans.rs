@@ -76,7 +76,7 @@ fn expected(statement: &Statement) -> &'static [(&'static str, &'static str)] {
             ("job_scheduled", "run_at <= $1"),
             ("job_pkey", "queue_id = ANY ARRAY[d.queue_id] AND id >= d.id AND id <= d.id"),
         ],
-        "next_due" => &[("job_scheduled", "")],
+        "next_due" => &[("job_scheduled", ""), ("job_scheduled", "run_at > $1")],
         "sample_jobs" => &[("Sample Scan", "")],
         "next_scheduled" => &[("job_scheduled", "")],
         "jobs_ahead" => &[

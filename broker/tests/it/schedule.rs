@@ -1,7 +1,8 @@
 //! Jobs that start later: at a time, after a delay, after a failure. Or never.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
+use currant_broker::clock::Stopwatch;
 use currant_proto::v1::{
     ConfigureQueueRequest, CreateScheduleRequest, ExponentialRetry, FixedRetry, JobState,
     LinearRetry, ListRetry, NewJob, QueueSettings, RetryPolicy, RetryRequest,
@@ -12,7 +13,7 @@ use currant_proto::v1::{
 
 use crate::{
     outcomes::{failed, micros, ms},
-    support::{Broker, Database, TestWorker, assert_invalid, eventually, get, job},
+    support::{Broker, Database, TestWorker, assert_invalid, eventually, get, job, value},
 };
 
 fn policy(policy: Policy) -> RetryPolicy {
@@ -299,4 +300,40 @@ async fn an_earlier_job_is_not_kept_by_a_later_one() {
     // Nor is a second one, after a promotion.
     let soon = broker.enqueue([after(50)]).await[0];
     assert_eq!(worker.job().await.job_id, soon);
+}
+
+/// How often the broker has asked for due jobs.
+async fn looks(broker: &Broker) -> f64 {
+    let metrics = broker.metrics().await;
+    let count =
+        |name| value(&metrics, &format!("currant_statement_seconds_count{{statement=\"{name}\"}}"));
+    ["promote_jobs", "next_due"].into_iter().filter_map(count).sum()
+}
+
+#[tokio::test]
+async fn a_due_job_that_a_transaction_locks_costs_a_look_now_and_then_and_keeps_up_no_other() {
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let mut worker = TestWorker::subscribe(&broker, &["q"], 10).await;
+    let after = |delay_ms| NewJob { start: Some(Start::Delay(ms(delay_ms))), ..job("q", b"") };
+    let locked = broker.enqueue([after(3_600_000)]).await[0];
+    let mut client = database.connect().await;
+    let due = "UPDATE currant.job SET run_at = now() WHERE id = $1";
+    client.execute(due, &[&locked]).await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    let lock = "SELECT FROM currant.job WHERE id = $1 FOR UPDATE";
+    assert_eq!(transaction.execute(lock, &[&locked]).await.unwrap(), 1);
+    for delay_ms in [100, 300] {
+        let other = broker.enqueue([after(delay_ms)]).await[0];
+        assert_eq!(worker.job().await.job_id, other);
+    }
+    let before = looks(&broker).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let looks = looks(&broker).await - before;
+    assert!((1.0..=20.0).contains(&looks), "{looks} in a second");
+    transaction.rollback().await.unwrap();
+    let watch = Stopwatch::start();
+    assert_eq!(worker.job().await.job_id, locked);
+    // Long before anything else lets it look.
+    assert!(watch.elapsed() < Duration::from_secs(5), "{:?}", watch.elapsed());
 }

@@ -160,7 +160,7 @@ pub struct FailedAttempt {
     pub failed_at: Option<SystemTime>,
     /// The name of the worker that had it; empty if that isn't known.
     pub worker: String,
-    /// The session of that worker; empty if that isn't known.
+    /// The first 8 digits of that worker's session; empty if that isn't known.
     pub session_id: String,
     /// What sort of error it was: the name of its type where a handler returned it through `?`;
     /// `worker_lost` or `timeout` where the broker failed the attempt.

@@ -22,6 +22,11 @@ impl JobId {
     }
 }
 
+/// What of a session's id, in digits, others than its worker are shown: whoever has all of it has the session.
+pub fn shown_session(digits: &str) -> String {
+    digits.chars().take(8).collect()
+}
+
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -23,7 +23,7 @@ pub use access::{Grant, NewToken, QueuePattern, Scope, Token, TokenId};
 pub use change::{CancelVerdict, DeleteVerdict, RetryVerdict};
 pub use cron::CronRule;
 pub use explain::{BrokerFacts, Facts, Here, KeyFacts, KeyStanding, Reason, explain};
-pub use id::{IdMaker, JobId, first_id_at_ms};
+pub use id::{IdMaker, JobId, first_id_at_ms, shown_session};
 pub use job::{
     Adopted, Attempt, JobKey, JobOptions, NewJob, PRIORITY_MAX, PRIORITY_MIN, Start, State,
     StoredJob, TakenJob,

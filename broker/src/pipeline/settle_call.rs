@@ -8,7 +8,7 @@ use super::{
     complete::Verdicts,
 };
 use crate::{
-    domain::{Attempt, Failure, JobKey, Outcome},
+    domain::{Attempt, Failure, JobKey, Outcome, shown_session},
     engine::{Completing, FailCause, SessionId},
 };
 
@@ -41,7 +41,7 @@ pub(super) struct Holder {
 
 impl Holder {
     pub(super) fn as_stored(&self) -> (Arc<str>, String) {
-        (Arc::clone(&self.worker), format!("{:032x}", self.session.0))
+        (Arc::clone(&self.worker), shown_session(&format!("{:032x}", self.session.0)))
     }
 }
 

@@ -4,7 +4,7 @@ use currant_proto::v1::{self as pb, broker_service_server::BrokerService};
 use tonic::{Request, Response, Status};
 
 use super::{Context, check, convert::duration, status, stored::timestamp};
-use crate::domain::BrokerState;
+use crate::domain::{BrokerState, shown_session};
 
 #[tonic::async_trait]
 impl BrokerService for Context {
@@ -36,7 +36,7 @@ impl BrokerService for Context {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let sessions = found.into_iter().map(|(_, load, queues)| pb::Session {
-            id: format!("{:032x}", load.session.0)[..8].to_owned(),
+            id: shown_session(&format!("{:032x}", load.session.0)),
             worker: load.worker.to_string(),
             queues: queues.iter().map(|queue| queue.name.clone()).collect(),
             max_in_flight: count(load.max_in_flight),

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use currant_proto::v1 as pb;
 
 use super::{convert::duration, convert_retry::pb_retry_policy};
-use crate::domain::{FailedAttempt, Failure, JobOptions, Progress, State, StoredJob};
+use crate::domain::{
+    FailedAttempt, Failure, JobOptions, Progress, State, StoredJob, shown_session,
+};
 
 /// A state as a request names it.
 pub(super) fn state_of(state: i32) -> Option<State> {
@@ -117,7 +119,8 @@ pub(super) fn failed_attempt(reads: bool, failed: FailedAttempt) -> pb::FailedAt
         attempt: attempt.cast_unsigned(),
         failed_at: Some(timestamp(failed_at)),
         worker: worker.unwrap_or_default(),
-        session_id: session.unwrap_or_default(),
+        // A broker of before has stored all of it.
+        session_id: session.as_deref().map(shown_session).unwrap_or_default(),
         class,
         error,
         details,

@@ -123,7 +123,17 @@ async fn each_failed_attempt_is_remembered_until_the_job_goes() {
     assert_eq!(seen, [(1, "smtp", 1), (2, "smtp", 1), (3, "smtp", 1), (4, "", 2000)]);
     let first = &failures[0];
     assert_eq!((first.worker.as_str(), first.details.as_str()), ("test", "at the door"));
-    assert_eq!(first.session_id, worker.welcome.session_id);
+    // Whoever has all of it has the session.
+    let session = &worker.welcome.session_id;
+    assert!(first.session_id.len() == 8 && session.starts_with(&first.session_id));
+    assert_eq!(
+        database.number("SELECT max(length(session))::bigint FROM currant.failure").await,
+        8
+    );
+    // One that an older broker stored.
+    let whole = "UPDATE currant.failure SET session = $1";
+    database.connect().await.execute(whole, &[session]).await.unwrap();
+    assert_eq!(failed_attempts(&broker, id).await[0].session_id, first.session_id);
     assert!(first.failed_at.unwrap().seconds >= database.now().await - 60);
     assert_eq!(get(&broker, id).await.error.len(), 5000, "the last is kept whole");
     // They stay when it runs again, and after its success.

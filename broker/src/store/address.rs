@@ -1,4 +1,4 @@
-use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
+use std::{fmt, net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -7,6 +7,9 @@ use rustls::{
 };
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// How long the other end of a connection may leave what is sent there, a keep-alive at least, unacknowledged.
+pub(super) const SILENT_MAX: Duration = Duration::from_secs(25);
 
 /// Where the database is and how its certificate is verified.
 #[derive(Clone)]
@@ -62,11 +65,15 @@ impl Address {
         config.get_ssl_mode() != SslMode::Require && !all_here
     }
 
-    /// For the driver.
+    /// For the driver; a connection whose other end has gone without a word ends within [`SILENT_MAX`].
     pub(super) fn parse(
         &self,
     ) -> Result<(tokio_postgres::Config, MakeRustlsConnect), AddressError> {
         let mut config = tokio_postgres::Config::from_str(&self.url).map_err(AddressError::Url)?;
+        config.keepalives_idle(Duration::from_secs(10));
+        config.keepalives_interval(Duration::from_secs(5));
+        config.keepalives_retries(3);
+        config.tcp_user_timeout(SILENT_MAX);
         let mut roots = RootCertStore::empty();
         if config.get_ssl_mode() == SslMode::Require {
             match &self.ca_file {
@@ -102,6 +109,16 @@ impl Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_connection_ends_soon_when_the_other_end_has_gone() {
+        let (config, _) = Address::from("postgres://u@db.example.com/d").parse().expect("a URL");
+        assert!(config.get_keepalives());
+        let interval = config.get_keepalives_interval().expect("it is set");
+        let probes = interval * config.get_keepalives_retries().expect("it is set");
+        assert!(config.get_keepalives_idle() + probes <= SILENT_MAX);
+        assert_eq!(config.get_tcp_user_timeout(), Some(&SILENT_MAX));
+    }
 
     #[test]
     fn only_another_machine_without_tls_is_exposed() {

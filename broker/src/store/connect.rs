@@ -6,7 +6,9 @@ use deadpool_postgres::{
 };
 use futures_util::future::try_join_all;
 
-use super::{Address, AddressError, Client, StoreError, complete_jobs, error::CONNECT};
+use super::{
+    Address, AddressError, Client, StoreError, address::SILENT_MAX, complete_jobs, error::CONNECT,
+};
 
 /// How to reach the database.
 #[derive(Clone)]
@@ -68,8 +70,7 @@ impl Store {
         let (mut config, tls) = settings.address.parse()?;
         config.application_name("currant-broker");
         config.connect_timeout(settings.connect_timeout);
-        config.keepalives_idle(Duration::from_secs(30));
-        config.tcp_user_timeout(settings.statement_timeout);
+        config.tcp_user_timeout(settings.statement_timeout.min(SILENT_MAX));
         let manager = Manager::from_config(
             config,
             tls,

@@ -44,7 +44,6 @@ impl Listener {
         })?;
         config.application_name("currant-broker listener");
         config.connect_timeout(connect_timeout);
-        config.keepalives_idle(Duration::from_secs(10));
         let (client, mut connection) = config.connect(tls).await.map_err(failed)?;
         let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx)).boxed();
         let mut listen = Box::pin(async move {

@@ -13,6 +13,24 @@ pub struct Deleted {
     pub frees_key: bool,
 }
 
+/// Whoever stores a unique job locks its key and then the job that has it: so does who deletes one that waits,
+/// in the order in which `enqueue_unique` has keys. One that is over is no other's to change, and who prunes it
+/// locks it before its key.
+const LOCK_KEYS: Statement = Statement::new(
+    "lock_keys",
+    "/* lock_keys */
+WITH had AS MATERIALIZED (
+    SELECT k.queue_id, k.key FROM unnest($1::int[], $2::bigint[]) AS v (q, i)
+    CROSS JOIN LATERAL (SELECT FROM currant.job
+                        WHERE queue_id = v.q AND id = v.i AND outcome IS NULL OFFSET 0) j
+    CROSS JOIN LATERAL (SELECT queue_id, key FROM currant.unique_key
+                        WHERE queue_id = v.q AND id = v.i OFFSET 0) k
+    ORDER BY k.queue_id, k.key COLLATE \"C\"
+)
+SELECT FROM had CROSS JOIN LATERAL (SELECT FROM currant.unique_key
+                                    WHERE queue_id = had.queue_id AND key = had.key FOR UPDATE) locked",
+);
+
 const DELETE: Statement = Statement::new(
     "delete_jobs",
     concat!(
@@ -37,13 +55,14 @@ failures AS (DELETE FROM currant.failure r USING gone WHERE r.queue_id = q AND r
 DELETE FROM currant.tag r USING gone WHERE r.queue_id = q AND r.id = i",
 );
 
-pub(super) const STATEMENTS: [Statement; 2] = [DELETE, DELETE_RARE];
+pub(super) const STATEMENTS: [Statement; 3] = [LOCK_KEYS, DELETE, DELETE_RARE];
 
 /// Deletes those that no broker holds, and returns them. `keys` sorted.
 pub async fn delete_jobs(client: &mut Client, keys: &[JobKey]) -> Result<Vec<Deleted>, StoreError> {
     let failed = |error| StoreError::of(DELETE.name, error);
     let (queues, ids) = key_columns(keys);
     let transaction = client.transaction().await.map_err(failed)?;
+    LOCK_KEYS.execute(&transaction, &[&queues, &ids]).await?;
     let rows = DELETE.query(&transaction, &[&queues, &ids]).await?;
     let gone: Vec<JobKey> = rows.iter().map(job_key).collect();
     if !gone.is_empty() {

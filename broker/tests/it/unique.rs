@@ -1,10 +1,10 @@
 //! Unique jobs: keys, scopes, what becomes of a second job, at brokers and in SQL.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use currant_proto::v1::{
-    EnqueueRequest, EnqueueResponse, JobState, NewJob, Unique, UniqueConflict, UniqueScope,
-    UniqueVerdict, Verdict, new_job::Start,
+    DeleteVerdict, EnqueueRequest, EnqueueResponse, JobState, NewJob, Unique, UniqueConflict,
+    UniqueScope, UniqueVerdict, Verdict, new_job::Start,
 };
 use currant_worker_sdk as sdk;
 use tonic::{Code, Status};
@@ -309,4 +309,33 @@ async fn jobs_with_and_without_a_key_have_one_order_whose_clock_ever_is_ahead() 
     broker.enqueue([job("q", b"")]).await;
     put_broker_ahead(&broker, &database).await;
     assert_order(&broker, "the broker is ahead").await;
+}
+
+#[tokio::test]
+async fn a_job_is_deleted_while_another_replaces_it() {
+    let database = Database::fresh().await;
+    let broker = Arc::new(Broker::start(&database).await);
+    let replace = keyed("k", UniqueScope::Unfinished, UniqueConflict::Replace);
+    let (id, _) =
+        one(&broker, NewJob { start: Some(Start::Delay(ms(3_600_000))), ..replace }).await;
+    let stall = database.stall_writes().await;
+    let client = database.connect().await;
+    let replaced = tokio::spawn(async move {
+        let sql = "SELECT id, verdict FROM currant.enqueue_unique(
+                       currant.new_job('q', 'test'), 'k', conflict => 'replace')";
+        client.query_one(sql, &[]).await.map(|row| (row.get::<_, i64>(0), row.get::<_, String>(1)))
+    });
+    // It has the key, and not yet the job.
+    database.write_waiting().await;
+    let deleted = {
+        let broker = Arc::clone(&broker);
+        tokio::spawn(async move { delete(&broker, &[id]).await })
+    };
+    eventually("both wait", async || database.waiting().await == 2).await;
+    stall.end().await;
+    let replaced = replaced.await.unwrap();
+    assert_eq!(replaced.expect("no deadlock"), (id, "replaced".to_owned()));
+    assert_eq!(deleted.await.unwrap(), [DeleteVerdict::Deleted]);
+    assert_eq!(database.number(JOBS).await, 0);
+    assert_eq!(database.number("SELECT count(*) FROM currant.unique_key").await, 0);
 }

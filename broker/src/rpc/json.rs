@@ -34,7 +34,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
-use super::{access::AccessLayer, status};
+use super::{access::AccessLayer, json_values::has_more, status};
 use crate::{
     pipeline::{Core, Room, Share},
     port::Peer,
@@ -58,6 +58,10 @@ pub(super) struct Gateway {
 
 /// Payloads are a third longer in JSON.
 const JSON_FACTOR: usize = 2;
+
+/// Of a message's largest size, for each value of a JSON body: less than 1 KiB is made of one, so that a body
+/// takes 32 times that size at most, as messages do.
+const BYTES_PER_VALUE: usize = 32;
 
 static CONTRACT: LazyLock<Option<DescriptorPool>> =
     LazyLock::new(|| DescriptorPool::decode(currant_proto::DESCRIPTORS).ok());
@@ -109,7 +113,13 @@ impl Gateway {
         self.access.check(&request)?;
         let message = {
             let mut room = self.core.room_to_read(Share::Half);
-            framed(&parse(method.input(), &self.read(body, &mut room).await?)?)
+            let body = self.read(body, &mut room).await?;
+            let most = self.message_bytes_max / BYTES_PER_VALUE;
+            if has_more(&body, most) {
+                let refusal = format!("a message has at most {most} values");
+                return Err(Status::invalid_argument(refusal));
+            }
+            framed(&parse(method.input(), &body)?)
         };
         let request = request.map(|()| tonic::body::Body::new(http_body_util::Full::new(message)));
         let Ok(response) = self.calls.oneshot(request).await;

@@ -28,6 +28,7 @@ mod get;
 mod heartbeat;
 mod jobs;
 mod json;
+mod json_values;
 mod list;
 mod queues;
 mod reading;

@@ -14,7 +14,7 @@ use tonic::{
 
 use crate::{
     garbage::call,
-    support::{Broker, Database, TestWorker, eventually, job, success},
+    support::{Broker, Database, TestWorker, eventually, http_send, job, success},
 };
 
 const MIB: usize = 1 << 20;
@@ -200,4 +200,44 @@ async fn a_message_of_a_million_empty_jobs_is_refused_before_it_takes_memory() {
     let after = process(&broker, MOST);
     println!("{} MiB, and {} MiB at most", before / MIB, after / MIB);
     assert!(after < before + 32 * MIB);
+}
+
+#[tokio::test]
+async fn json_of_a_million_values_is_refused_before_it_takes_memory() {
+    const MOST: &str = "VmHWM:";
+    const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
+    let database = Database::fresh().await;
+    let broker = Broker::start(&database).await;
+    let post = async |jobs: &str| {
+        let (path, body) = ("/api/currant.v1.JobService/Enqueue", format!("{{\"jobs\":{jobs}}}"));
+        http_send(&broker.http, "POST", path, JSON, &body).await
+    };
+    let list = |element: &str, count: usize| format!("[{}]", vec![element; count].join(","));
+    let before = process(&broker, MOST);
+    for (what, jobs) in [
+        ("jobs", list(r#"{"kind":""}"#, 690_000)),
+        ("tags of a job", format!(r#"[{{"tags":{}}}]"#, list(r#""""#, 2_000_000))),
+        ("what is no job's", format!(r#"[{{"metadata":{}}}]"#, list("[]", 2_000_000))),
+    ] {
+        let (status, answer) = post(&jobs).await;
+        assert_eq!(status, 400, "{what}: {answer}");
+        assert!(answer.contains("a message has at most 131072 values"), "{what}: {answer}");
+        // The body itself, while it grows.
+        let after = process(&broker, MOST);
+        println!("{what}: {} MiB, and {} MiB at most", before / MIB, after / MIB);
+        assert!(after < before + 40 * MIB);
+    }
+    // As many as there may be, of what takes most.
+    let waits = list(r#""1.5s""#, 131_000);
+    let (status, answer) = post(&format!(r#"[{{"retry":{{"list":{{"delays":{waits}}}}}}}]"#)).await;
+    assert!(status == 400 && answer.contains("violations"), "{answer}");
+    let after = process(&broker, MOST);
+    println!("waits: {} MiB at most", after / MIB);
+    assert!(after < before + 32 * 4 * MIB);
+    // What can't be read is told as ever, and as many jobs as a call may have are taken.
+    let (status, answer) = post(&format!(r#"[{{"kind":"{}"#, "x".repeat(MIB))).await;
+    assert!(status == 400 && answer.contains("the body: "), "{answer}");
+    let one = r#"{"queue":"q","kind":"test","payload":"eA==","tags":["a","b"]}"#;
+    let (status, answer) = post(&list(one, 10_000)).await;
+    assert_eq!(status, 200, "{answer:.200}");
 }

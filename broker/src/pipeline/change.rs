@@ -1,5 +1,7 @@
 use std::collections::HashSet;
 
+use tokio::sync::Semaphore;
+
 use super::{Core, PipelineError, error::log};
 use crate::{
     domain::{JobId, JobKey, QueueId},
@@ -7,7 +9,28 @@ use crate::{
 };
 
 /// Of the pool's connections: a flood of such calls is not to hold up what is stored and completed.
-pub(super) const CHANGES_AT_A_TIME: usize = 2;
+const CHANGES_AT_A_TIME: usize = 2;
+const UNIQUE_AT_A_TIME: usize = 2;
+
+/// How many calls beside the batches have a connection at a time.
+pub(super) struct Turns {
+    /// Those that change or list jobs.
+    changes: Semaphore,
+    /// Those that store unique jobs.
+    pub(super) unique: Semaphore,
+    /// Those of them that wait for what another transaction has locked: the others are left a turn.
+    pub(super) locked: Semaphore,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            changes: Semaphore::new(CHANGES_AT_A_TIME),
+            unique: Semaphore::new(UNIQUE_AT_A_TIME),
+            locked: Semaphore::new(UNIQUE_AT_A_TIME - 1),
+        }
+    }
+}
 
 impl Core {
     /// Those that are there, in the order in which all writes of jobs lock them. Where the queue is given
@@ -37,7 +60,7 @@ impl Core {
         failure: &'static str,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, PipelineError> {
-        let _turn = self.changes.acquire().await.map_err(|_| PipelineError::Internal)?;
+        let _turn = self.turns.changes.acquire().await.map_err(|_| PipelineError::Internal)?;
         work.await.map_err(|error| {
             log(&error, failure);
             PipelineError::from(&error)

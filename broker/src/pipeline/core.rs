@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Access, AccessLimits, Budget, CoalescerLimits, QueueRegistry,
-    change::CHANGES_AT_A_TIME,
+    change::Turns,
     change_all::CHANGES_OF_ALL_MAX,
     channel::channel,
     coalescer::coalesce,
@@ -89,8 +89,7 @@ pub struct Core {
     pub(super) metered_depths: tokio::sync::Mutex<Option<(Duration, Option<MeteredDepths>)>>,
     /// Claims and take-overs read, the heartbeat writes: the watermark isn't raised over one in flight.
     pub(super) watermark: RwLock<()>,
-    /// For calls that change or list jobs: so many have a connection at a time.
-    pub(super) changes: Semaphore,
+    pub(super) turns: Turns,
     pub(super) changes_of_all: Arc<Semaphore>,
     pub(super) stats_watchers: Arc<Semaphore>,
     /// What is under way in the database: flushes, claims, take-overs.
@@ -140,7 +139,7 @@ impl Core {
             depths: tokio::sync::Mutex::new(None),
             metered_depths: tokio::sync::Mutex::new(None),
             watermark: RwLock::new(()),
-            changes: Semaphore::new(CHANGES_AT_A_TIME),
+            turns: Turns::default(),
             changes_of_all: Arc::new(Semaphore::new(CHANGES_OF_ALL_MAX)),
             stats_watchers: Arc::new(Semaphore::new(STATS_WATCHERS_MAX)),
             tasks: TaskTracker::new(),

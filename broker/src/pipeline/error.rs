@@ -21,6 +21,9 @@ pub enum PipelineError {
     /// Another job is in the way of a unique one. Nothing was stored.
     #[error("{message}")]
     KeyTaken { message: String },
+    /// Another transaction has had the key of a unique job for too long. Nothing was stored.
+    #[error("another transaction holds the key {key:?} of the queue {queue}")]
+    KeyHeld { queue: String, key: String },
     /// The database refused what this broker wrote: a defect, logged where it was met.
     #[error("the database refused the statement")]
     Internal,
@@ -32,6 +35,9 @@ impl From<&StoreError> for PipelineError {
             StoreError::Unavailable { .. } => Self::DatabaseUnavailable,
             StoreError::HeldForDead { .. } => Self::Draining,
             StoreError::KeyTaken { message, .. } => Self::KeyTaken { message: message.clone() },
+            StoreError::KeyHeld { queue, key, .. } => {
+                Self::KeyHeld { queue: queue.clone(), key: key.clone() }
+            }
             StoreError::Unique { .. } | StoreError::Refused { .. } | StoreError::Corrupt { .. } => {
                 Self::Internal
             }
@@ -41,7 +47,7 @@ impl From<&StoreError> for PipelineError {
 
 /// Logs a store's error once, where it is handled.
 pub(super) fn log(error: &StoreError, what: &'static str) {
-    if let StoreError::KeyTaken { .. } = error {
+    if let StoreError::KeyTaken { .. } | StoreError::KeyHeld { .. } = error {
         // The caller is told.
     } else if error.is_passing() {
         tracing::warn!(error = %causes(error), "{what}");

@@ -40,13 +40,15 @@ pub(super) fn invalid(field: &str, problem: &str) -> Status {
     Status::with_error_details(Code::InvalidArgument, message, details)
 }
 
-/// How long a client should wait when the database is away, or the broker is about to be.
+/// How long a client should wait when the database is away, the broker is about to be, or a key is held.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 pub(super) fn of(error: &PipelineError) -> Status {
     let message = error.to_string();
     match error {
-        PipelineError::DatabaseUnavailable | PipelineError::Draining => {
+        PipelineError::DatabaseUnavailable
+        | PipelineError::Draining
+        | PipelineError::KeyHeld { .. } => {
             let details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
             Status::with_error_details(Code::Unavailable, message, details)
         }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use tokio_postgres::types::Json;
 
@@ -38,13 +40,17 @@ pub struct UniqueRow<'a> {
 }
 
 /// Stores jobs some of which have a key, all or none; of each what became of it, in the order given, which
-/// is that of queues and keys, so that two calls can't deadlock. The database tells the brokers.
+/// is that of queues and keys, so that two calls can't deadlock. For what another transaction has locked it waits
+/// no longer than `lock_timeout`. The database tells the brokers.
 pub async fn enqueue_unique(
     client: &mut Client,
     rows: &[UniqueRow<'_>],
+    lock_timeout: Duration,
 ) -> Result<Vec<(JobId, UniqueVerdict)>, StoreError> {
     let failed = |error| StoreError::of(ENQUEUE.name, error);
     let transaction = client.transaction().await.map_err(failed)?;
+    let limit = format!("SET LOCAL lock_timeout = {}", lock_timeout.as_millis());
+    transaction.batch_execute(&limit).await.map_err(failed)?;
     let mut stored = Vec::with_capacity(rows.len());
     for UniqueRow { job, queue, run_at, expire_at } in rows {
         let options = job.options.as_deref();
@@ -78,6 +84,14 @@ pub async fn enqueue_unique(
             UniqueConflict::Replace => "replace",
             UniqueConflict::Reject => "reject",
         });
+        let held = |error: StoreError| match unique.filter(|_| error.is_locked()) {
+            Some(unique) => StoreError::KeyHeld {
+                statement: ENQUEUE.name,
+                queue: (*queue).to_owned(),
+                key: unique.key.to_string(),
+            },
+            None => error,
+        };
         let answer = ENQUEUE
             .query(
                 &transaction,
@@ -107,7 +121,8 @@ pub async fn enqueue_unique(
                     expire_at,
                 ],
             )
-            .await?;
+            .await
+            .map_err(held)?;
         let verdict = |row: &tokio_postgres::Row| match row.get(1) {
             "existing" => UniqueVerdict::Existing,
             "replaced" => UniqueVerdict::Replaced,

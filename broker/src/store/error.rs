@@ -20,6 +20,9 @@ pub enum StoreError {
     /// Another job is in the way of a unique one; nothing was written.
     #[error("{statement}: {message}")]
     KeyTaken { statement: &'static str, message: String },
+    /// Another transaction has had the key of a unique job for as long as this one waits; nothing was written.
+    #[error("{statement}: another transaction holds the key {key:?} of the queue {queue}")]
+    KeyHeld { statement: &'static str, queue: String, key: String },
     /// Others hold this broker for dead: it may take no job any more. Nothing was written.
     #[error("{statement}: other brokers hold this one for dead")]
     HeldForDead { statement: &'static str },
@@ -102,6 +105,16 @@ impl StoreError {
 
     /// Whether the same statement may succeed later.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::KeyHeld { .. })
+    }
+
+    /// Whether it waited for a lock for as long as it may; nothing was written.
+    pub fn is_locked(&self) -> bool {
+        let is_locked = |refusal: &Refusal| refusal.code == SqlState::LOCK_NOT_AVAILABLE.code();
+        match self {
+            Self::KeyHeld { .. } => true,
+            Self::Unavailable { source, .. } => source.downcast_ref().is_some_and(is_locked),
+            _ => false,
+        }
     }
 }

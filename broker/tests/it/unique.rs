@@ -1,13 +1,14 @@
 //! Unique jobs: keys, scopes, what becomes of a second job, at brokers and in SQL.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use currant_proto::v1::{
-    DeleteVerdict, EnqueueRequest, EnqueueResponse, JobState, NewJob, Unique, UniqueConflict,
-    UniqueScope, UniqueVerdict, Verdict, new_job::Start,
+    DeleteVerdict, EnqueueRequest, EnqueueResponse, JobFilter, JobState, ListRequest, NewJob,
+    Unique, UniqueConflict, UniqueScope, UniqueVerdict, Verdict, new_job::Start,
 };
 use currant_worker_sdk as sdk;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use crate::{
     outcomes::ms,
@@ -250,7 +251,7 @@ async fn the_sdk_has_keys() {
     assert_eq!(client.enqueue(job(sdk::Unique::key("k").replace())).await.unwrap(), first);
     let error = client.enqueue(job(sdk::Unique::key("k").reject())).await.unwrap_err();
     assert!(matches!(error, sdk::Error::AlreadyExists { .. }), "{error:?}");
-    let period = std::time::Duration::from_secs(60);
+    let period = Duration::from_secs(60);
     assert_eq!(client.enqueue(job(sdk::Unique::key("k").for_period(period))).await.unwrap(), first);
     let stream = client.enqueue_stream();
     let sent = stream.send([job(sdk::Unique::key("k"))]).await.unwrap();
@@ -309,6 +310,49 @@ async fn jobs_with_and_without_a_key_have_one_order_whose_clock_ever_is_ahead() 
     broker.enqueue([job("q", b"")]).await;
     put_broker_ahead(&broker, &database).await;
     assert_order(&broker, "the broker is ahead").await;
+}
+
+#[tokio::test]
+async fn a_key_that_a_transaction_holds_keeps_up_nobody_else_and_is_refused_soon() {
+    let database = Database::fresh().await;
+    let broker = Arc::new(Broker::start(&database).await);
+    let again = |key: &str| keyed(key, UniqueScope::Unfinished, UniqueConflict::Existing);
+    one(&broker, again("free before")).await;
+    let sql = "SELECT id FROM currant.enqueue_unique(currant.new_job('q', 'test'), $1)";
+    let mut client = database.connect().await;
+    let transaction = client.transaction().await.unwrap();
+    transaction.query_one(sql, &[&"held"]).await.unwrap();
+    let waiting: Vec<_> = (0..4)
+        .map(|_| {
+            let (broker, job) = (Arc::clone(&broker), again("held"));
+            tokio::spawn(async move { enqueue(&broker, [job]).await })
+        })
+        .collect();
+    eventually("one waits for the key", async || database.waiting().await > 0).await;
+    let others = async {
+        let filter = Some(JobFilter { queue: "q".to_owned(), ..JobFilter::default() });
+        let request = ListRequest { filter, ..ListRequest::default() };
+        broker.jobs().list(request).await.unwrap();
+        one(&broker, again("free")).await.1
+    };
+    let others = tokio::time::timeout(Duration::from_millis(900), others).await;
+    assert_eq!(others.expect("they wait for the key too"), UniqueVerdict::Stored);
+    for call in waiting {
+        let status = call.await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(status.message().contains("the key \"held\" of the queue q"), "{status:?}");
+        assert!(status.get_error_details().retry_info().is_some(), "{status:?}");
+    }
+    assert_eq!(database.number(JOBS).await, 2, "nothing of them is stored");
+    // One that needn't wait for so long gets its answer.
+    let call = {
+        let (broker, job) = (Arc::clone(&broker), again("held"));
+        tokio::spawn(async move { one(&broker, job).await })
+    };
+    eventually("it waits for the key", async || database.waiting().await > 0).await;
+    transaction.commit().await.unwrap();
+    let id = database.number("SELECT id FROM currant.unique_key WHERE key = 'held'").await;
+    assert_eq!(call.await.unwrap(), (id, UniqueVerdict::Existing));
 }
 
 #[tokio::test]

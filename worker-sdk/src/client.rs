@@ -28,7 +28,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Calls that fail for a passing reason (UNAVAILABLE, RESOURCE_EXHAUSTED, a broken connection) are
 /// repeated with jittered waits, or after the wait that the broker asks for, until the
 /// [`deadline`](Client::deadline). Every enqueue carries an idempotency key, so that repeating it
-/// stores nothing twice.
+/// stores nothing twice; but for one with a [unique](NewJob::unique) job in it, which takes no such key: repeated, it
+/// finds its own unique jobs as long as they are in the way, and stores the others again.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) inner: JobServiceClient<Transport>,

@@ -12,7 +12,7 @@ generate`. A test compares it with what a broker under load serves.
 
 Where OpenTelemetry's conventions for messaging have a word, it is used in Prometheus' spelling:
 `messaging_destination_name` is the queue, `messaging_process_duration_seconds` how long attempts take. All
-else is named after Currant's own words, which ARCHITECTURE.md lists.
+else is named after Currant's own words, which [Concepts](concepts.md#words) lists.
 
 The first `http.metered_queues_max` queues that a broker has to do with have figures of their own, those after
 them one together, as `_other`: the number of series has a bound. Counters begin at 0 with each start of a

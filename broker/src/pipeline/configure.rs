@@ -13,6 +13,11 @@ use crate::{
 /// Between two looks whether a queue is drained.
 const DRAIN_LOOK: Duration = Duration::from_millis(250);
 
+/// How long a queue that is to be limited waits for brokers that haven't heard that it has no limits; between two
+/// looks.
+const FOLLOWED_MAX: Duration = Duration::from_secs(5);
+const FOLLOWED_LOOK: Duration = Duration::from_millis(50);
+
 /// Queues that are looked at together to find a caller's own.
 const LOOKED_AT: usize = 1000;
 
@@ -59,13 +64,24 @@ impl Core {
     ) -> Result<Option<Queue>, PipelineError> {
         self.note_action_on(caller, "configure_queue", name).await?;
         self.resolve_queues(&[name]).await?;
-        let configure = async {
-            let client = self.store.client().await?;
-            store::configure_queue(&client, name, settings).await?;
-            drop(client);
-            self.changed_queue(name).await
-        };
-        self.change("a queue could not be configured", configure).await
+        let deadline = self.clock.now() + FOLLOWED_MAX;
+        loop {
+            let configure = async {
+                let client = self.store.client().await?;
+                if !store::configure_queue(&client, name, settings).await? {
+                    return Ok(None);
+                }
+                drop(client);
+                self.changed_queue(name).await.map(Some)
+            };
+            if let Some(queue) = self.change("a queue could not be configured", configure).await? {
+                return Ok(queue);
+            }
+            if self.clock.now() >= deadline {
+                return Err(PipelineError::NotFollowed { queue: name.to_owned() });
+            }
+            tokio::time::sleep(FOLLOWED_LOOK).await;
+        }
     }
 
     /// Pauses a queue or resumes it. `None`: there is none of that name.

@@ -24,6 +24,9 @@ pub enum PipelineError {
     /// Another transaction has had the key of a unique job for too long. Nothing was stored.
     #[error("another transaction holds the key {key:?} of the queue {queue}")]
     KeyHeld { queue: String, key: String },
+    /// A queue can't be limited yet. Nothing was changed.
+    #[error("not all brokers have heard that {queue} has no limits")]
+    NotFollowed { queue: String },
     /// The database refused what this broker wrote: a defect, logged where it was met.
     #[error("the database refused the statement")]
     Internal,

@@ -48,7 +48,8 @@ pub(super) fn of(error: &PipelineError) -> Status {
     match error {
         PipelineError::DatabaseUnavailable
         | PipelineError::Draining
-        | PipelineError::KeyHeld { .. } => {
+        | PipelineError::KeyHeld { .. }
+        | PipelineError::NotFollowed { .. } => {
             let details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
             Status::with_error_details(Code::Unavailable, message, details)
         }

@@ -7,6 +7,8 @@ use crate::domain::{QueueLimits, QueueSettings, RetryPolicy, Waits};
 
 // A trigger gives each change its version and tells all brokers: see V5__queues.sql.
 
+/// A queue that has no limits is limited only when every living broker follows the change that it has none: its
+/// owner of before would not know that others have taken its jobs meanwhile.
 const CONFIGURE: Statement = Statement::new(
     "configure_queue",
     "/* configure_queue */
@@ -18,7 +20,10 @@ SET priority = $2::smallint, max_attempts = $3::smallint, timeout_ms = $4::bigin
     rate_period_ms = $14::bigint, rate_burst = $15::int, key_concurrency_max = $16::int,
     key_rate_jobs = $17::int, key_rate_period_ms = $18::bigint, key_rate_burst = $19::int,
     key_ordered = $20::boolean, retry = $21::jsonb, retry_by_kind = $22::jsonb, key_weights = $23::jsonb
-WHERE name = $1::text",
+WHERE name = $1::text
+  AND (num_nonnulls($12::int, $13::int, $16::int, $17::int) = 0 AND NOT $20::boolean
+       OR num_nonnulls(concurrency_max, rate_jobs, key_concurrency_max, key_rate_jobs) > 0 OR key_ordered
+       OR NOT EXISTS (SELECT FROM currant.broker b WHERE b.dead_at IS NULL AND b.queue_version < version))",
 );
 
 const PAUSE: Statement = Statement::new(
@@ -35,12 +40,12 @@ UPDATE currant.queue SET paused_at = NULL WHERE name = $1::text AND paused_at IS
 
 pub(super) const STATEMENTS: [Statement; 3] = [CONFIGURE, PAUSE, RESUME];
 
-/// Replaces all settings of a queue.
+/// Replaces all settings of a queue that is there. `false`: it can't be limited yet.
 pub async fn configure_queue(
     client: &Client,
     name: &str,
     settings: &QueueSettings,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let QueueSettings {
         priority,
         max_attempts,
@@ -66,7 +71,7 @@ pub async fn configure_queue(
     let weights: BTreeMap<&str, u16> =
         key_weights.iter().map(|(key, weight)| (&**key, weight)).collect();
     let by_kind = Some(retry_by_kind).filter(|by_kind| !by_kind.is_empty());
-    CONFIGURE
+    let changed = CONFIGURE
         .execute(
             client,
             &[
@@ -96,7 +101,7 @@ pub async fn configure_queue(
             ],
         )
         .await?;
-    Ok(())
+    Ok(changed > 0)
 }
 
 /// Pauses a queue unless it is.

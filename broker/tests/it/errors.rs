@@ -46,9 +46,9 @@ fn every_row_names_a_test_and_what_is_there() {
                 continue;
             }
             rows += 1;
-            let test = quoted(row).last().and_then(|test| test.split_once("::"));
+            let test = quoted(row).last().and_then(|test| test.rsplit_once("::"));
             let (file, name) = test.unwrap_or_else(|| panic!("no test: {row}"));
-            let source = read(&format!("tests/it/{file}.rs"));
+            let source = read(&format!("tests/it/{}.rs", file.replace("::", "/")));
             assert!(source.contains(&format!("async fn {name}(")), "no such test: {row}");
             for word in quoted(row) {
                 let there = match word.split_once('.') {

@@ -124,7 +124,8 @@ async fn jobs_that_wait_for_the_owner_of_their_queue() {
     b.signal("CONT");
     let held = at_a.job().await;
     assert_eq!(held.job_id, id);
-    let id = b.enqueue([job("q", b"")]).await[0];
+    // The first of them waits in its owner's memory.
+    let id = b.enqueue([job("q", b""), job("q", b"")]).await[1];
     assert_reason(&b, id, ExplainReason::ConcurrencyFull).await;
     a.signal("STOP");
     let told = assert_reason(&b, id, ExplainReason::OwnerLost).await;

@@ -10,6 +10,7 @@ use std::{
 use currant_broker::clock::Stopwatch;
 use currant_proto::v1::{JobState, QueueSettings, RateLimit, Verdict};
 use currant_worker_sdk::{Bytes, Running, Worker};
+use tonic::Code;
 
 use super::{QUICK, configure};
 use crate::{
@@ -54,6 +55,24 @@ async fn what_a_worker_takes_to_another_broker_still_counts() {
     other.no_job_for(5 * A_WHILE).await;
     assert_eq!(moved.succeed([&held]).await, [Verdict::Applied]);
     assert_eq!(other.job().await.job_id, stored[1]);
+}
+
+#[tokio::test]
+async fn a_queue_is_limited_again_only_when_all_brokers_know_that_it_was_not() {
+    let database = Database::fresh().await;
+    let [a, b] = [Broker::start(&database).await, Broker::start(&database).await];
+    configure(&b, "emails", at_a_time(1)).await.unwrap();
+    let behind = "SELECT count(*) FROM currant.broker b, currant.queue q
+                  WHERE b.queue_version < q.version";
+    eventually("both follow", async || database.number(behind).await == 0).await;
+    a.signal("STOP");
+    configure(&b, "emails", QueueSettings::default()).await.unwrap();
+    let status = configure(&b, "emails", at_a_time(2)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.message().contains("emails has no limits"), "{status}");
+    a.signal("CONT");
+    let queue = configure(&b, "emails", at_a_time(2)).await.unwrap();
+    assert_eq!(queue.settings, Some(at_a_time(2)));
 }
 
 #[tokio::test]

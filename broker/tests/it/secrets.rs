@@ -60,13 +60,16 @@ async fn secrets_and_payloads_are_in_no_output() {
     };
     let mut worker = workers(&broker, &admin);
     let mut stream = worker.subscribe(subscribe).await.unwrap().into_inner();
-    let mut taken = Vec::new();
+    let (mut session, mut taken) = (String::new(), Vec::new());
     while taken.len() < 2 {
-        let message = stream.message().await.unwrap().unwrap().message;
-        if let Some(Message::Assignments(assignments)) = message {
-            taken.extend(assignments.jobs);
+        match stream.message().await.unwrap().unwrap().message {
+            Some(Message::Welcome(welcome)) => session = welcome.session_id,
+            Some(Message::Assignments(assignments)) => taken.extend(assignments.jobs),
+            _ => {}
         }
     }
+    // Whoever has it has the session.
+    assert_eq!(session.len(), 32);
     let succeeded = Outcome::Succeeded(Succeeded { result: RESULT.into() });
     let failed =
         Outcome::Failed(Failed { error: ERROR.to_owned(), discard: true, ..Failed::default() });
@@ -123,7 +126,7 @@ async fn secrets_and_payloads_are_in_no_output() {
     let digits = |secret: &str| secret.split('_').nth(2).unwrap().to_owned();
     let secrets = [&admin, &created.secret, &wrong].map(|secret| digits(secret));
     let planted = [PASSWORD, PAYLOAD, RESULT, ERROR].map(str::to_owned);
-    for secret in secrets.iter().chain(&planted) {
+    for secret in secrets.iter().chain(&planted).chain([&session]) {
         for spelling in spellings(secret) {
             for text in &said {
                 let line = text.lines().find(|line| line.contains(&spelling));

@@ -123,7 +123,7 @@ impl Session {
             self.apply(event, now)?;
             self.advance(now);
             if self.shutdown.is_withdrawn() && self.held.is_empty() {
-                tracing::info!(session_id = self.session_id, "session closed");
+                tracing::info!(session_id = shown(&self.session_id), "session closed");
                 return self.refused.map_or(Ok(()), Err);
             }
         }
@@ -221,7 +221,7 @@ impl Session {
 
     fn welcomed(&mut self, welcome: Welcome, now: Instant) {
         let held = self.held.len();
-        let (session_id, epoch) = (&welcome.session_id, welcome.epoch);
+        let (session_id, epoch) = (shown(&welcome.session_id), welcome.epoch);
         tracing::info!(worker = self.settings.name, session_id, epoch, held, "session open");
         self.settings.open.cancel();
         self.completer.set_limits(Limits::of(&welcome));
@@ -351,4 +351,9 @@ fn is_refusal(status: &Status) -> bool {
     use Code::{InvalidArgument, PermissionDenied, Unauthenticated};
     matches!(status.code(), InvalidArgument | PermissionDenied | Unauthenticated)
         && !is_transient(status)
+}
+
+/// What is logged of a session's id: whoever has all of it has the session.
+fn shown(session_id: &str) -> &str {
+    session_id.get(..8).unwrap_or_default()
 }

@@ -157,15 +157,10 @@ async fn a_broker_that_rescues_for_long_goes_on_to_show_that_it_lives() {
     let client = database.connect().await;
     client.batch_execute("BEGIN; SELECT FROM currant.job FOR UPDATE").await.unwrap();
     a.kill();
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    eventually("the rescue waits", async || database.number(waiting).await == 1).await;
-    let beat = "SELECT (extract(epoch FROM heartbeat_at) * 1000)::bigint FROM currant.broker
-                WHERE dead_at IS NULL";
-    let began = database.number(beat).await;
-    let beats = async || database.number(beat).await > began + 2000;
-    eventually("heartbeats go on for longer than a dead broker's silence", beats).await;
-    assert_eq!(database.number(waiting).await, 1);
+    eventually("the rescue waits", async || database.waiting().await == 1).await;
+    // For longer than a dead broker is silent.
+    database.heartbeats_for(2000).await;
+    assert_eq!(database.waiting().await, 1);
     client.batch_execute("ROLLBACK").await.unwrap();
     let mut worker = TestWorker::subscribe(&b, &["emails"], 1).await;
     let rescued = worker.job().await;

@@ -11,8 +11,8 @@ use currant_worker_sdk::{Bytes, Worker};
 use crate::{
     outcomes::ms,
     support::{
-        Broker, Clients, Database, Ledger, TestWorker, attempt, eventually, get, job, progress,
-        start_worker,
+        Broker, Clients, Database, Ledger, TestWorker, attempt, cut, eventually, get, job,
+        progress, start_worker,
     },
 };
 
@@ -20,9 +20,6 @@ const NOT_SOON: (&str, &str) = ("BROKER__ADOPTION_GRACE_MS", "2000");
 
 const STRAGGLERS: &str = "SELECT count(*) FROM currant.straggler
                           WHERE owner = (SELECT max(id) FROM currant.broker)";
-/// Backends that wait for a lock.
-const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
-                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 /// Set for the process that is to be a worker: the broker to call.
 const BROKER_OF_CHILD: &str = "CURRANT_TEST_WORKER_OF";
@@ -195,15 +192,12 @@ async fn what_a_broker_could_not_give_back_before_it_died_is_rescued() {
     let admin = database.connect().await;
     admin.batch_execute("BEGIN; SELECT FROM currant.job FOR UPDATE").await.unwrap();
     drop(worker);
-    eventually("the broker fails the attempt", async || database.number(WAITING).await == 1).await;
-    let beats = "SELECT (extract(epoch FROM heartbeat_at) * 1000)::bigint FROM currant.broker";
-    let began = database.number(beats).await;
-    let passed = async || database.number(beats).await > began + 500;
-    eventually("heartbeats go on", passed).await;
+    eventually("the broker fails the attempt", async || database.waiting().await == 1).await;
+    database.heartbeats_for(500).await;
     assert_eq!(database.number(STRAGGLERS).await, 1, "nobody would find it");
     first.kill();
-    let end = format!("SELECT pg_terminate_backend(pid) {}", &WAITING["SELECT count(*)".len()..]);
-    admin.batch_execute(&end).await.unwrap();
+    // What it has sent isn't written later either.
+    cut(&admin, "currant-broker%").await;
     admin.batch_execute("ROLLBACK").await.unwrap();
 
     let second = Broker::start_with(&database, &settings).await;

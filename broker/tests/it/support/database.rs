@@ -8,6 +8,8 @@ use currant_broker::{
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls, error::SqlState};
 
+use super::eventually;
+
 const TEMPLATE: &str = "currant_template";
 
 /// One server for all tests of this process. It ends with the process, see `private_postgres`.
@@ -91,6 +93,14 @@ impl Database {
         let sql = "SELECT count(*) FROM pg_stat_activity
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
         self.number(sql).await
+    }
+
+    /// Waits until the only living broker has gone on to write its heartbeat for so long.
+    pub(crate) async fn heartbeats_for(&self, ms: i64) {
+        let beat = "SELECT (extract(epoch FROM heartbeat_at) * 1000)::bigint FROM currant.broker
+                    WHERE dead_at IS NULL";
+        let began = self.number(beat).await;
+        eventually("heartbeats go on", async || self.number(beat).await > began + ms).await;
     }
 
     /// A connection to another database of the same server, which leaves no trace in this one's
